@@ -1,0 +1,169 @@
+"""A model at work: pictures to packets and back. The nodes and the command line both go through here."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .errors import PacketError
+from .modelfile import Model, find_model, load_model
+from .packet import MAX_PIXELS, Header, pack, unpack
+from .picture import MAX_SIDE, check_picture, coded_size, resize
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A packet and how it came about.
+
+    Attributes:
+        packet: bytes, see ``packet.py``.
+        header: what the packet says of itself.
+        seconds: time of each stage: fit, analysis, entropy, pack.
+    """
+
+    packet: bytes
+    header: Header
+    seconds: dict[str, float]
+
+    @property
+    def bits_per_pixel(self) -> float:
+        """Bits of the whole packet over the pixels of the source."""
+        width, height = self.header.source_size
+        return 8 * len(self.packet) / (width * height)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded, anonymized picture.
+
+    Attributes:
+        image: uint8 ``[h, w, 3]`` RGB at the coded size.
+        header: of its packet.
+        seconds: time of each stage: unpack, entropy, synthesis.
+    """
+
+    image: np.ndarray
+    header: Header
+    seconds: dict[str, float]
+
+    def at_source_size(self) -> np.ndarray:
+        """The picture at the camera's size, uint8 ``[H, W, 3]`` RGB."""
+        return resize(self.image, *self.header.source_size)
+
+
+class Codec:
+    """Encodes and decodes with one model; may be called from several threads.
+
+    On one machine the bytes of a packet depend on the model, the picture and ``max_side`` alone. On another device
+    or with another version of torch a latent on the edge between two symbols may round to the other one: the
+    packet differs a little, and decodes just as well. Every decoder reads the same symbols from a packet; the
+    pixels that it makes of them may differ by a rounding.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._net = model.codec.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def load(cls, model: str) -> Codec:
+        """Load a model by its name or its file.
+
+        Raises:
+            ModelFileError: there is no such model, or its file is damaged, foreign or newer than this release.
+        """
+        return cls(load_model(find_model(model)))
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return str(self.model.metadata["name"])
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the model, 16 hex digits."""
+        return self.model.fingerprint.hex()
+
+    def encode(self, image: np.ndarray, max_side: int = MAX_SIDE) -> Encoded:
+        """Anonymize and compress one picture.
+
+        Args:
+            image: uint8 ``[H, W, 3]`` RGB, 16 to 8192 pixels a side.
+            max_side: a picture with a longer side is shrunk to it before the coding, pixels; 0: never.
+
+        Raises:
+            ValueError: names the field and the bound.
+        """
+        check_picture(image)
+        height, width = image.shape[:2]
+        clock = _Clock()
+        fitted = resize(image, *coded_size(width, height, max_side))
+        x = _to_tensor(fitted)
+        clock.lap("fit")
+        symbols = self._net.symbols(x)[0].numpy()
+        clock.lap("analysis")
+        payload = self._net.tables.encode(symbols)
+        clock.lap("entropy")
+        factor = self._net.downsampling_factor
+        size = fitted.shape[1], fitted.shape[0]
+        header = Header(self.model.fingerprint, (width, height), size, (-size[0] % factor, -size[1] % factor))
+        packet = pack(header, payload)
+        clock.lap("pack")
+        return Encoded(packet, header, clock.seconds)
+
+    def decode(self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS) -> Decoded:
+        """Decode one packet.
+
+        Args:
+            packet: bytes from anywhere; nothing is allocated or decoded before they are checked.
+            max_pixels: a packet with more coded pixels is refused, which bounds memory and time.
+
+        Raises:
+            PacketError: damaged, of another model, too large, or not decodable; see its ``reason``.
+        """
+        clock = _Clock()
+        header, payload = unpack(packet)
+        self._check(header, max_pixels)
+        clock.lap("unpack")
+        factor = self._net.downsampling_factor
+        width, height = header.padded_size
+        symbols = self._net.tables.decode(payload, height // factor, width // factor)
+        clock.lap("entropy")
+        x_hat = self._net.reconstruct(torch.from_numpy(symbols)[None])
+        width, height = header.coded_size
+        pixels = x_hat[0, :, :height, :width].mul(255).round_().to(torch.uint8)
+        image = pixels.permute(1, 2, 0).contiguous().numpy()
+        clock.lap("synthesis")
+        return Decoded(image, header, clock.seconds)
+
+    def _check(self, header: Header, max_pixels: int) -> None:
+        if header.fingerprint != self.model.fingerprint:
+            raise PacketError(
+                "fingerprint", f"of model {header.fingerprint.hex()}, this is {self.name} {self.fingerprint}"
+            )
+        width, height = header.coded_size
+        if width * height > max_pixels:
+            raise PacketError("size", f"{width}x{height} coded pixels, must be at most {max_pixels}")
+        factor = self._net.downsampling_factor
+        if header.padding != (-width % factor, -height % factor):
+            raise PacketError("size", f"padding {header.padding}, must reach the next multiple of {factor}")
+
+
+class _Clock:
+    """Seconds of each stage since the one before."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = now - self._last
+        self._last = now
+
+
+def _to_tensor(image: np.ndarray) -> torch.Tensor:
+    """uint8 ``[H, W, 3]`` to float32 ``[1, 3, H, W]`` in [0, 1], channels last (no transposition in memory)."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float().div_(255)

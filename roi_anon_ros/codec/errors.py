@@ -1,0 +1,24 @@
+"""What the codec raises when data from outside is wrong."""
+
+from __future__ import annotations
+
+
+class CodecError(ValueError):
+    """Base of the codec's errors about data that came from outside."""
+
+
+class PacketError(CodecError):
+    """A packet that is not decoded, and why.
+
+    Attributes:
+        reason: one of ``"magic"``, ``"version"``, ``"length"``, ``"crc"``, ``"size"``, ``"fingerprint"`` and
+            ``"payload"``: what was wrong, for counting.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+
+
+class ModelFileError(CodecError):
+    """A model file that is not loaded; the message says why and names the file."""

@@ -1,0 +1,59 @@
+"""Fitting a picture to the coded size and back: geometry only, no network."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+#: Bounds of a picture's side in pixels.
+MIN_SIZE, MAX_SIZE = 16, 8192
+#: Longest side that is coded by default, by the edge node and by the command line; larger pictures shrink to it.
+MAX_SIDE = 640
+
+
+def check_picture(image: np.ndarray) -> None:
+    """Refuse what is not a picture.
+
+    Args:
+        image: uint8 ``[H, W, 3]`` with sides from 16 to 8192.
+
+    Raises:
+        ValueError: names the field (dtype, shape, height, width) and the bound.
+    """
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"image: {type(image).__name__}, must be a numpy array")
+    if image.dtype != np.uint8:
+        raise ValueError(f"image: dtype {image.dtype}, must be uint8")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image: shape {image.shape}, must be [H, W, 3]")
+    for name, side in zip(("height", "width"), image.shape[:2], strict=True):
+        if not MIN_SIZE <= side <= MAX_SIZE:
+            raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIZE} to {MAX_SIZE}")
+
+
+def coded_size(width: int, height: int, max_side: int) -> tuple[int, int]:
+    """Size ``(width, height)`` at which a picture is coded: its longest side at most ``max_side``, same aspect.
+
+    Args:
+        width: of the source, pixels.
+        height: of the source, pixels.
+        max_side: 16 to 8192, or 0 to keep every picture at its size.
+
+    Raises:
+        ValueError: ``max_side`` is out of bounds.
+    """
+    if max_side != 0 and not MIN_SIZE <= max_side <= MAX_SIZE:
+        raise ValueError(f"max_side: {max_side}, must be 0 or from {MIN_SIZE} to {MAX_SIZE}")
+    longest = max(width, height)
+    if max_side == 0 or longest <= max_side:
+        return width, height
+    # A very long picture keeps a short side that the codec still takes.
+    return tuple(max(round(side * max_side / longest), MIN_SIZE) for side in (width, height))
+
+
+def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resize uint8 ``[H, W, 3]``: area averaging when shrinking, linear when growing."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinking = height * width < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
