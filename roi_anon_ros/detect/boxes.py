@@ -1,0 +1,62 @@
+"""What every detector takes and gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+
+@dataclass
+class Detections:
+    """What was found in one picture; row i of each field is the same object.
+
+    boxes: float32 [n, 4], left, top, right, bottom in pixels of the picture given, inside it.
+    scores: float32 [n], 0 to 1.
+    labels: n class names.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: list[str]
+
+
+class PersonDetector(Protocol):
+    """Anything that finds objects in a batch of pictures."""
+
+    def __call__(self, images: list[np.ndarray]) -> list[Detections]:
+        """Return one `Detections` per picture (uint8 [H, W, 3] RGB), in order."""
+        ...
+
+
+def check_images(images: list[np.ndarray]) -> None:
+    """Raise ValueError, naming the entry, unless all are uint8 [H, W, 3] arrays of at least one pixel."""
+    if isinstance(images, np.ndarray):
+        raise ValueError(f"images: expected a list of pictures, got one array of shape {images.shape}")
+    for i, image in enumerate(images):
+        if not isinstance(image, np.ndarray):
+            raise ValueError(f"images[{i}]: expected a numpy array, got {type(image).__name__}")
+        if image.dtype != np.uint8:
+            raise ValueError(f"images[{i}].dtype: expected uint8, got {image.dtype}")
+        if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(
+                f"images[{i}].shape: expected [H, W, 3] RGB with H, W >= 1, got {list(image.shape)}"
+            )
+
+
+def check_confidence(confidence: float) -> float:
+    """Return it, or raise ValueError where it is not within 0 to 1."""
+    if not 0 <= confidence <= 1:
+        raise ValueError(f"confidence: expected 0 to 1, got {confidence}")
+    return float(confidence)
+
+
+def gather(boxes: np.ndarray, scores: np.ndarray, label: str, image: np.ndarray) -> Detections:
+    """Clip boxes [n, 4] to the picture, drop those left without area, and give all the rest one label."""
+    height, width = image.shape[:2]
+    limits = np.array([width, height, width, height], np.float32)
+    boxes = np.clip(np.asarray(boxes, np.float32).reshape(-1, 4), 0, limits)
+    scores = np.asarray(scores, np.float32).reshape(-1)
+    kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    return Detections(boxes[kept], scores[kept], [label] * int(kept.sum()))

@@ -1,0 +1,94 @@
+"""Persons with YOLO."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from roi_anon_ros.detect.boxes import Detections, check_confidence, check_images, gather
+from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
+from roi_anon_ros.detect.weights import find_weights
+
+
+class YoloPersons:
+    """Find persons with any ultralytics weights that know the class "person".
+
+    weights: a name that `find_weights` knows, or a path to a .pt or .onnx file.
+    confidence: least score, 0 to 1.
+    image_size: side in pixels of the square that pictures are fitted into, a multiple of 32 from 32 to 4096;
+        an .onnx file of fixed size keeps its own.
+    device: as torch names it ("cpu", "cuda:0"); None takes a GPU where there is one.
+
+    Raises ImportError without ultralytics, WeightsError where weights cannot be had, ValueError for arguments
+    out of range and for weights without persons. The weights are loaded and run once here, not on the first
+    picture.
+    """
+
+    def __init__(
+        self,
+        weights: str = "yolov8n",
+        confidence: float = 0.25,
+        image_size: int = 640,
+        device: str | None = None,
+    ) -> None:
+        """Load the weights and try them."""
+        self.confidence = check_confidence(confidence)
+        if image_size not in range(32, 4097, 32):
+            raise ValueError(f"image_size: expected a multiple of 32 from 32 to 4096, got {image_size}")
+        self.image_size = image_size
+        self.device = device
+        ultralytics = import_ultralytics()
+        import torch  # there, now that ultralytics is
+
+        self.weights: Path = find_weights(weights)
+        suffix = self.weights.suffix.lower()
+        if suffix not in (".pt", ".onnx"):
+            raise ValueError(f"weights: expected a .pt or .onnx file, got {self.weights}")
+        # An exported file does not say its task reliably, and may be fixed to one picture a call.
+        self._one_by_one = suffix == ".onnx"
+        self._model = ultralytics.YOLO(str(self.weights), task="detect" if self._one_by_one else None)
+        if self._model.task not in ("detect", "segment", "pose"):
+            raise ValueError(
+                f"weights: {self.weights} does {self._model.task}, expected one that gives boxes"
+            )
+        self._persons: list[int] | None = None
+        threads = torch.get_num_threads()
+        self._predict([np.zeros((image_size, image_size, 3), np.uint8)])
+        torch.set_num_threads(threads)  # on a CPU, the first run takes one from the whole process
+        names: dict[int, str] = self._model.predictor.model.names
+        self._persons = [i for i, name in names.items() if name == "person"]
+        if not self._persons:
+            raise ValueError(f"weights: {self.weights} knows no class 'person'")
+
+    def __call__(self, images: list[np.ndarray]) -> list[Detections]:
+        """Return the persons in each picture (uint8 [H, W, 3] RGB), in order, highest score first.
+
+        A picture's boxes do not depend on what else is in the list, to within rounding. Raises ValueError,
+        naming the entry, for anything else than such pictures.
+        """
+        check_images(images)
+        # Pictures of one shape make one batch: mixed shapes would be padded more, and so seen differently.
+        batches: dict[object, list[int]] = defaultdict(list)
+        for i, image in enumerate(images):
+            batches[i if self._one_by_one else image.shape].append(i)
+        found: dict[int, Detections] = {}
+        for batch in batches.values():
+            results = self._predict([images[i] for i in batch])
+            for i, result in zip(batch, results, strict=True):
+                boxes = result.boxes.cpu().numpy()
+                found[i] = gather(boxes.xyxy, boxes.conf, "person", images[i])
+        return [found[i] for i in range(len(images))]
+
+    def _predict(self, images: list[np.ndarray]) -> list:
+        return self._model.predict(
+            [np.ascontiguousarray(image[..., ::-1]) for image in images],  # ultralytics takes arrays as BGR
+            batch=len(images),
+            classes=self._persons,
+            conf=self.confidence,
+            imgsz=self.image_size,
+            device=self.device,
+            save=False,
+            verbose=False,
+        )

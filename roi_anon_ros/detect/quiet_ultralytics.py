@@ -1,0 +1,58 @@
+"""The one door to ultralytics: without its installs, its telemetry, its chatter and its side effects."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+
+def cache_dir() -> Path:
+    """Return the cache folder ($XDG_CACHE_HOME or ~/.cache, then roi_anon_ros); it may not exist yet."""
+    base = os.environ.get("XDG_CACHE_HOME")  # the XDG rules say that a relative path here is to be ignored
+    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "roi_anon_ros"
+
+
+def import_ultralytics() -> ModuleType:
+    """Import ultralytics and return it; ImportError says what to install.
+
+    Sets, for this process, YOLO_AUTOINSTALL (no pip at run time), YOLO_OFFLINE (no telemetry, no lookups on
+    import, no retries), YOLO_VERBOSE and, unless it is set already, YOLO_CONFIG_DIR. Holds also where
+    ultralytics was imported before, except that its settings file and thread limits then stay as they are.
+    ORT_DISABLE_TELEMETRY is for ONNX Runtime, which runs .onnx weights and since 1.29 reports from Linux
+    too; it has no effect where onnxruntime was imported before.
+    """
+    os.environ.update(
+        YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false", ORT_DISABLE_TELEMETRY="1"
+    )
+    os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_dir()))
+    had_omp_threads = "OMP_NUM_THREADS" in os.environ
+    fresh = "ultralytics" not in sys.modules
+    try:
+        # On import, ultralytics limits OpenMP, and so torch, to one thread and turns off OpenCV's threads,
+        # for all else in this process and its children: remember them and put them back below.
+        import cv2
+        import torch
+
+        cv_threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
+        import ultralytics
+        from ultralytics.utils import LOGGER, SETTINGS, checks
+    except ImportError as error:
+        raise ImportError(
+            "the YOLO person detector needs the 'server' extra (pip install 'roi_anon_ros[server]'), which "
+            f"brings ultralytics under AGPL-3.0 or a commercial licence of Ultralytics: {error}"
+        ) from error
+    if fresh:
+        cv2.setNumThreads(cv_threads)
+        torch.set_num_threads(torch_threads)
+        if not had_omp_threads:
+            os.environ.pop("OMP_NUM_THREADS", None)
+    LOGGER.setLevel(logging.ERROR)
+    checks.AUTOINSTALL = False
+    dict.update(SETTINGS, sync=False)  # in memory only: its own update() would rewrite the user's file
+    events = sys.modules.get("ultralytics.utils.events")  # decides when imported whether it reports
+    if events is not None:
+        events.events.enabled = False
+    return ultralytics
