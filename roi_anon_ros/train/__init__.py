@@ -1,0 +1,1 @@
+"""Training: data, the region-of-interest loss, the trainer."""
