@@ -214,8 +214,8 @@ def test_a_run_is_interrupted_and_continued(folder: Path, tmp_path: Path) -> Non
     assert metadata["training"]["steps"] == 4 and metadata["training"]["pictures"] == 6
     assert metadata["figures"]["val/bpp"] > 0
     logs = sorted((tmp_path / "run" / "log").glob("version_*/metrics.csv"))
-    steps = [[int(r["step"]) for r in csv.DictReader(log.open()) if r["train/loss"]] for log in logs]
-    assert steps == [[2], [4]]  # the second run went on where the first ended
+    epochs = [[int(row["epoch"]) for row in csv.DictReader(log.open()) if row["train/loss"]] for log in logs]
+    assert epochs == [[0], [1]]  # the second run went on where the first ended
 
     config.write_text(yaml.safe_dump(settings | {"batch_size": 9}))
     with pytest.raises(ValueError, match="batch_size"):

@@ -1,0 +1,621 @@
+"""``roi-anon``: what the nodes do, without ROS, on files, folders and videos.
+
+Exit codes: 0 all went well; 1 something was reported and skipped, the rest is done; 2 the command makes no
+sense as it was given; 130 interrupted. Reports and progress go to stderr, results to stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+
+import typer
+
+if TYPE_CHECKING:  # the real imports stand in the commands: torch takes seconds, --help must not
+    import numpy as np
+
+    from .codec import Codec, Header
+
+T = TypeVar("T")
+
+PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
+PACKETS = (".ran",)
+
+app = typer.Typer(
+    help="Anonymize and compress pictures of people, and decode them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def encode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, a video, or a folder of them.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A .ran file, or a folder.")],
+    model: Annotated[str, typer.Option(help="Name of an installed model, or a file.")] = "fast",
+    max_side: Annotated[
+        int | None,
+        typer.Option(help="Shrink pictures to this longest side before coding, pixels; 0: never.", show_default="640"),
+    ] = None,
+) -> None:
+    """Encode pictures (.jpg .jpeg .png .bmp .webp .tif .tiff) and videos (.mp4 .avi .mkv .mov .webm).
+
+    A picture becomes a .ran file that holds the very packet the edge node would send; a video becomes one
+    .ran file with a packet for each frame. Pictures are read as 8-bit RGB: grey and 16 bits are converted,
+    alpha is dropped, EXIF orientation is applied.
+
+    A folder is searched with its subfolders, and OUT gets the same ones. What a former run finished is kept
+    where it is of the same source (by its modification time, which outputs take over), model and --max-
+    side. An interrupted video goes on behind its last complete frame.
+    """
+    with _interruptible():
+        _must_exist(source)
+        if source.is_file() and source.suffix.lower() not in PICTURES + VIDEOS:
+            _usage(f"{source}: neither a folder nor one of {' '.join(PICTURES + VIDEOS)}")
+        plan = _plan(source, out, PICTURES + VIDEOS, lambda _: (".ran",))
+        _quiet_libraries()
+        from . import files
+        from .codec import MAX_SIDE, Codec, ModelFileError
+        from .codec.picture import coded_size
+
+        side = MAX_SIDE if max_side is None else max_side
+        try:
+            coded_size(1, 1, side)
+            codec = Codec.load(model)
+        except ModelFileError as error:
+            _usage(str(error))
+        except ValueError as error:
+            _usage(f"--max-side: {error}")
+
+        def belongs(header: Header) -> bool:
+            return (
+                header.fingerprint.hex() == codec.fingerprint
+                and coded_size(*header.source_size, side) == header.coded_size
+            )
+
+        def work(source: Path, target: Path, run: Run) -> None:
+            modified = source.stat().st_mtime_ns
+            if run.resumes and _is_of(target, modified):
+                done = _tally(target, belongs)
+                if done is not None:
+                    run.keep(done)
+                    return
+            if source.suffix.lower() in VIDEOS:
+                _encode_video(codec, source, target, side, belongs, run)
+                done = _tally(target, belongs)
+            else:
+                packet = codec.encode(files.read_picture(source), side).packet
+                files.write_bytes(target, packet, modified)
+                done = Tally()
+                done.add(packet)
+            run.tally += done
+
+        _execute(plan, work, "encoded", resumes=source.is_dir())
+
+
+@app.command()
+def decode(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A .ran file, or a folder of them.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A .png, .mp4 or .avi file, or a folder.")],
+    model: Annotated[
+        str | None, typer.Option(help="Name or file; by default the installed model that wrote the packet.")
+    ] = None,
+) -> None:
+    """Decode .ran files: pictures to .png at the size of their source, videos to .mp4 (or .avi: Motion JPEG).
+
+    Files are told apart by what is in them. A damaged frame of a video is reported and left out; of a video
+    that was cut off, the complete frames are decoded. A folder is searched with its subfolders, and OUT
+    gets the same ones; what a former run finished is kept. Videos have even sides: an odd last row or
+    column is lost.
+    """
+    with _interruptible():
+        _must_exist(source)
+        _quiet_libraries()
+        from . import files
+        from .codec import MAX_SIZE, ModelFileError, PacketError
+        from .codec.packet import unpack
+
+        def suffixes(source: Path) -> tuple[str, ...]:
+            try:
+                return tuple(files.VIDEO_CODECS) if files.is_sequence(source) else (".png",)
+            except OSError:  # reported when its turn comes
+                return (".png",)
+
+        plan = _plan(source, out, PACKETS, suffixes)
+        try:
+            codecs = _Codecs(model)
+        except ModelFileError as error:
+            _usage(str(error))
+
+        def picture(packet: bytes) -> np.ndarray:
+            header, _ = unpack(packet)
+            # Whatever encode writes, at any --max-side, decodes.
+            return codecs.of(header).decode(packet, max_pixels=MAX_SIZE**2).at_source_size()
+
+        def frames(sequence: files.Sequence, source: Path, run: Run) -> Iterator[np.ndarray]:
+            try:
+                for number, packet in enumerate(sequence, 1):
+                    try:
+                        image = picture(packet)
+                    except PacketError as error:
+                        if error.reason == "fingerprint":
+                            raise
+                        run.fail(source, f"frame {number}: {error}")
+                        continue
+                    run.tally.add(packet)
+                    yield image
+            except PacketError as error:
+                run.fail(source, error)
+
+        def belongs(header: Header) -> bool:
+            return codecs.of(header).fingerprint == header.fingerprint.hex()
+
+        def work(source: Path, target: Path, run: Run) -> None:
+            modified = source.stat().st_mtime_ns
+            if run.resumes and _is_of(target, modified):
+                done = _tally(source, belongs)
+                if done is not None:
+                    run.keep(done)
+                    return
+            if files.is_sequence(source):
+                sequence = files.Sequence(source)
+                images = run.track(frames(sequence, source, run), None, source.name)
+                part = files.write_video(target, images, sequence.rate)
+                # One with gaps does not count as done.
+                files.put(part, target, time.time_ns() if source in run.failed else modified)
+            else:
+                packet = files.read_packet(source)
+                files.write_bytes(target, files.png(picture(packet)), modified)
+                run.tally.add(packet)
+
+        _execute(plan, work, "decoded", resumes=source.is_dir())
+
+
+@app.command()
+def info(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .ran file or a model (.safetensors).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is in a .ran file or a model file, after checking it."""
+    with _interruptible():
+        _must_exist(file)
+        if file.is_dir():
+            _usage(f"{file}: a folder, must be a file")
+        _quiet_libraries()
+        from . import files
+        from .codec.packet import MAGIC
+
+        errors: list[str] = []
+        content: dict[str, Any] = {}
+        try:
+            with file.open("rb") as stream:
+                begin = stream.read(4)
+            if begin == files.SEQUENCE_MAGIC:
+                content = _sequence_info(file, errors)
+            elif begin == MAGIC or file.suffix.lower() in PACKETS:
+                content = _packet_info(files.read_packet(file))
+            else:
+                content = _model_info(file)
+        except (OSError, ValueError) as error:
+            errors.append(_reason(error))
+        if content:
+            content = {"file": str(file), "bytes": file.stat().st_size, **content}
+            typer.echo(json.dumps(content, indent=2) if as_json else _lines(content))
+        for error in errors:
+            typer.echo(f"{file}: {error}", err=True)
+        if errors:
+            raise typer.Exit(1)
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, see config/train/.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the model.")],
+) -> None:
+    """Train a model; the same command continues an interrupted training."""
+    with _interruptible():
+        _must_exist(config)
+        try:
+            import yaml
+
+            from .train.trainer import Config
+            from .train.trainer import train as run_training
+        except ModuleNotFoundError as error:
+            _usage(f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'")
+        try:
+            Config.read(config)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            _usage(f"{config}: {error}")
+        try:
+            typer.echo(run_training(config, out))
+        except SystemExit as error:  # how Lightning passes on Ctrl-C
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
+
+
+@dataclass
+class Tally:
+    """Counts pictures, their packets' bytes, and the sum of their bits per pixel of the source."""
+
+    pictures: int = 0
+    bytes: int = 0
+    bits_per_pixel: float = 0.0
+
+    def add(self, packet: bytes) -> Header:
+        """Count one packet and return its header.
+
+        Raises:
+            PacketError: it is damaged.
+        """
+        from .codec.packet import unpack
+
+        header, _ = unpack(packet)
+        self += Tally(1, len(packet), _bits_per_pixel(packet, header))
+        return header
+
+    def __iadd__(self, other: Tally) -> Tally:
+        self.pictures += other.pictures
+        self.bytes += other.bytes
+        self.bits_per_pixel += other.bits_per_pixel
+        return self
+
+    @property
+    def mean(self) -> float:
+        """Mean of the pictures' bits per pixel; 0 without pictures."""
+        return self.bits_per_pixel / self.pictures if self.pictures else 0.0
+
+
+@dataclass
+class Run:
+    """One run over many files: what it did, its progress, its reports.
+
+    Attributes:
+        resumes: whether outputs of a former run may be kept.
+        tally: of all packets, those of kept outputs included.
+        kept: outputs that a former run had finished.
+        failed: sources with which something was wrong.
+    """
+
+    resumes: bool
+    tally: Tally = field(default_factory=Tally)
+    kept: int = 0
+    failed: set[Path] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def track(self, items: Iterable[T], total: int | None, name: str) -> Iterator[T]:
+        """Yield the items and show how far they are."""
+        task = self.progress.add_task(name, total=total)
+        try:
+            for item in items:
+                yield item
+                self.progress.advance(task)
+        finally:
+            self.progress.remove_task(task)
+
+    def keep(self, done: Tally) -> None:
+        """Count an output that was there."""
+        self.kept += 1
+        self.tally += done
+
+    def fail(self, source: Path, error: object) -> None:
+        """Report a source; the run goes on."""
+        self.failed.add(source)
+        self.note(source, error)
+
+    def note(self, source: Path, message: object) -> None:
+        """Print a line about a source."""
+        line = f"{source}: {_reason(message) if isinstance(message, Exception) else message}"
+        self.progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def _execute(plan: dict[Path, list[Path]], work: Callable[[Path, Path, Run], None], verb: str, resumes: bool) -> None:
+    """Do the work for each target; report, skip and go on where it fails; sum up."""
+    run = Run(resumes)
+    with run.progress:
+        for target, sources in run.track(plan.items(), len(plan), verb):
+            if len(sources) > 1:
+                for source in sources:
+                    others = ", ".join(str(other) for other in sources if other != source)
+                    run.fail(source, f"skipped: {others} would be written to the same {target}")
+                continue
+            try:
+                work(sources[0], target, run)
+            except (OSError, ValueError) as error:  # the codec's errors are ValueErrors
+                run.fail(sources[0], error)
+    t = run.tally
+    line = f"{verb} {t.pictures} pictures, {t.bytes} bytes, {t.mean:.4f} bits per pixel"
+    if run.kept:
+        line += f"; {run.kept} of {len(plan)} files were already done"
+    if run.failed:
+        line += f"; {len(run.failed)} files with errors"
+    typer.echo(line)
+    if run.failed:
+        raise typer.Exit(1)
+
+
+def _plan(
+    source: Path, out: str, taken: tuple[str, ...], suffixes: Callable[[Path], tuple[str, ...]]
+) -> dict[Path, list[Path]]:
+    """What is to be written, and from what.
+
+    Args:
+        source: file, or folder that is searched for suffixes in ``taken``.
+        out: file or folder.
+        taken: suffixes, lower case.
+        suffixes: those that an output of this source may have; the first is the default.
+    """
+    target = Path(out)
+    if source.is_dir():
+        if target.exists() and not target.is_dir():
+            _usage(f"{target}: must be a folder, as {source} is one")
+        plan: dict[Path, list[Path]] = {}
+        for file in sorted(source.rglob("*")):
+            if file.suffix.lower() in taken and file.is_file():
+                name = file.relative_to(source).with_suffix(suffixes(file)[0])
+                plan.setdefault(target / name, []).append(file)
+        if not plan:
+            _usage(f"{source}: nothing in it ends in {' '.join(taken)}")
+        return plan
+    allowed = suffixes(source)
+    if out.endswith(os.sep) or target.is_dir():
+        target = target / (source.stem + allowed[0])
+    elif target.suffix.lower() not in allowed:
+        _usage(f"{target}: must be a folder, or end in {' or '.join(allowed)}")
+    if target.exists() and target.samefile(source):
+        _usage(f"{target}: would be written over its own source")
+    return {target: [source]}
+
+
+def _encode_video(
+    codec: Codec, source: Path, target: Path, side: int, belongs: Callable[[Header], bool], run: Run
+) -> None:
+    """Encode a video, behind the frames that an interrupted run left."""
+    from . import files
+
+    modified = source.stat().st_mtime_ns
+    video = files.VideoReader(source)
+    part = files.part_of(target)
+    count, end, last = _left_over(part, video.rate, modified, belongs)
+    frames = video.frames(max(count - 1, 0))
+    if count:
+        # The last frame once more: only if it comes out the same is this the same video, coded the same way.
+        again = next(frames, None)
+        if again is None or codec.encode(again, side).packet != last:
+            count, end, frames = 0, 0, video.frames()
+    if count:
+        run.note(source, f"continued after {count} frames")
+    with files.SequenceWriter(part, video.rate, end) as writer:
+        for image in run.track(frames, max(video.announced - count, 0) or None, source.name):
+            writer.write(codec.encode(image, side).packet)
+            count += 1
+        if count:
+            writer.finish()
+    if not count:
+        part.unlink()
+        raise ValueError("not a readable video: no frame in it")
+    files.put(part, target, modified)
+    if count < video.announced:  # no error: some containers only estimate it
+        run.note(source, f"{count} frames could be read, it announces {video.announced}")
+
+
+def _left_over(part: Path, rate: Any, modified_ns: int, belongs: Callable[[Header], bool]) -> tuple[int, int, bytes]:
+    """What an interrupted run left that is of use: complete frames, the byte behind them, the last packet."""
+    from . import files
+    from .codec import PacketError
+    from .codec.packet import unpack
+
+    count, end, last = 0, 0, b""
+    if not part.is_file() or part.stat().st_mtime_ns < modified_ns:
+        return count, end, last
+    try:
+        sequence = files.Sequence(part)
+        if sequence.rate != rate:
+            return count, end, last
+        for packet in sequence:
+            if not belongs(unpack(packet)[0]):
+                return 0, 0, b""
+            count, end, last = count + 1, sequence.end, packet
+    except PacketError:
+        pass  # the frame at which it was interrupted: written again
+    return count, end, last
+
+
+def _is_of(target: Path, modified_ns: int) -> bool:
+    """Whether an output exists and has its source's modification time."""
+    return target.is_file() and target.stat().st_mtime_ns == modified_ns
+
+
+def _tally(file: Path, belongs: Callable[[Header], bool]) -> Tally | None:
+    """Count the packets of a file; None if it is damaged, or a packet does not belong."""
+    from . import files
+    from .codec import PacketError
+
+    tally = Tally()
+    try:
+        for packet in files.Sequence(file) if files.is_sequence(file) else [files.read_packet(file)]:
+            if not belongs(tally.add(packet)):
+                return None
+    except PacketError:
+        return None
+    return tally
+
+
+class _Codecs:
+    """The codec for a packet: the one that was asked for, or the installed one that wrote it."""
+
+    def __init__(self, model: str | None) -> None:
+        from .codec import Codec
+
+        self._given = Codec.load(model) if model is not None else None
+        self._installed = _installed() if model is None else {}
+        self._loaded: dict[str, Codec] = {}
+
+    def of(self, header: Header) -> Codec:
+        """Raise a ModelFileError if its model is not installed."""
+        from .codec import Codec, ModelFileError
+
+        if self._given:
+            return self._given
+        mark = header.fingerprint.hex()
+        if mark not in self._installed:
+            raise ModelFileError(f"model {mark} is not installed; name its file with --model")
+        if mark not in self._loaded:
+            self._loaded[mark] = Codec.load(str(self._installed[mark]))
+        return self._loaded[mark]
+
+
+def _installed() -> dict[str, Path]:
+    """Files of the installed models by fingerprint; what cannot be read is reported."""
+    from safetensors import SafetensorError, safe_open
+
+    from .codec import list_models
+
+    found = {}
+    for path in list_models().values():
+        try:
+            with safe_open(path, "pt") as file:
+                found[json.loads(file.metadata()["roi_anon"])["fingerprint"]] = path
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+            typer.echo(f"{path}: passed over, no model: {error}", err=True)
+    return found
+
+
+def _bits_per_pixel(packet: bytes, header: Header) -> float:
+    return 8 * len(packet) / (header.source_size[0] * header.source_size[1])
+
+
+def _header_info(header: Header) -> dict[str, Any]:
+    mark = header.fingerprint.hex()
+    model = _installed().get(mark)
+    return {
+        "version": header.version,
+        "fingerprint": mark,
+        "model": model.stem if model else None,
+        "source_size": list(header.source_size),
+        "coded_size": list(header.coded_size),
+        "padding": list(header.padding),
+    }
+
+
+def _packet_info(packet: bytes) -> dict[str, Any]:
+    from .codec.packet import unpack
+
+    header, payload = unpack(packet)
+    return {
+        "kind": "picture",
+        **_header_info(header),
+        "payload_bytes": len(payload),
+        "bits_per_pixel": _bits_per_pixel(packet, header),
+    }
+
+
+def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
+    """Of a sequence; the header's fields are those of its first good frame."""
+    from . import files
+    from .codec import PacketError
+
+    sequence = files.Sequence(file)
+    tally = Tally()
+    first: Header | None = None
+    try:
+        for number, packet in enumerate(sequence, 1):
+            try:
+                header = tally.add(packet)
+            except PacketError as error:
+                errors.append(f"frame {number}: {error}")
+                continue
+            first = first or header
+    except PacketError as error:
+        errors.append(str(error))
+    return {
+        "kind": "sequence",
+        "frames": tally.pictures,
+        "rate": f"{sequence.rate.numerator}/{sequence.rate.denominator}",
+        "seconds": float(tally.pictures / sequence.rate),
+        "bits_per_pixel": tally.mean,
+        "complete": not errors,
+        **(_header_info(first) if first else {}),
+    }
+
+
+def _model_info(file: Path) -> dict[str, Any]:
+    from .codec import load_model
+
+    return {"kind": "model", **load_model(file).metadata}
+
+
+def _lines(content: dict[str, Any], prefix: str = "") -> str:
+    """Aligned lines of a nested dict."""
+    lines = []
+    for key, value in content.items():
+        if isinstance(value, dict):
+            lines.append(_lines(value, f"{prefix}{key}.") if value else f"{prefix + key:<28} -")
+        else:
+            if isinstance(value, list) and len(value) == 2:
+                value = f"{value[0]} x {value[1]}" if key.endswith("size") else f"{value[0]}, {value[1]}"
+            elif key == "model" and value is None:
+                value = "not installed"
+            elif isinstance(value, float):
+                value = f"{value:.4f}"
+            lines.append(f"{prefix + key:<28} {value}")
+    return "\n".join(lines)
+
+
+def _reason(error: Exception) -> str:
+    """An error without the name of the file, where the line says it already."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
+def _must_exist(path: Path) -> None:
+    if not path.exists():
+        _usage(f"{path}: no such file or folder")
+
+
+def _usage(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(2)
+
+
+def _quiet_libraries() -> None:
+    """Before their import: what is wrong with a file is reported here, and their deprecations concern no user."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    warnings.simplefilter("ignore", FutureWarning)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise typer.Exit(130) from None
+
+
+if __name__ == "__main__":
+    app()
