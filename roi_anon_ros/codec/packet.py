@@ -67,6 +67,10 @@ class Header:
         """``(width, height)`` that went through the network, pixels."""
         return self.coded_size[0] + self.padding[0], self.coded_size[1] + self.padding[1]
 
+    def bits_per_pixel(self, packet_bytes: int) -> float:
+        """Rate of a packet of this many bytes: its bits over the pixels of the source."""
+        return 8 * packet_bytes / (self.source_size[0] * self.source_size[1])
+
     def to_source(self, boxes: np.ndarray) -> np.ndarray:
         """Map boxes from the decoded picture to the camera's.
 

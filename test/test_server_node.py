@@ -1,0 +1,303 @@
+from __future__ import annotations
+
+import random
+import signal
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from ros_graph import BEST_EFFORT, LATCHED, RELIABLE, Probe, make_model, probing  # first: it skips without ROS
+
+from rcl_interfaces.srv import DescribeParameters, SetParameters  # isort: skip
+from rclpy.parameter import Parameter  # isort: skip
+from sensor_msgs.msg import Image  # isort: skip
+from std_msgs.msg import Header  # isort: skip
+
+vision_msgs = pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: make env, or apt")
+
+from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
+from roi_anon_ros.codec import Codec  # noqa: E402
+from roi_anon_ros.codec import packet as packets  # noqa: E402
+from roi_anon_ros.detect import WeightsError, YoloPersons, find_weights  # noqa: E402
+from roi_anon_ros.nodes.images import to_rgb  # noqa: E402
+
+OK, WARN, ERROR = 0, 1, 2
+SCALE = np.array([200 / 96, 152 / 73] * 2)  # from coded to source pixels
+CONFIDENCE = 0.0005  # low enough that the detector sees persons in what a random model decodes
+
+
+def picture(seed: int, width: int = 200, height: int = 152) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def latent_of(codec: Codec, packet: bytes, header: packets.Header, stamp: Header) -> CompressedLatent:
+    return CompressedLatent(
+        header=stamp,
+        model_name=codec.name,
+        fingerprint=np.frombuffer(header.fingerprint, np.uint8),
+        source_width=header.source_size[0],
+        source_height=header.source_size[1],
+        coded_width=header.coded_size[0],
+        coded_height=header.coded_size[1],
+        packet=array("B", packet),
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="module")
+def codec(folder: Path) -> Codec:
+    return Codec.load(str(make_model(folder / "model.safetensors")))
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    pytest.importorskip("ultralytics", reason="needs the 'server' extra")
+    try:
+        return find_weights("yolov8n")
+    except WeightsError as error:
+        pytest.skip(f"no weights: {error}")
+
+
+@pytest.fixture(scope="module")
+def probe(folder: Path, codec: Codec, weights: Path) -> Iterator[Probe]:
+    with probing(folder) as probe:
+        images = {f"publish_{what}": "true" for what in ("anonymized", "annotated")}
+        probe.start_node(
+            "server",
+            model=folder / "model.safetensors",
+            weights=weights,
+            confidence=CONFIDENCE,
+            latent_topics="[cam1/latent, /cam2/latent]",
+            threads=1,
+            autostart="true",
+            **images,
+        )
+        probe.cameras = [probe.talk(CompressedLatent, f"cam{i}/latent") for i in (1, 2)]
+        probe.detections = [probe.listen(vision_msgs.Detection2DArray, f"cam{i}/detections", RELIABLE) for i in (1, 2)]
+        for camera in (0, 1):
+            connect(probe, codec, camera)
+        yield probe
+
+
+def connect(probe: Probe, codec: Codec, camera: int) -> None:
+    def send() -> Header:
+        probe.cameras[camera].publish(latent := good(probe, codec))
+        return latent.header
+
+    probe.connect(send, probe.detections[camera])
+
+
+def arrives(probe: Probe, camera: int, latent: CompressedLatent) -> vision_msgs.Detection2DArray:
+    """Wait for the detections of one latent; nothing else may have arrived from that camera."""
+    messages = probe.detections[camera]
+    (found,) = probe.wait_for(lambda: messages, f"detections of {latent.header}")
+    messages.clear()
+    assert found.header == latent.header
+    return found
+
+
+def good(probe: Probe, codec: Codec, seed: int = 0, max_side: int = 96) -> CompressedLatent:
+    encoded = codec.encode(picture(seed), max_side)
+    return latent_of(codec, encoded.packet, encoded.header, probe.header())
+
+
+def counted(probe: Probe, name: str, key: str, count: int) -> dict[str, str]:
+    """Wait for the report in which a count has been reached."""
+    for _ in range(60):
+        if (report := probe.report(name)).get(key) == str(count):
+            return report
+    raise AssertionError(f"{key} is not {count}: {report}")
+
+
+def test_detections_are_the_detectors_in_source_pixels(probe: Probe, codec: Codec, weights: Path) -> None:
+    probe.cameras[0].publish(latent := good(probe, codec))
+    found = arrives(probe, 0, latent)
+    decoded = codec.decode(latent.packet.tobytes())
+    assert decoded.image.shape == (73, 96, 3)
+    (expected,) = YoloPersons(str(weights), CONFIDENCE)([decoded.image])
+    assert len(found.detections) == len(expected.boxes) > 0
+    for detection, box, score in zip(found.detections, expected.boxes, expected.scores, strict=True):
+        assert detection.header == latent.header and detection.id == ""
+        (result,) = detection.results
+        assert result.hypothesis.class_id == "person"
+        assert result.hypothesis.score == pytest.approx(score, rel=1e-3)
+        centre, size = detection.bbox.center.position, (detection.bbox.size_x, detection.bbox.size_y)
+        ours = (centre.x - size[0] / 2, centre.y - size[1] / 2, centre.x + size[0] / 2, centre.y + size[1] / 2)
+        assert ours == pytest.approx(box * SCALE, abs=0.1)
+        assert 0 <= ours[0] < ours[2] <= 200 and 0 <= ours[1] < ours[3] <= 152
+
+
+def test_parameters_are_described_and_the_config_names_them(probe: Probe) -> None:
+    config = Path(__file__).parents[1] / "config" / "server.yaml"
+    names = list(yaml.safe_load(config.read_text())["/**"]["ros__parameters"])
+    request = DescribeParameters.Request(names=names)
+    described = probe.call(DescribeParameters, "/server/describe_parameters", request).descriptors
+    assert [d.name for d in described if d.description] == names
+    ranges = {d.name for d in described if d.integer_range or d.floating_point_range}
+    assert ranges == {"confidence", "max_pixels", "threads"}
+
+
+def test_labels_wait_for_late_comers(probe: Probe) -> None:
+    labels = probe.listen(vision_msgs.LabelInfo, "cam2/label_info", LATCHED)
+    (info,) = probe.wait_for(lambda: labels, "the labels")
+    assert [label.class_name for label in info.class_map] == ["person"]
+    assert info.threshold == pytest.approx(CONFIDENCE)
+
+
+def test_pictures_go_out_at_the_size_of_the_source(probe: Probe, codec: Codec) -> None:
+    pictures = {name: probe.listen(Image, f"cam2/image_{name}", BEST_EFFORT) for name in ("anonymized", "annotated")}
+    latent = good(probe, codec)
+
+    for _ in range(20):  # best effort may lose one
+        probe.cameras[1].publish(latent)
+        arrives(probe, 1, latent)
+        probe.settle()
+        if all(pictures.values()):
+            break
+    plain, drawn = (pictures[name][-1] for name in ("anonymized", "annotated"))
+    assert plain.header == drawn.header == latent.header
+    assert plain.encoding == drawn.encoding == "rgb8"
+    decoded = codec.decode(latent.packet.tobytes()).at_source_size()
+    assert np.abs(to_rgb(plain).astype(int) - decoded).max() <= 1
+    assert decoded.shape == to_rgb(drawn).shape and (to_rgb(drawn) != to_rgb(plain)).any()
+
+
+def test_bad_packets_are_dropped_counted_and_survived(probe: Probe, codec: Codec, folder: Path) -> None:
+    encoded = codec.encode(picture(3), 96)
+    packet, header = encoded.packet, encoded.header
+    foreign = Codec.load(str(make_model(folder / "foreign.safetensors", seed=1))).encode(picture(3), 96)
+    noise = random.Random(0)
+    flipped = bytearray(packet)
+    flipped[40] ^= 0x10
+    # A hostile writer knows how to make a CRC.
+    hostile = packets.pack(header, noise.randbytes(len(packet) - packets.OVERHEAD))
+    newer = bytearray(packet[:-4])
+    newer[4] = 2
+    newer += zlib.crc32(newer).to_bytes(4, "little")
+    bad = {
+        "length": [b"", packet[:-1], packet[:20], packet + b"\0"],
+        "magic": [noise.randbytes(len(packet))],
+        "crc": [bytes(flipped)],
+        "version": [bytes(newer)],
+        "fingerprint": [foreign.packet],
+        "payload": [hostile],
+    }
+    name = "/server: cam1/latent"
+    for reason, several in bad.items():
+        for count, data in enumerate(several, start=1):
+            probe.cameras[0].publish(latent_of(codec, data, header, probe.header()))
+            report = counted(probe, name, f"dropped, {reason}", count)
+            assert report["level"] == ERROR and report["message"].startswith(f"{reason}: ")
+            assert report["model"] == "tiny" and report["fingerprint"] == codec.fingerprint
+    liar = latent_of(codec, packet, header, probe.header())
+    liar.source_width += 1
+    probe.cameras[0].publish(liar)
+    assert "source size" in counted(probe, name, "dropped, contradiction", 1)["message"]
+    assert not probe.detections[0]
+    # The other camera is not to blame, and the overall status names the failure.
+    assert probe.report("/server: /cam2/latent")["frames dropped"] == "0"
+    assert probe.report("/server: server")["level"] == ERROR
+    probe.cameras[0].publish(latent := good(probe, codec))
+    arrives(probe, 0, latent)
+    assert probe.report(name)["level"] == OK
+
+
+def test_two_cameras_at_once(probe: Probe, codec: Codec) -> None:
+    latents = [good(probe, codec, seed) for seed in (4, 5)]
+    for camera, latent in zip(probe.cameras, latents, strict=True):
+        camera.publish(latent)
+    for i, latent in enumerate(latents):
+        arrives(probe, i, latent)
+    for stage in ("unpack", "entropy", "synthesis", "detect"):
+        assert float(probe.report("/server: server")[f"{stage} median (ms)"]) > 0
+
+
+def test_it_stays_up_where_it_cannot_be_configured(probe: Probe, codec: Codec, folder: Path, weights: Path) -> None:
+    good_settings = {
+        "model": str(folder / "model.safetensors"),
+        "weights": str(weights),
+        "latent_topics": ["cam1/latent", "/cam2/latent"],
+    }
+
+    def set_parameters(settings: dict[str, object]) -> None:
+        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in settings.items()]
+        request = SetParameters.Request(parameters=parameters)
+        assert all(r.successful for r in probe.call(SetParameters, "/server/set_parameters", request).results)
+
+    assert probe.transit("server", "deactivate") and probe.transit("server", "cleanup")
+    for name, value, complaint in (
+        ("model", str(folder / "no.safetensors"), "no.safetensors"),
+        ("latent_topics", ["a/latent", "a/other"], "latent_topics"),
+        ("weights", str(folder / "no.pt"), "no.pt"),
+    ):
+        set_parameters(good_settings | {name: value})
+        assert not probe.transit("server", "configure")
+        assert probe.state("server") == "unconfigured"
+        report = probe.report("/server: server")
+        assert report["level"] == ERROR and complaint in report["message"]
+    set_parameters(good_settings | {"latent_topics": ["cam1/no topic"]})
+    assert probe.transit("server", "configure") and not probe.transit("server", "activate")
+    assert probe.state("server") == "inactive"
+    report = probe.report("/server: server")
+    assert report["level"] == ERROR and "no topic" in report["message"]
+    assert probe.transit("server", "cleanup")
+    set_parameters(good_settings)
+    assert probe.transit("server", "configure") and probe.transit("server", "activate")
+    connect(probe, codec, 0)
+    assert probe.report("/server: server")["level"] == OK
+
+
+def test_it_ends_cleanly_on_sigterm(probe: Probe) -> None:
+    process = probe.processes.pop()
+    assert process.end(signal.SIGTERM) == 0
+    assert "Traceback" not in process.output and "server]: model tiny" in process.output
+
+
+RAISES_ONCE = """
+import numpy as np
+from roi_anon_ros.detect import Detections
+from roi_anon_ros.nodes import server
+
+class RaisesOnce:
+    calls = 0
+    def __init__(self, weights, confidence):
+        pass
+    def __call__(self, images):
+        RaisesOnce.calls += 1
+        if RaisesOnce.calls == 1:
+            raise RuntimeError("the detector broke")
+        return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), []) for _ in images]
+
+server.YoloPersons = RaisesOnce
+server.main()
+"""
+
+
+def test_a_detector_that_raises_costs_one_frame_and_nobody_is_an_empty_array(tmp_path: Path, codec: Codec) -> None:
+    model = make_model(tmp_path / "model.safetensors")
+    with probing(tmp_path) as probe:
+        arguments = ("--ros-args", "-p", f"model:={model}", "-p", "autostart:=true", "-r", "__ns:=/house")
+        process = probe.start("-c", RAISES_ONCE, *arguments)
+        camera = probe.talk(CompressedLatent, "/house/latent")
+        probe.detections = [probe.listen(vision_msgs.Detection2DArray, "/house/detections", RELIABLE)]
+        reports = []
+        for _ in range(60):
+            camera.publish(good(probe, codec))
+            reports.append(probe.report("/house/server: server"))
+            if probe.detections[0]:
+                break
+        assert all(found.detections == [] for found in probe.detections[0])
+        (error,) = [report for report in reports if report["level"] == ERROR]
+        assert error["dropped, RuntimeError"] == "1" and "the detector broke" in error["message"]
+        assert probe.report("/house/server: server")["level"] == OK
+        assert process.end() == 0
