@@ -1,0 +1,435 @@
+"""The demo: the camera's place taken by files, real edge and server nodes, and what came out beside the original.
+
+It starts both nodes as processes of their own, plays pictures to them over DDS, and writes for each picture a
+comparison as PNG and the detections as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+# Rooms of this machine's own: another demo or robot on the network is not disturbed. Set before rclpy starts.
+os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 101)))
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+import rclpy  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from matplotlib.figure import Figure  # noqa: E402
+from PIL import Image as PilImage  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rclpy.qos import QoSProfile  # noqa: E402
+from rich.console import Console  # noqa: E402
+from rich.progress import Progress  # noqa: E402
+from rich.table import Table  # noqa: E402
+from sensor_msgs.msg import Image  # noqa: E402
+from std_msgs.msg import Header  # noqa: E402
+from vision_msgs.msg import Detection2DArray  # noqa: E402
+
+from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
+from roi_anon_ros.cli import PICTURES
+from roi_anon_ros.codec.picture import resize  # noqa: E402
+from roi_anon_ros.detect import MtcnnFaces, YoloPersons  # noqa: E402
+from roi_anon_ros.files import VideoReader, read_picture  # noqa: E402
+from roi_anon_ros.nodes.images import draw_boxes, from_rgb, to_rgb  # noqa: E402
+from roi_anon_ros.nodes.worker import newest_only  # noqa: E402
+
+#: Seconds that the nodes may take to come up, and a picture to come back.
+START_LIMIT, PICTURE_LIMIT = 180.0, 20.0
+#: A picture is played again where best effort lost it on the way.
+TRIES = 3
+QUALITY = 10
+#: Which of the nodes' stages count as encoding, decoding and detecting.
+STAGES = {
+    "encode": ("/edge", ("read", "fit", "analysis", "entropy", "pack")),
+    "decode": ("/server", ("unpack", "entropy", "synthesis")),
+    "detect": ("/server", ("detect",)),
+}
+
+
+class DemoError(RuntimeError):
+    """The pipeline did not deliver; the message says which part."""
+
+
+@dataclass
+class Delivery:
+    """What came back for one picture.
+
+    Attributes:
+        latent: the message that the edge node sent.
+        detections: of the server node, in source pixels.
+        decoded: uint8 ``[H, W, 3]`` RGB, the server's picture at the source's size.
+        annotated: the same with boxes.
+        round_trip: seconds from the picture's publication to the detections' arrival.
+        milliseconds: of each node's stages for this frame, by (node, stage).
+    """
+
+    latent: CompressedLatent | None = None
+    detections: Detection2DArray | None = None
+    decoded: np.ndarray | None = None
+    annotated: np.ndarray | None = None
+    round_trip: float = 0.0
+    milliseconds: dict[tuple[str, str], float] = field(default_factory=dict)
+
+    def complete(self) -> bool:
+        """Whether everything has come back."""
+        stages = {(node, stage) for node, names in STAGES.values() for stage in names}
+        parts = (self.latent, self.detections, self.decoded, self.annotated)
+        return all(part is not None for part in parts) and stages <= self.milliseconds.keys()
+
+    def missing(self) -> str:
+        """What has not come back, for an error."""
+        for part, name in ((self.latent, "latent"), (self.detections, "detections")):
+            if part is None:
+                return name
+        return "image_anonymized" if self.decoded is None else "image_annotated or diagnostics"
+
+
+class DemoNode(Node):
+    """Plays a picture and collects what comes back for it."""
+
+    def __init__(self) -> None:
+        super().__init__("demo")
+        reliable = QoSProfile(depth=1)
+        self._publisher = self.create_publisher(Image, "image_raw", reliable)
+        self._news = threading.Condition()
+        self._header: Header | None = None
+        self._delivery = Delivery()
+        self._published = 0.0
+        self.failures: dict[str, str] = {}
+        self.create_subscription(CompressedLatent, "latent", self._take("latent"), newest_only())
+        self.create_subscription(Detection2DArray, "detections", self._take("detections"), reliable)
+        self.create_subscription(Image, "image_anonymized", self._take("decoded", to_rgb), reliable)
+        self.create_subscription(Image, "image_annotated", self._take("annotated", to_rgb), reliable)
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, 10)
+
+    def connected(self) -> bool:
+        """Whether both nodes are active and everybody has found everybody."""
+        topics = ("latent", "detections", "image_anonymized", "image_annotated")
+        return (
+            self._publisher.get_subscription_count() > 0
+            and all(self.count_publishers(topic) for topic in topics)
+            and self.count_subscribers("latent") > 1
+        )
+
+    def play(self, image: np.ndarray) -> Delivery:
+        """Publish one picture and wait for everything that comes back.
+
+        Raises:
+            DemoError: it does not come back in time.
+        """
+        for _ in range(TRIES):
+            self._delivery = Delivery()
+            self._header = Header(stamp=self.get_clock().now().to_msg(), frame_id="demo_camera")
+            message = from_rgb(image, self._header)
+            self._published = time.perf_counter()
+            self._publisher.publish(message)
+            with self._news:
+                if self._news.wait_for(self._delivery.complete, PICTURE_LIMIT):
+                    return self._delivery
+        said = "; ".join(self.failures.values()) or "no node reports an error"
+        raise DemoError(f"no {self._delivery.missing()} within {PICTURE_LIMIT:.0f} s, {TRIES} times: {said}")
+
+    def _take(self, name: str, read: Callable = lambda message: message) -> Callable:
+        def callback(message: object) -> None:
+            arrived = time.perf_counter()
+            if self._header is None or message.header != self._header:
+                return
+            with self._news:
+                setattr(self._delivery, name, read(message))
+                if name == "detections":
+                    self._delivery.round_trip = arrived - self._published
+                self._news.notify_all()
+
+        return callback
+
+    def _diagnostics(self, message: DiagnosticArray) -> None:
+        with self._news:
+            for status in message.status:
+                node = status.name.partition(":")[0]
+                self.failures.pop(node, None)
+                if status.level == status.ERROR:
+                    self.failures[node] = f"{status.name}: {status.message}"
+                # A report after the detections' arrival is about this frame: no other is under way.
+                if self._delivery.detections is not None:
+                    for pair in status.values:
+                        if match := re.fullmatch(r"(\w+) last \(ms\)", pair.key):
+                            self._delivery.milliseconds[node, match[1]] = float(pair.value)
+            self._news.notify_all()
+
+
+@contextmanager
+def nodes(out: Path, model: str, weights: str) -> Iterator[list[subprocess.Popen]]:
+    """Run an edge and a server node as processes, with their logs in ``out``."""
+    # Uncompressed pictures are too large for best effort where shared memory is not to be had.
+    arguments = {
+        "edge": {"qos_overrides./image_raw.subscription.reliability": "reliable"},
+        "server": {
+            "weights": weights,
+            "publish_anonymized": "true",
+            "publish_annotated": "true",
+            "qos_overrides./image_anonymized.publisher.reliability": "reliable",
+            "qos_overrides./image_annotated.publisher.reliability": "reliable",
+        },
+    }
+    processes = []
+    try:
+        for name, parameters in arguments.items():
+            settings = {"model": model, "autostart": "true"} | parameters
+            command = [sys.executable, "-m", f"roi_anon_ros.nodes.{name}", "--ros-args"]
+            for key, value in settings.items():
+                command += ["-p", f"{key}:={value}"]
+            with (out / f"{name}.log").open("w") as log:
+                processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+        yield processes
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def connect(node: DemoNode, processes: list[subprocess.Popen], out: Path) -> None:
+    """Wait until both nodes are active.
+
+    Raises:
+        DemoError: a node ended, or takes too long.
+    """
+    deadline = time.monotonic() + START_LIMIT
+    while not node.connected():
+        for process, name in zip(processes, ("edge", "server"), strict=True):
+            if process.poll() is not None:
+                raise DemoError(f"the {name} node ended with code {process.returncode}, see {out / f'{name}.log'}")
+        if node.failures:
+            raise DemoError("; ".join(node.failures.values()))
+        if time.monotonic() > deadline:
+            raise DemoError(f"the nodes did not come up within {START_LIMIT:.0f} s, see the logs in {out}")
+        time.sleep(0.1)
+
+
+def pictures(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and RGB pictures to play: a file, a folder, each second of a video, or ultralytics' two."""
+    if source is None:
+        from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
+
+        assets = Path(import_ultralytics().utils.ASSETS)
+        files = [assets / "bus.jpg", assets / "zidane.jpg"]
+    elif source.is_dir():
+        files = sorted(file for file in source.iterdir() if file.suffix.lower() in PICTURES)
+    else:
+        files = [source]
+    for file in files:
+        if file.suffix.lower() in PICTURES:
+            yield file.stem, read_picture(file)
+        else:
+            video = VideoReader(file)
+            step = max(round(float(video.rate)), 1)
+            for index, frame in enumerate(video.frames()):
+                if index % step == 0:
+                    yield f"{file.stem}_{index:06d}", frame
+
+
+def coded_bytes(image: np.ndarray, kind: str) -> int:
+    """Size of a picture as JPEG or AVIF of quality 10, bytes."""
+    buffer = io.BytesIO()
+    PilImage.fromarray(image).save(buffer, kind, quality=QUALITY)
+    return buffer.tell()
+
+
+@dataclass(frozen=True)
+class Judges:
+    """The detectors that look at both pictures."""
+
+    persons: YoloPersons
+    faces: MtcnnFaces
+
+
+def report(name: str, image: np.ndarray, delivery: Delivery, judges: Judges) -> dict:
+    """Everything measured for one picture, as it is printed and written."""
+    latent, found = delivery.latent, delivery.detections
+    fitted = resize(image, latent.coded_width, latent.coded_height)
+    milliseconds = {
+        stage: sum(delivery.milliseconds[node, name] for name in names) for stage, (node, names) in STAGES.items()
+    }
+    total = 1000 * delivery.round_trip
+    milliseconds["transport"] = max(total - sum(milliseconds.values()), 0.0)
+    original = judges.persons([image])[0]
+    faces = [len(judges.faces([picture])[0].boxes) for picture in (image, delivery.decoded)]
+    return {
+        "picture": name,
+        "model": latent.model_name,
+        "fingerprint": bytes(latent.fingerprint).hex(),
+        "source_size": [latent.source_width, latent.source_height],
+        "coded_size": [latent.coded_width, latent.coded_height],
+        "bytes": {
+            "sent": len(latent.packet),
+            "raw": image.nbytes,
+            f"jpeg_q{QUALITY}": coded_bytes(fitted, "JPEG"),
+            f"avif_q{QUALITY}": coded_bytes(fitted, "AVIF"),
+        },
+        "bits_per_pixel": 8 * len(latent.packet) / (latent.source_width * latent.source_height),
+        "milliseconds": milliseconds | {"total": total},
+        "persons": {"original": len(original.boxes), "decoded": len(found.detections)},
+        "faces": {"original": faces[0], "decoded": faces[1]},
+        "detections": [
+            {
+                "class_id": detection.results[0].hypothesis.class_id,
+                "score": round(detection.results[0].hypothesis.score, 4),
+                "center": [detection.bbox.center.position.x, detection.bbox.center.position.y],
+                "size": [detection.bbox.size_x, detection.bbox.size_y],
+            }
+            for detection in found.detections
+        ],
+        "original_boxes": original.boxes.round(1).tolist(),
+        "original_scores": original.scores.round(4).tolist(),
+    }
+
+
+def draw(image: np.ndarray, delivery: Delivery, result: dict, path: Path) -> None:
+    """Write original, decoded and annotated picture side by side."""
+    sent, persons, faces = result["bytes"]["sent"], result["persons"], result["faces"]
+    boxes = np.array(result["original_boxes"], np.float32).reshape(-1, 4)
+    panels = {
+        f"original with {persons['original']} persons, {faces['original']} faces\n{image.nbytes:,} bytes": draw_boxes(
+            image, boxes, np.array(result["original_scores"])
+        ),
+        f"decoded, {faces['decoded']} faces\n{sent:,} bytes, {result['bits_per_pixel']:.3f} bit/px": delivery.decoded,
+        f"decoded with {persons['decoded']} persons\nmodel {result['model']}": delivery.annotated,
+    }
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(15, 5 * height / width + 0.8), dpi=100, layout="constrained")
+    for axes, (title, panel) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        axes.imshow(panel)
+        axes.set_title(title)
+        axes.set_axis_off()
+    figure.savefig(path)
+
+
+def table(result: dict) -> Table:
+    """What a person wants to see of one picture."""
+    size, ms = result["bytes"], result["milliseconds"]
+    width, height = result["source_size"]
+    coded = "x".join(map(str, result["coded_size"]))
+    shown = Table(title=f"{result['picture']}  {width}x{height}, coded at {coded}", show_header=False)
+    shown.add_column(style="bold")
+    shown.add_column(justify="right")
+    shown.add_column()
+    shown.add_row("sent", f"{size['sent']:,} B", f"{result['bits_per_pixel']:.3f} bits per pixel of the source")
+    for name, what in (("raw", "raw"), (f"jpeg_q{QUALITY}", "JPEG q10"), (f"avif_q{QUALITY}", "AVIF q10")):
+        note = "" if name == "raw" else f", at {coded}"
+        shown.add_row(what, f"{size[name]:,} B", f"{size[name] / size['sent']:.1f} times what was sent{note}")
+    for name in ("encode", "transport", "decode", "detect", "total"):
+        shown.add_row(name, f"{ms[name]:.1f} ms", "all hops over DDS, and waiting" if name == "transport" else "")
+    for name, judge in (("persons", "YOLOv8"), ("faces", "MTCNN")):
+        counts = result[name]
+        shown.add_row(name, f"{counts['original']} → {counts['decoded']}", f"{judge}, original → decoded")
+    return shown
+
+
+def summary(results: list[dict]) -> dict:
+    """Of all pictures together: counts and bytes added up, rate averaged."""
+
+    def total(group: str) -> dict[str, int]:
+        return {key: sum(result[group][key] for result in results) for key in results[0][group]}
+
+    return {
+        "pictures": len(results),
+        "model": results[0]["model"],
+        "fingerprint": results[0]["fingerprint"],
+        "bits_per_pixel": sum(result["bits_per_pixel"] for result in results) / len(results),
+        "bytes": total("bytes"),
+        "persons": total("persons"),
+        "faces": total("faces"),
+    }
+
+
+def demo(source: Path | None, out: Path, model: str, weights: str, console: Console) -> dict:
+    """Run the demo.
+
+    Returns:
+        The summary.
+
+    Raises:
+        DemoError: the pipeline did not deliver.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    rclpy.init()
+    node = DemoNode()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    spinning = threading.Thread(target=executor.spin, daemon=True)
+    spinning.start()
+    results: list[dict] = []
+    try:
+        with nodes(out, model, weights) as processes:
+            with console.status("edge and server node: loading their networks"):
+                judges = Judges(YoloPersons(weights), MtcnnFaces())
+                connect(node, processes, out)
+            with Progress(console=console, transient=True) as progress:
+                task = progress.add_task("playing", total=None)
+                for name, image in pictures(source):
+                    progress.update(task, description=name)
+                    if not results:
+                        node.play(image)  # the first picture pays for what a network sets up once
+                    delivery = node.play(image)
+                    result = report(name, image, delivery, judges)
+                    (out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+                    draw(image, delivery, result, out / f"{name}.png")
+                    progress.console.print(table(result))
+                    results.append(result)
+                    progress.update(task, completed=len(results))
+    finally:
+        executor.shutdown()
+        spinning.join(10)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    if not results:
+        raise DemoError(f"{source}: no pictures in it")
+    total = summary(results)
+    (out / "summary.json").write_text(json.dumps(total, indent=2) + "\n")
+    return total
+
+
+def main() -> None:
+    """Run ``demo_node``; the exit code is 1 where the pipeline did not deliver."""
+    parser = argparse.ArgumentParser(description="Pictures through a real edge and server node, compared.")
+    parser.add_argument("--input", type=Path, help="picture, folder or video; default: ultralytics' two pictures")
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
+    parser.add_argument("--model", default="fast", help="name or file of the codec's model (default: fast)")
+    parser.add_argument("--weights", default="yolov8n", help="the person detector's weights (default: yolov8n)")
+    arguments = parser.parse_args()
+    console = Console()
+    try:
+        total = demo(arguments.input, arguments.out, arguments.model, arguments.weights, console)
+    except (DemoError, ValueError, OSError) as error:
+        console.print(f"[red]demo failed:[/red] {error}")
+        sys.exit(1)
+    persons, faces = total["persons"], total["faces"]
+    console.print(
+        f"{total['pictures']} pictures at {total['bits_per_pixel']:.3f} bits per pixel: "
+        f"persons {persons['original']} → {persons['decoded']}, faces {faces['original']} → {faces['decoded']}; "
+        f"see {arguments.out}/*.png and *.json",
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

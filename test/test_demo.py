@@ -1,0 +1,61 @@
+"""The whole graph, from a picture to detections, as ``make demo`` runs it: two nodes as processes, real DDS."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="no ROS 2 here")
+
+from roi_anon_ros.codec import list_models
+from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
+from roi_anon_ros.detect.weights import WeightsError, find_weights
+
+
+def run_demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    # The demo chooses a domain of its own.
+    environment = {key: value for key, value in os.environ.items() if key != "ROS_DOMAIN_ID"}
+    command = [sys.executable, "-m", "roi_anon_ros.nodes.demo", "--out", str(out), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+
+
+def need_weights() -> None:
+    try:
+        find_weights("yolov8n")
+    except WeightsError as error:
+        pytest.skip(f"no YOLO weights: {error}")
+
+
+def test_from_picture_to_detections(tmp_path: Path) -> None:
+    need_weights()
+    assert "fast" in list_models()
+    picture = Path(import_ultralytics().utils.ASSETS) / "zidane.jpg"
+    run = run_demo(tmp_path, "--input", str(picture))
+    assert run.returncode == 0, run.stdout + run.stderr
+    result = json.loads((tmp_path / "zidane.json").read_text())
+    assert result["source_size"] == [1280, 720] and result["coded_size"] == [640, 360]
+    assert result["persons"] == {"original": 2, "decoded": 2}
+    assert result["faces"]["original"] == 2 and result["faces"]["decoded"] == 0
+    for detection in result["detections"]:
+        assert detection["class_id"] == "person" and 0.25 <= detection["score"] <= 1
+        assert 0 <= detection["center"][0] <= 1280 and 0 <= detection["center"][1] <= 720
+    assert result["bytes"]["sent"] < result["bytes"]["jpeg_q10"]
+    assert all(milliseconds >= 0 for milliseconds in result["milliseconds"].values())
+    assert (tmp_path / "zidane.png").stat().st_size > 50_000
+    assert json.loads((tmp_path / "summary.json").read_text())["persons"] == result["persons"]
+    assert "zidane" in run.stdout and "bits per pixel" in run.stdout
+
+
+def test_a_pipeline_that_does_not_deliver_fails(tmp_path: Path) -> None:
+    need_weights()
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not a model")
+    run = run_demo(tmp_path / "out", "--model", str(broken))
+    assert run.returncode == 1
+    assert "demo failed" in run.stdout and "broken.safetensors" in run.stdout
+    assert not list((tmp_path / "out").glob("*.png"))
