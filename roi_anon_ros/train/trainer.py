@@ -88,7 +88,7 @@ class CodecTraining(lightning.LightningModule):
         if config.start:
             self.codec.load_state_dict(load_model(find_model(config.start)).codec.state_dict())
         self.loss = RoiLoss(**config.loss)
-        self._tick = time.monotonic()
+        self._tick: float | None = None
 
     def on_train_epoch_start(self) -> None:
         """Move the crops on, so that no epoch repeats another."""
@@ -109,6 +109,8 @@ class CodecTraining(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log how many crops a second went through."""
+        if self._tick is None:
+            return  # a continued run begins with the end of the epoch before it
         seconds = time.monotonic() - self._tick
         self.log("train/crops_per_second", self.config.epoch * self.config.batch / seconds)
 
