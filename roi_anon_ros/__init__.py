@@ -1,6 +1,7 @@
 """Pictures of people as anonymized latents: a learned codec, and ROS 2 nodes at both ends of it."""
 
 import os
+import warnings
 
 __version__ = "0.1.0"
 
@@ -9,3 +10,5 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # ONNX Runtime reports usage to its maker by default; a camera does not call home.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+# CompressAI's, at each import; nobody who runs a node can do anything about it.
+warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)
