@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from compressai.layers import GDN1
 from compressai.registry import MODELS
 
 from roi_anon_ros.codec import transforms
@@ -262,3 +263,20 @@ def test_from_state_dict(source: AnonymizingCodec) -> None:
     assert net.hyperparameters == source.hyperparameters
     x = textured(32, 32)
     assert torch.equal(net.symbols(x), source.eval().symbols(x))
+
+
+@pytest.mark.parametrize(("net", "documented"), [(lambda: PaperCodec(128, 2), 41376), (lambda: FastCodec(128), 8208)])
+def test_operations_of_the_analysis_are_as_documented(net, documented: int) -> None:
+    counted = []
+
+    def count(module: torch.nn.Module, _: object, y: torch.Tensor) -> None:
+        if isinstance(module, torch.nn.Conv2d):
+            counted.append(module.weight[0].numel() * y.numel())
+        elif isinstance(module, GDN1):
+            counted.append(y.shape[1] * y.numel())
+
+    analysis = net().g_a
+    for module in analysis.modules():
+        module.register_forward_hook(count)
+    analysis(torch.zeros(1, 3, 64, 64))
+    assert sum(counted) / 64**2 == documented
