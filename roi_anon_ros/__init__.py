@@ -9,6 +9,6 @@ __version__ = "0.1.0"
 # spinning one busy neighbour makes every layer wait for a time slice.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # ONNX Runtime reports usage to its maker by default; a camera does not call home.
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # too late once onnxruntime is imported
 # CompressAI's, at each import; nobody who runs a node can do anything about it.
 warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)

@@ -86,11 +86,8 @@ def encode(
 
         def work(source: Path, target: Path, run: Run) -> None:
             modified = source.stat().st_mtime_ns
-            if run.resumes and _is_of(target, modified):
-                done = _tally(target, belongs)
-                if done is not None:
-                    run.keep(done)
-                    return
+            if _kept(run, target, modified, target, belongs):
+                return
             if source.suffix.lower() in VIDEOS:
                 _encode_video(codec, source, target, side, belongs, run)
                 done = _tally(target, belongs)
@@ -163,11 +160,8 @@ def decode(
 
         def work(source: Path, target: Path, run: Run) -> None:
             modified = source.stat().st_mtime_ns
-            if run.resumes and _is_of(target, modified):
-                done = _tally(source, belongs)
-                if done is not None:
-                    run.keep(done)
-                    return
+            if _kept(run, target, modified, source, belongs):
+                return
             if files.is_sequence(source):
                 sequence = files.Sequence(source)
                 images = run.track(frames(sequence, source, run), None, source.name)
@@ -445,9 +439,18 @@ def _left_over(part: Path, rate: Any, modified_ns: int, belongs: Callable[[Heade
     return count, end, last
 
 
-def _is_of(target: Path, modified_ns: int) -> bool:
-    """Whether an output exists and has its source's modification time."""
-    return target.is_file() and target.stat().st_mtime_ns == modified_ns
+def _kept(run: Run, target: Path, modified_ns: int, packets: Path, belongs: Callable[[Header], bool]) -> bool:
+    """Whether a former run finished this output: it has its source's time, and the packets in the file belong.
+
+    Then it is counted, and stays.
+    """
+    if not (run.resumes and target.is_file() and target.stat().st_mtime_ns == modified_ns):
+        return False
+    done = _tally(packets, belongs)
+    if done is None:
+        return False
+    run.keep(done)
+    return True
 
 
 def _tally(file: Path, belongs: Callable[[Header], bool]) -> Tally | None:

@@ -21,10 +21,9 @@ def import_ultralytics() -> ModuleType:
     Sets, for this process, YOLO_AUTOINSTALL (no pip at run time), YOLO_OFFLINE (no telemetry, no lookups on
     import, no retries), YOLO_VERBOSE and, unless it is set already, YOLO_CONFIG_DIR. Holds also where
     ultralytics was imported before, except that its settings file and thread limits then stay as they are.
-    ORT_DISABLE_TELEMETRY is for ONNX Runtime, which runs .onnx weights and since 1.29 reports from Linux
-    too; it has no effect where onnxruntime was imported before.
+    ONNX Runtime, which runs .onnx weights, is kept from reporting by ``roi_anon_ros/__init__.py``.
     """
-    os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false", ORT_DISABLE_TELEMETRY="1")
+    os.environ.update(YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
     os.environ.setdefault("YOLO_CONFIG_DIR", str(cache_dir()))
     had_omp_threads = "OMP_NUM_THREADS" in os.environ
     fresh = "ultralytics" not in sys.modules

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ..files import read_picture
 from .losses import Regions
 
 #: Decoded pictures are kept in memory up to this many bytes in all.
@@ -75,12 +76,12 @@ def read_rgb(path: Path) -> np.ndarray:
     """Read a picture as uint8 ``[H, W, 3]`` RGB.
 
     Raises:
-        ValueError: the file is no picture that OpenCV reads.
+        ValueError: names the file, which is no picture, or a damaged one.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{path}: not a readable picture")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    try:
+        return read_picture(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 class Crops(Dataset):

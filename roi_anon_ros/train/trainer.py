@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ..codec.modelfile import find_model, load_model, save_model
 from ..codec.transforms import AnonymizingCodec, build
 from .data import Crops, Record, collate, read_coco, read_rgb
-from .losses import Regions, RoiLoss, outside
+from .losses import Regions, RoiLoss, bits_per_pixel, outside
 
 #: The prior learns this much faster than the transforms. At their speed it stays too wide for thousands of steps,
 #: and the rate it asks for keeps the latent from carrying anything.
@@ -115,12 +115,12 @@ class CodecTraining(lightning.LightningModule):
         self.log("train/crops_per_second", self.config.epoch * self.config.batch / seconds)
 
     def validation_step(self, batch: tuple[Tensor, Regions, Regions], index: int) -> None:
-        """Rate and PSNR, outside and inside the heads, of one whole picture."""
+        """Rate and MSE, outside and inside the heads, of one whole picture."""
         x, heads, _ = batch
         output = self.codec(x)
         error = (output["x_hat"].float().clamp(0, 1) - x).square().mean(1, keepdim=True)
         keep = outside(heads, x)
-        self.log("val/bpp", -output["likelihoods"]["y"].log2().sum() / x[0, 0].numel(), batch_size=1)
+        self.log("val/bpp", bits_per_pixel(output["likelihoods"]["y"], x[0, 0].numel()), batch_size=1)
         self.log("val/mse_outside", (error * keep).sum() / keep.sum().clamp(min=1), batch_size=1)
         hide = 1 - keep
         if hide.any():
