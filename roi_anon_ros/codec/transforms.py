@@ -100,8 +100,8 @@ class AnonymizingCodec(CompressionModel):
             x: ``[B, 3, H, W]`` in [0, 1].
 
         Returns:
-            ``{"x_hat": [B, 3, H, W], "likelihoods": {"y": [B, N, h, w]}}``; quantisation is additive uniform
-            noise in training mode and rounding in evaluation mode.
+            ``{"x_hat": [B, 3, H, W], "y_hat": [B, N, h, w], "likelihoods": {"y": [B, N, h, w]}}``; quantisation
+            is additive uniform noise in training mode and rounding in evaluation mode.
         """
         height, width = x.shape[-2:]
         y = self.g_a(pad_to_multiple(x, self.downsampling_factor))
@@ -109,7 +109,7 @@ class AnonymizingCodec(CompressionModel):
         with torch.autocast(x.device.type, enabled=False):
             y_hat, likelihoods = self.entropy_bottleneck(y.float())
         x_hat = self.g_s(y_hat)[..., :height, :width]
-        return {"x_hat": x_hat, "likelihoods": {"y": likelihoods}}
+        return {"x_hat": x_hat, "y_hat": y_hat, "likelihoods": {"y": likelihoods}}
 
     @torch.inference_mode()
     def symbols(self, x: Tensor) -> Tensor:

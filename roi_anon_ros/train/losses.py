@@ -7,10 +7,11 @@ averages over the boxes of a picture, then over the pictures of a batch; a pictu
 ``L_0`` is the MSE of a box. What hides the heads is a choice:
 
 * ``"inverse"``, the paper's ``L_1``: 1 − MSE of a box. It has no minimum to settle in.
-* ``"flatten"``: the MSE of a box against its own mean colour. With it, the other two terms leave the heads'
-  pixels out, for they would ask for the opposite.
+* ``"flatten"`` and ``"silhouette"``: the MSE of a box against a target that hides the head, see
+  :func:`hidden_target`. With them, the other two terms leave the heads' pixels out, for they would ask for the
+  opposite.
 
-Boxes are averaged with summed-area tables: no loop runs over them.
+No loop runs over the boxes: a mean over boxes is a weighted sum over pixels, see :func:`region_weights`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-HIDE = ("flatten", "inverse")
+HIDE = ("silhouette", "flatten", "inverse")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Regions:
 
 def box_sums(values: Tensor, regions: Regions) -> Tensor:
     """Sum of ``values`` (``[B, C, H, W]``) over each box, ``[n, C]`` in float64, from a summed-area table."""
-    table = torch.nn.functional.pad(values.double().cumsum(-1).cumsum(-2), (1, 0, 1, 0))
+    table = F.pad(values.double().cumsum(-1).cumsum(-2), (1, 0, 1, 0))
     x1, y1, x2, y2 = regions.boxes.unbind(1)
     i = regions.picture
     return table[i, :, y2, x2] - table[i, :, y1, x2] - table[i, :, y2, x1] + table[i, :, y1, x1]
@@ -60,48 +62,83 @@ def areas(regions: Regions) -> Tensor:
     return (x2 - x1) * (y2 - y1)
 
 
-def mean_over_pictures(per_box: Tensor, regions: Regions, pictures: int) -> Tensor:
-    """Mean over the boxes of each picture, then over all ``pictures``; a picture without boxes counts as 0."""
+def box_map(per_box: Tensor, regions: Regions, like: Tensor) -> Tensor:
+    """Sum over the boxes that cover a pixel of their values (``[n]``): ``[B, 1, H, W]`` as large as ``like``."""
+    b, _, h, w = like.shape
+    corners = torch.zeros(b, h + 1, w + 1, dtype=torch.float64, device=like.device)
+    x1, y1, x2, y2 = regions.boxes.unbind(1)
+    for x, y, sign in ((x1, y1, 1), (x2, y1, -1), (x1, y2, -1), (x2, y2, 1)):
+        corners.index_put_((regions.picture, y, x), sign * per_box.double(), accumulate=True)
+    return corners.cumsum(1).cumsum(2)[:, None, :h, :w].to(like.dtype)
+
+
+def shares(regions: Regions, pictures: int) -> Tensor:
+    """Weight of each box, ``[n]``, in a mean over the boxes of each picture, then over all ``pictures``.
+
+    A picture without boxes counts as 0.
+    """
     count = torch.bincount(regions.picture, minlength=pictures).clamp(min=1)
-    return (per_box / count[regions.picture]).sum() / pictures
+    return 1.0 / (count[regions.picture].double() * pictures)
 
 
-def region_mse(x_hat: Tensor, x: Tensor, regions: Regions, keep: Tensor | None = None) -> Tensor:
-    """MSE of each box, ``[n]``.
+def region_weights(regions: Regions, like: Tensor, keep: Tensor | None = None) -> Tensor:
+    """Weight of each pixel, ``[B, 1, H, W]``, whose product with an error map sums to the mean of :func:`shares`.
+
+    The sum over all pixels of ``weights · error`` is the mean over the pictures of the mean over their boxes of
+    the mean error in a box: the equation that takes a loop over boxes, turned around so that none is needed.
 
     Args:
-        x_hat: ``[B, 3, H, W]``.
-        x: ``[B, 3, H, W]``.
         regions: the boxes.
-        keep: ``[B, 1, H, W]``, 1 where a pixel counts and 0 where not; a box without such pixels has MSE 0.
+        like: ``[B, C, H, W]``.
+        keep: ``[B, 1, H, W]``, 1 where a pixel counts and 0 where not; a box without such pixels counts as 0.
     """
-    error = (x_hat - x).square().mean(1, keepdim=True)
-    if keep is None:
-        return box_sums(error, regions)[:, 0] / areas(regions)
-    return box_sums(error * keep, regions)[:, 0] / box_sums(keep, regions)[:, 0].clamp(min=1)
+    area = areas(regions) if keep is None else box_sums(keep, regions)[:, 0].clamp(min=1)
+    weights = box_map(shares(regions, len(like)) / area, regions, like)
+    return weights if keep is None else weights * keep
 
 
-def flatness(x_hat: Tensor, x: Tensor, regions: Regions) -> Tensor:
-    """MSE of each box of ``x_hat`` against the box's mean colour in ``x``, ``[n]``.
+def hidden_target(x: Tensor, regions: Regions, hide: str) -> Tensor:
+    """The picture that a bounded loss asks for: ``x`` with its regions painted over, ``[B, 3, H, W]``.
 
-    With E over the pixels of the box: E[(x̂ − m)²] = E[x̂²] − 2 m E[x̂] + m², m = E[x].
+    ``"flatten"`` paints each box with its mean colour. ``"silhouette"`` paints the superellipse
+    |u|³ + |v|³ = 1 inscribed in the box, with a soft edge, in the mean colour of the box's upper quarter
+    (hair, helmet): a head seen from behind. Where regions overlap, their colours mix.
     """
-    area = areas(regions)[:, None]
-    target = box_sums(x, regions) / area
-    mean, mean_square = box_sums(x_hat, regions) / area, box_sums(x_hat.square(), regions) / area
-    return (mean_square - 2 * target * mean + target.square()).mean(1)
+    b, _, h, w = x.shape
+    x1, y1, x2, y2 = regions.boxes.unbind(1)
+    width, height = x2 - x1, y2 - y1
+    # Every pixel of every box, in one list.
+    pixels = width * height
+    box = torch.repeat_interleave(pixels)
+    number = torch.arange(len(box), device=x.device) - (pixels.cumsum(0) - pixels)[box]
+    column, row = number % width[box], number // width[box]
+    place = (regions.picture[box] * h + y1[box] + row) * w + x1[box] + column
+    if hide == "flatten":
+        cover = torch.ones(len(box), device=x.device)
+        source = cover
+    else:
+        u, v = (2 * column + 1) / width[box] - 1, (2 * row + 1) / height[box] - 1
+        cover = ((1.1 - (u.abs() ** 3 + v.abs() ** 3) ** (1 / 3)) / 0.25).clamp(0, 1)
+        source = (4 * row < height[box]).float()
+
+    def mean_colour(index: Tensor, length: int, weight: Tensor, colour: Tensor) -> Tensor:
+        """Weighted mean colour of the listed pixels at each index, ``[length, 3]``."""
+        sums = torch.zeros(length, 4, device=x.device)
+        sums.index_add_(0, index, weight[:, None] * F.pad(colour, (0, 1), value=1.0))
+        return sums[:, :3] / sums[:, 3:].clamp(min=1e-6)
+
+    rgb = x.float().permute(0, 2, 3, 1).reshape(-1, 3)
+    fill = mean_colour(box, len(pixels), source, rgb[place])
+    paint = mean_colour(place, len(rgb), cover, fill[box])
+    most = torch.zeros(len(rgb), device=x.device).scatter_reduce_(0, place, cover, "amax")[:, None]
+    painted = rgb + most * (paint - rgb)
+    return painted.reshape(b, h, w, 3).permute(0, 3, 1, 2)
 
 
 def outside(regions: Regions, like: Tensor) -> Tensor:
     """Mask ``[B, 1, H, W]`` of the pixels of ``like`` that no box covers, 1 outside and 0 inside."""
-    b, _, h, w = like.shape
-    corners = torch.zeros(b, h + 1, w + 1, device=like.device)
-    x1, y1, x2, y2 = regions.boxes.unbind(1)
-    ones = torch.ones(len(x1), device=like.device)
-    for x, y, sign in ((x1, y1, 1), (x2, y1, -1), (x1, y2, -1), (x2, y2, 1)):
-        corners.index_put_((regions.picture, y, x), sign * ones, accumulate=True)
-    covered = corners.cumsum(1).cumsum(2)[:, :h, :w] > 0.5
-    return (~covered).to(like.dtype)[:, None]
+    count = box_map(torch.ones(len(regions.boxes), device=like.device), regions, like)
+    return (count < 0.5).to(like.dtype)
 
 
 def bits_per_pixel(likelihoods: Tensor, pixels: int) -> Tensor:
@@ -118,21 +155,26 @@ class RoiLoss:
         background: λ_bg.
         heads: λ_hbox.
         persons: λ_vbox.
-        hide: ``"flatten"`` or ``"inverse"``, how the heads are hidden.
+        hide: ``"silhouette"``, ``"flatten"`` or ``"inverse"``, how the heads are hidden.
     """
 
     rate: float = 0.04
     background: float = 1.0
     heads: float = 0.6
     persons: float = 1.0
-    hide: str = "flatten"
+    hide: str = "silhouette"
 
     def __post_init__(self) -> None:
         if self.hide not in HIDE:
             raise ValueError(f"hide: {self.hide!r}, must be one of {', '.join(HIDE)}")
 
     def __call__(
-        self, output: dict[str, Tensor | dict[str, Tensor]], x: Tensor, heads: Regions, persons: Regions
+        self,
+        output: dict[str, Tensor | dict[str, Tensor]],
+        x: Tensor,
+        heads: Regions,
+        persons: Regions,
+        warm: float = 1.0,
     ) -> dict[str, Tensor]:
         """Loss of one batch.
 
@@ -141,6 +183,7 @@ class RoiLoss:
             x: ``[B, 3, H, W]`` in [0, 1].
             heads: boxes to hide.
             persons: boxes to keep.
+            warm: share of its weight that the head term has in a warm-up, 0 to 1.
 
         Returns:
             Scalars ``loss``, ``bpp``, ``background``, ``heads``, ``persons``.
@@ -148,18 +191,20 @@ class RoiLoss:
         x_hat = output["x_hat"].float()
         b, _, h, w = x.shape
         bpp = bits_per_pixel(output["likelihoods"]["y"], b * h * w)
-        if self.hide == "flatten":
-            keep = outside(heads, x)
-            error = (x_hat - x).square().mean(1, keepdim=True)
-            background = (error * keep).sum() / keep.sum().clamp(min=1)
-            hidden = flatness(x_hat, x, heads)
-        else:
+        error = (x_hat - x).square().mean(1, keepdim=True)
+        if self.hide == "inverse":
             keep = None
-            background = (x_hat - x).square().mean()
-            hidden = 1 - region_mse(x_hat, x, heads)
-        heads_loss = mean_over_pictures(hidden, heads, b).float()
-        persons_loss = mean_over_pictures(region_mse(x_hat, x, persons, keep), persons, b).float()
-        loss = self.rate * bpp + self.background * background + self.heads * heads_loss + self.persons * persons_loss
+            background = error.mean()
+            with_heads = shares(heads, b).sum()
+            heads_loss = (with_heads - (error * region_weights(heads, x)).sum()).float()
+        else:
+            keep = outside(heads, x)
+            background = (error * keep).sum() / keep.sum().clamp(min=1)
+            hidden = (x_hat - hidden_target(x, heads, self.hide)).square().mean(1, keepdim=True)
+            heads_loss = (hidden * region_weights(heads, x)).sum()
+        persons_loss = (error * region_weights(persons, x, keep)).sum()
+        loss = self.rate * bpp + self.background * background
+        loss = loss + warm * self.heads * heads_loss + self.persons * persons_loss
         return {
             "loss": loss,
             "bpp": bpp,

@@ -1,0 +1,182 @@
+"""The crops that a codec trains on, and the whole pictures that it is validated on."""
+
+from __future__ import annotations
+
+import logging
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ..codec.picture import MAX_SIDE, coded_size, resize
+from ..files import read_picture
+from .data import Record, at_least, clip_boxes
+from .losses import Regions
+
+log = logging.getLogger(__name__)
+
+#: Decoded pictures are kept in memory up to this many bytes in all.
+CACHE_BYTES = 4 << 30
+#: Boxes that reach less than this many pixels into a crop do not count.
+SMALLEST = 2.0
+
+
+class Crops(Dataset):
+    """Random crops with their boxes; item ``i``, for any ``i`` from 0, is the same in every run with the same seed.
+
+    Most crops are made around a head, scaled so that head sizes are spread evenly (in octaves) from 8 pixels
+    to most of the crop, as far as the picture has the pixels; the others show any part of a picture at any scale.
+    Ignored heads are hidden like all others, ignored persons are left out. In place of a picture that cannot be
+    decoded comes another one; it is named in a warning, once.
+
+    Args:
+        records: the pictures.
+        size: side of a crop, pixels.
+        seed: of everything random.
+        around_heads: share of crops made around a head.
+
+    Raises:
+        ValueError: there is no picture; from items: none of them can be decoded.
+    """
+
+    def __init__(self, records: list[Record], size: int, seed: int, around_heads: float = 0.6) -> None:
+        if not records:
+            raise ValueError("records: none, must be at least 1")
+        self.records, self.size, self.seed, self.around_heads = records, size, seed, around_heads
+        self._boxes = [_boxes(record) for record in records]
+        self._cache: dict[int, np.ndarray] = {}
+        self._cached_bytes = 0
+        # In shared memory: what one of several loading processes finds broken is broken for all of them.
+        self._broken = torch.zeros(len(records), dtype=torch.bool).share_memory_()
+
+    @property
+    def skipped(self) -> int:
+        """How many pictures could not be decoded so far."""
+        return int(self._broken.sum())
+
+    def preload(self) -> None:
+        """Decode pictures into memory, as many as the cache holds, so that worker processes share them."""
+        for index in range(len(self.records)):
+            self._picture(index)
+            if self._cached_bytes > CACHE_BYTES:
+                return
+
+    def _picture(self, index: int) -> np.ndarray | None:
+        picture = self._cache.get(index)
+        if picture is None and not self._broken[index]:
+            picture = _decode(self.records[index])
+            if picture is None:
+                self._broken[index] = True
+            elif self._cached_bytes <= CACHE_BYTES:
+                self._cache[index] = picture
+                self._cached_bytes += picture.nbytes
+        return picture
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Crop ``item``: ``[3, size, size]`` in [0, 1], head boxes and person boxes int64 ``[n, 4]``."""
+        rng = np.random.default_rng((self.seed, item))
+        picture = None
+        while picture is None:
+            index = int(rng.integers(len(self.records)))
+            picture = self._picture(index)
+            if picture is None and self._broken.all():
+                raise ValueError("records: none of the pictures can be decoded")
+        boxes, size = self._boxes[index], self.size
+        height, width = picture.shape[:2]
+        head = None
+        if len(boxes[0]) and rng.random() < self.around_heads:
+            head = boxes[0][rng.integers(len(boxes[0]))]
+            side = float((head[2:] - head[:2]).max())
+            scale = min(np.exp2(rng.uniform(3, np.log2(0.9 * size))) / side, 3.0)
+        else:
+            scale = np.exp(rng.uniform(np.log(min(0.4, size / min(width, height))), np.log(2.3)))
+        # A square of whole pixels inside the picture: the boxes follow it exactly.
+        reach = min(max(round(size / scale), 1), width, height)
+        if head is None:
+            centre = rng.uniform(0, 1, 2) * (width, height)
+        else:  # its edge cuts off a quarter of the head at most
+            centre = (head[:2] + head[2:]) / 2 + rng.uniform(-0.5, 0.5, 2) * max(reach - side / 2, 0)
+        left = min(max(round(centre[0] - reach / 2), 0), width - reach)
+        top = min(max(round(centre[1] - reach / 2), 0), height - reach)
+        interpolation = cv2.INTER_AREA if reach > size else cv2.INTER_LINEAR
+        crop = cv2.resize(picture[top : top + reach, left : left + reach], (size, size), interpolation=interpolation)
+        origin = np.array([left, top, left, top], np.float32)
+        boxes = [clip_boxes((kind - origin) * np.float32(size / reach), size, size) for kind in boxes]
+        boxes = [kind[at_least(kind, SMALLEST)] for kind in boxes]
+        if rng.random() < 0.5:
+            crop = cv2.flip(crop, 1)
+            boxes = [np.stack([size - b[:, 2], b[:, 1], size - b[:, 0], b[:, 3]], 1) for b in boxes]
+        return _item(_expose(crop, rng), *boxes)
+
+
+class WholePictures(Dataset):
+    """Whole pictures with their boxes, as :class:`Crops` gives crops, at the size at which a camera codes them.
+
+    Attributes:
+        records: those pictures that can be decoded; the others are named in a warning.
+
+    Raises:
+        ValueError: none can.
+    """
+
+    def __init__(self, records: list[Record]) -> None:
+        self.records = [record for record in records if _decode(record) is not None]
+        if not self.records:
+            raise ValueError("records: none of the pictures can be decoded")
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Picture ``item``: ``[3, H, W]`` in [0, 1], head boxes and person boxes int64 ``[n, 4]``."""
+        record = self.records[item]
+        size = coded_size(record.width, record.height, MAX_SIDE)
+        scale = np.float32(size[0] / record.width)
+        return _item(resize(read_picture(record.path), *size), *(boxes * scale for boxes in _boxes(record)))
+
+
+def collate(items: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Regions, Regions]:
+    """Batch crops: ``[B, 3, H, W]``, head regions, person regions."""
+    pictures, heads, persons = zip(*items, strict=True)
+    batch = torch.stack(pictures).contiguous(memory_format=torch.channels_last)
+    return batch, Regions.stack(list(heads)), Regions.stack(list(persons))
+
+
+def _decode(record: Record) -> np.ndarray | None:
+    try:
+        return read_picture(record.path)
+    except (OSError, ValueError) as error:
+        log.warning("%s: left out: %s", record.path, error)
+        return None
+
+
+def _boxes(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    """Heads to hide and persons to keep, float32 ``[n, 4]``."""
+    return record.heads.xyxy, record.persons.xyxy[~record.persons.ignore]
+
+
+def _item(picture: np.ndarray, heads: np.ndarray, persons: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """A picture as ``[3, H, W]`` in [0, 1], and its float boxes grown to whole pixels inside it, int64 ``[n, 4]``."""
+    tensor = torch.from_numpy(picture).permute(2, 0, 1).float().div_(255)
+    height, width = picture.shape[:2]
+    grown = (np.concatenate([np.floor(b[:, :2]), np.ceil(b[:, 2:])], axis=1) for b in (heads, persons))
+    return tensor, *(torch.from_numpy(clip_boxes(b, width, height).astype(np.int64)) for b in grown)
+
+
+def _expose(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Exposure, contrast, blur, sensor noise and JPEG artefacts, each now and then."""
+    if rng.random() < 0.5:
+        gamma, gain = np.exp2(rng.uniform(-0.6, 0.6)), rng.uniform(0.7, 1.2)
+        crop = cv2.LUT(crop, np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255).astype(np.uint8))
+    if rng.random() < 0.15:
+        crop = cv2.GaussianBlur(crop, (0, 0), float(rng.uniform(0.4, 1.5)))
+    if rng.random() < 0.2:
+        noise = rng.standard_normal(crop.shape, np.float32) * np.float32(rng.uniform(1, 8))
+        crop = np.clip(crop + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.2:
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 96))]
+        jpeg = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), quality)[1]
+        crop = cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    return crop
