@@ -1,0 +1,1 @@
+"""What the project claims, measured: utility, faces and rate of every codec over one set of pictures."""

@@ -1,0 +1,209 @@
+"""Evaluation: average precision against a literal form and a library, judging, rows, and a run that is continued."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from roi_anon_ros.cli import app
+from roi_anon_ros.detect import Detections
+from roi_anon_ros.evaluate.measure import Cache, Seen, look, summary, table
+from roi_anon_ros.evaluate.precision import Judged, average_precision, bootstrap, judge
+from roi_anon_ros.evaluate.rows import make_row
+from roi_anon_ros.train.data import Boxes, Record
+
+
+def judged(scores: list[float], correct: list[bool], annotated: int) -> Judged:
+    return Judged(np.array(scores, np.float32), np.array(correct, bool), np.ones(annotated), np.full(annotated, -1.0))
+
+
+def boxes(*xyxy: tuple[float, float, float, float], ignore: tuple[bool, ...] = ()) -> Boxes:
+    return Boxes(np.array(xyxy, np.float32).reshape(-1, 4), np.array(ignore or [False] * len(xyxy), bool))
+
+
+def faces(*rows: tuple[float, float, float, float, float]) -> Detections:
+    array = np.array(rows, np.float32).reshape(-1, 5)
+    return Detections(array[:, :4], array[:, 4], ["face"] * len(array))
+
+
+def literal_precision(scores: list[float], correct: list[bool], annotated: int, points: int) -> float:
+    """Precision at a recall r is the best precision at any recall of r or more."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    curve, hits = [], 0
+    for rank, i in enumerate(order, 1):
+        hits += correct[i]
+        curve.append((hits / annotated, hits / rank))
+    best = lambda r: max((p for recall, p in curve if recall >= r - 1e-12), default=0.0)  # noqa: E731
+    if points:
+        return sum(best(i / (points - 1)) for i in range(points)) / points
+    steps = sorted({recall for recall, _ in curve})
+    return sum(best(r) * (r - before) for before, r in zip([0.0, *steps], steps, strict=False))
+
+
+CASES = st.lists(
+    st.tuples(st.integers(1, 1000).map(lambda i: i / 1000), st.booleans()),
+    min_size=0,
+    max_size=12,
+    unique_by=lambda c: c[0],
+)
+
+
+@given(CASES, st.integers(1, 20), st.sampled_from([0, 101]))
+def test_average_precision_is_its_literal_form(cases: list[tuple[float, bool]], more: int, points: int) -> None:
+    scores, correct = [s for s, _ in cases], [c for _, c in cases]
+    annotated = sum(correct) + more
+    got = average_precision([judged(scores, correct, annotated)], points)
+    assert got == pytest.approx(literal_precision(scores, correct, annotated, points))
+
+
+def test_average_precision_agrees_with_a_library() -> None:
+    """ultralytics interpolates the 101 points linearly between the curve's, hence the tolerance."""
+    metrics = pytest.importorskip("ultralytics.utils.metrics", reason="ultralytics is not installed")
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        scores, correct = rng.random(400), rng.random(400) < 0.7
+        annotated = int(correct.sum()) + 80
+        hits = np.cumsum(correct[np.argsort(-scores)])
+        theirs, *_ = metrics.compute_ap((hits / annotated).tolist(), (hits / np.arange(1, 401)).tolist())
+        ours = [average_precision([judged(scores, correct, annotated)], points) for points in (0, 101)]
+        assert ours == pytest.approx([theirs, theirs], abs=0.01)
+
+
+def test_pictures_are_ranked_together() -> None:
+    """A sure mistake on one picture costs the hits of another: 1 of 2, then 2 of 3 right, two annotated in all."""
+    one, other = judged([0.9, 0.4], [False, True], 1), judged([0.6], [True], 1)
+    assert average_precision([one, other]) == pytest.approx(0.5 * 2 / 3 + 0.5 * 2 / 3)
+    assert np.isnan(average_precision([judged([0.5], [False], 0)]))
+    assert average_precision([judged([], [], 3)]) == 0
+
+
+def test_detections_on_ignored_boxes_do_not_count() -> None:
+    truth = boxes((0, 0, 10, 10), (20, 0, 40, 10), (60, 0, 70, 10), ignore=(False, True, False))
+    found = faces((0, 0, 10, 10, 0.9), (0, 0, 10, 9, 0.8), (20, 0, 40, 10, 0.7), (80, 0, 90, 10, 0.6))
+    result = judge(found, truth, 0.5)
+    assert result.correct.tolist() == [True, False, False]  # found, found twice, nothing there
+    assert result.scores.tolist() == pytest.approx([0.9, 0.8, 0.6])
+    assert result.found.tolist() == pytest.approx([0.9, -1])
+    assert result.sizes.tolist() == [10, 10]
+
+
+def test_the_interval_holds_the_figure_and_narrows() -> None:
+    rng = np.random.default_rng(1)
+    few, many = ([float(x) for x in rng.normal(5, 1, n)] for n in (20, 500))
+    (low, high), (lower, higher) = (bootstrap(values, np.mean) for values in (few, many))
+    assert low < 5 < high and lower < 5 < higher
+    assert higher - lower == pytest.approx(2 * 1.96 / 500**0.5, rel=0.25)
+    assert bootstrap(few, np.mean) == (low, high)
+
+
+def picture() -> np.ndarray:
+    noise = np.random.default_rng(2).integers(0, 255, (6, 8, 3), np.uint8)
+    return cv2.resize(noise, (160, 120), interpolation=cv2.INTER_CUBIC)
+
+
+def record(path: Path, heads: Boxes, persons: Boxes) -> Record:
+    cv2.imwrite(str(path), picture())
+    return Record(path, 160, 120, persons, heads, boxes(), frozenset(("person", "head")))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "avif", "webp"])
+def test_a_better_quality_takes_more_bytes_and_less_error(kind: str) -> None:
+    image = picture()
+    (bad, few), (good, many) = (make_row(f"{kind}:{q}").send(image) for q in (5, 90))
+    assert bad.shape == good.shape == image.shape and few < many
+    assert np.abs(bad.astype(int) - image).mean() > np.abs(good.astype(int) - image).mean()
+
+
+def test_the_original_is_itself_and_unknown_rows_are_refused() -> None:
+    image = picture()
+    same, size = make_row("original").send(image)
+    assert np.array_equal(same, image) and size == 160 * 120 * 3
+    for name in ("jpeg:101", "avif:", "webp:-1", "nothing-of-this-name"):
+        with pytest.raises(ValueError, match=name.split(":")[0]):
+            make_row(name)
+
+
+def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
+    """A row that spoils nothing but the head: no error outside, and the very one inside."""
+    head = (40, 30, 60, 70)
+    one = record(tmp_path / "a.png", boxes(head), boxes((30, 20, 80, 120)))
+
+    def spoil(image: np.ndarray) -> tuple[np.ndarray, int]:
+        spoilt = image.copy()
+        spoilt[30:70, 40:60] = np.where(image[30:70, 40:60] > 127, image[30:70, 40:60] - 51, image[30:70, 40:60] + 51)
+        return spoilt, 300
+
+    original = make_row("original")
+    row = type(original)("spoil", "spoil", spoil)
+    nobody = lambda images: [faces() for _ in images]  # noqa: E731
+    right = lambda images: [faces((30, 20, 80, 120, 0.8)) for _ in images]  # noqa: E731
+    seen = look(one, row, {"persons": right, "mtcnn": nobody})
+    figures = summary([(one, seen)])
+    assert figures["psnr_outside"] is None
+    assert figures["psnr_heads"] == pytest.approx(-20 * np.log10(51 / 255), abs=0.01)
+    assert figures["bits_per_pixel"] == pytest.approx(8 * 300 / (160 * 120))
+    assert figures["persons_ap"] == 1 and figures["mtcnn_true"] == 0 and figures["mtcnn_annotated"] == 1
+    head_found = lambda images: [faces((*head, 0.9), (100, 0, 120, 20, 0.7), (0, 0, 9, 9, 0.4))]  # noqa: E731
+    base = summary([(one, look(one, original, {"persons": right, "mtcnn": head_found}))])
+    assert base["mtcnn_true"] == 1 and base["mtcnn_false"] == 1 and base["mtcnn_true_large"] == 0
+    lines = table({"original": base, "spoil": figures}).splitlines()
+    assert [line.split("|")[1].strip() for line in lines] == ["", "---", "original", "spoil"]
+    assert "0.125 ± 0.000" in lines[3] and "0 (0.000)" in lines[3] and "1.000 (1.000 to 1.000)" in lines[3]
+
+
+def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
+    seen = Seen(
+        10, 100, {"outside": (0.5, 30), "heads": (0.0, 0)}, {"mtcnn": faces((1, 2, 3, 4, 0.5)), "persons": faces()}
+    )
+    with Cache(tmp_path, "jpeg:10", "one") as cache:
+        cache.add("a", seen)
+        cache.add("b", seen)
+    cache.path.write_bytes(cache.path.read_bytes()[:-9])
+    with Cache(tmp_path, "jpeg:10", "one") as again:
+        assert list(again.seen) == ["a"]
+        kept = again.seen["a"]
+        assert kept.error == seen.error and kept.bytes == 10
+        assert np.array_equal(kept.detections["mtcnn"].boxes, seen.detections["mtcnn"].boxes)
+        again.add("b", seen)
+    with Cache(tmp_path, "jpeg:10", "one") as third:
+        assert list(third.seen) == ["a", "b"]
+    with Cache(tmp_path, "jpeg:10", "two") as other:
+        assert not other.seen
+
+
+def test_the_command_compares_and_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real detectors on the pictures of the ultralytics wheel, labelled by the detectors themselves."""
+    ultralytics = pytest.importorskip("ultralytics", reason="ultralytics is not installed")
+    from roi_anon_ros.detect import WeightsError, find_weights
+    from roi_anon_ros.evaluate import measure
+
+    try:
+        find_weights("yolov8n")
+    except WeightsError as error:
+        pytest.skip(f"no YOLO weights: {error}")
+    photo = cv2.imread(str(Path(ultralytics.__file__).parent / "assets" / "zidane.jpg"))
+    cv2.imwrite(str(tmp_path / "zidane.png"), cv2.resize(photo, (640, 360), interpolation=cv2.INTER_AREA))
+    label = CliRunner().invoke(app, ["label", str(tmp_path)])
+    assert label.exit_code == 0, label.output
+    command = ["evaluate", str(tmp_path / "labels.json"), "--images", str(tmp_path), "--rows", "fast,jpeg:10"]
+    command += ["--out", str(tmp_path / "out")]
+    first = CliRunner().invoke(app, command)
+    assert first.exit_code == 0, first.output
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert list(results) == ["original", "fast", "jpeg:10"]
+    assert results["original"]["persons_ap"] == pytest.approx(1) and results["original"]["mtcnn_true"] == 2
+    assert results["fast"]["mtcnn_true"] == 0 and results["fast"]["bits_per_pixel"] < 0.12
+
+    def never(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(measure, "look", never)
+    second = CliRunner().invoke(app, command)
+    assert second.exit_code == 0 and second.output == first.output
