@@ -229,6 +229,7 @@ def train(
         try:
             import yaml
 
+            from .detect import WeightsError
             from .train.trainer import Config
             from .train.trainer import train as run_training
         except ModuleNotFoundError as error:
@@ -243,6 +244,8 @@ def train(
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
+        except (ImportError, ValueError, WeightsError) as error:  # of a set, a model or weights
+            _usage(f"{config}: {error}")
 
 
 @app.command()

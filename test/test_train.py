@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
+from roi_anon_ros.cli import app
 from roi_anon_ros.codec import load_model
 from roi_anon_ros.train.adversary import Adversary
 from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside
@@ -286,6 +288,22 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
     assert {len(divided["pictures"][part]) for part in ("train", "validation")} == {8, 4}
 
 
+def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
+    """Half a minute from random weights: pictures come out, at fewer bits, and heads become what shall hide them."""
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.train.card import read_log
+    from roi_anon_ros.train.trainer import train
+
+    short = {"steps": 300, "epoch": 100, "batch": 4, "warmup": 20, "learning_rate": 1e-3, "head_map": 0.05}
+    loss = {"rate": 0.005, "heads": 2.0}
+    train(written(tmp_path / "tiny.yaml", settings(folder, **short, loss=loss)), tmp_path / "run")
+    logged = {name: [value for _, value in points] for name, points in read_log(tmp_path / "run" / "log").items()}
+    assert logged["train/loss"][-1] < 0.7 * logged["train/loss"][0]
+    for name in ("val/loss", "val/bpp", "val/mse_outside"):
+        assert logged[name][-1] < 0.8 * logged[name][0], name
+    assert logged["train/head_map"][-1] < logged["train/head_map"][0]
+
+
 def test_a_run_ends_early_when_nothing_gets_better(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.trainer import train
@@ -373,9 +391,27 @@ def test_a_configuration_that_makes_no_sense_is_refused(
     assert "c.yaml" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": [{"annotations": "nowhere.odgt"}]}, "nowhere.odgt: No such file"),
+        ({"start": "no-such-model"}, "no-such-model"),
+        ({"guide": 0.1, "detector": "no/such/weights.pt"}, "no file no/such/weights.pt"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_said_in_a_line(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    config = written(tmp_path / "tiny.yaml", settings(folder, **changes))
+    result = CliRunner().invoke(app, ["train", str(config), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2 and message in result.output, result.output
+    assert "Traceback" not in result.output
+
+
 @pytest.mark.parametrize("config", sorted((ROOT / "config" / "train").glob("*.yaml")), ids=lambda file: file.stem)
 def test_the_configurations_that_are_shipped_make_sense(config: Path) -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.trainer import Config
 
-    assert Config.read(config).configuration == config.stem
+    assert config.stem.startswith(Config.read(config).configuration)
