@@ -357,7 +357,7 @@ def evaluate(
         from .detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
         from .evaluate.measure import Cache, measure, summary, table
         from .evaluate.rows import ORIGINAL, make_row
-        from .train.data import read_set
+        from .train.data import read_set, spread
 
         run = Run(resumes=True)
         try:
@@ -371,7 +371,7 @@ def evaluate(
             _usage(str(error))
         for problem in reading.problems:
             run.fail(annotations, problem)
-        records = reading.records[:: max(len(reading.records) // limit, 1)][:limit] if limit else reading.records
+        records = spread(reading.records, limit) if limit else reading.records
         results = {}
         with run.progress:
             for row in compared:

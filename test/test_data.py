@@ -30,6 +30,7 @@ from roi_anon_ros.train.data import (
     read_voc,
     read_yolo,
     split,
+    spread,
     without_overlap,
     write_split,
 )
@@ -555,3 +556,10 @@ def test_overlap_is_left_out_by_name() -> None:
     kept, dropped = without_overlap(train, [record("val/a_jpg.rf.9.jpg")], [record("test/c.png")])
     assert [r.path.name for r in kept] == ["b.jpg", "d.jpg"]
     assert dropped == [str(train[0].path), str(train[2].path)]
+
+
+def test_spread_reaches_both_ends() -> None:
+    numbers = list(range(574))
+    assert spread(numbers, 192)[0] == 0 and spread(numbers, 192)[-1] >= 570
+    assert len(spread(numbers, 192)) == len(set(spread(numbers, 192))) == 192
+    assert spread(numbers, 574) == spread(numbers, 1000) == numbers

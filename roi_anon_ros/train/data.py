@@ -338,6 +338,11 @@ def split(records: list[Record], shares: Mapping[str, float] = SHARES, seed: int
     return parts
 
 
+def spread(records: list[Record], count: int) -> list[Record]:
+    """At most ``count`` pictures, at equal distances over the whole list."""
+    return [records[i * len(records) // count] for i in range(count)] if count < len(records) else records
+
+
 def write_split(
     path: Path, parts: Mapping[str, list[Record]], shares: Mapping[str, float] | None = None, seed: int | None = None
 ) -> None:

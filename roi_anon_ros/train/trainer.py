@@ -27,7 +27,7 @@ from ..codec.transforms import AnonymizingCodec, build
 from .adversary import Adversary
 from .card import write_card
 from .crops import Crops, WholePictures, collate
-from .data import Record, for_training, read_set, split, without_overlap, write_split
+from .data import Record, for_training, read_set, split, spread, without_overlap, write_split
 from .losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside
 from .validation import Witnesses, sheet
 
@@ -397,8 +397,7 @@ def read_pictures(config: Config, out: Path) -> tuple[list[Record], list[Record]
     if not records or not validation:
         raise ValueError(f"{len(records)} pictures to train on, {len(validation)} to validate on, must be 1 each")
     write_split(out / "split.json", {"train": records, "validation": validation}, shares, config.seed)
-    every = max(len(validation) // config.validation_pictures, 1)
-    return records, validation[::every][: config.validation_pictures]
+    return records, spread(validation, config.validation_pictures)
 
 
 def train(config_file: Path, out: Path) -> Path:
