@@ -100,20 +100,14 @@ class AnonymizingCodec(CompressionModel):
             x: ``[B, 3, H, W]`` in [0, 1].
 
         Returns:
-            ``{"x_hat": [B, 3, H, W], "y_hat": [B, N, h, w], "likelihoods": {"y": [B, N, h, w]}}``. The latent is
-            rounded; in training mode the gradient passes straight through, and the likelihoods are those of
-            the latent with additive uniform noise (Minnen and Singh 2020, arXiv 2007.08739). A synthesis that is
-            trained on the noise learns to make texture of it, and misses it when it decodes.
+            ``{"x_hat": [B, 3, H, W], "y_hat": [B, N, h, w], "likelihoods": {"y": [B, N, h, w]}}``; quantisation
+            is additive uniform noise in training mode and rounding in evaluation mode.
         """
         height, width = x.shape[-2:]
         y = self.g_a(pad_to_multiple(x, self.downsampling_factor))
         # The prior's cumulative functions lose their tails in bfloat16: keep them in float32.
         with torch.autocast(x.device.type, enabled=False):
-            y = y.float()
-            y_hat, likelihoods = self.entropy_bottleneck(y)
-            if self.training:
-                medians = self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1)
-                y_hat = y + (torch.round(y - medians) + medians - y).detach()
+            y_hat, likelihoods = self.entropy_bottleneck(y.float())
         x_hat = self.g_s(y_hat)[..., :height, :width]
         return {"x_hat": x_hat, "y_hat": y_hat, "likelihoods": {"y": likelihoods}}
 
