@@ -43,7 +43,7 @@ setup(
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{NAME}/config", sorted(glob("config/*.yaml"))),
         (f"share/{NAME}/config/train", sorted(glob("config/train/*.yaml"))),
-        (f"share/{NAME}/models", sorted(glob("models/*.safetensors") + glob("models/*.md"))),
+        (f"share/{NAME}/models", sorted(glob("models/*.safetensors") + glob("models/*.md") + glob("models/*.png"))),
     ],
     entry_points={
         "console_scripts": [
