@@ -318,14 +318,7 @@ def label(
         coco = to_coco((journal.entries[name] for name, file in pictures.items() if file not in run.failed), records)
         files.write_bytes(target, json.dumps(coco).encode(), time.time_ns())
         journal.path.unlink()
-        line = f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes"
-        if run.kept:
-            line += f"; {run.kept} of {len(pictures)} files were already done"
-        if run.failed:
-            line += f"; {len(run.failed)} files with errors"
-        typer.echo(line)
-        if run.failed:
-            raise typer.Exit(1)
+        run.sum_up(f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes", len(pictures))
 
 
 @app.command()
@@ -475,6 +468,20 @@ class Run:
         line = f"{source}: {_reason(message) if isinstance(message, Exception) else message}"
         self.progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
+    def sum_up(self, line: str, files: int) -> None:
+        """Print what was done of so many files.
+
+        Raises:
+            typer.Exit: with 1, if something was wrong with one of them.
+        """
+        if self.kept:
+            line += f"; {self.kept} of {files} files were already done"
+        if self.failed:
+            line += f"; {len(self.failed)} files with errors"
+        typer.echo(line)
+        if self.failed:
+            raise typer.Exit(1)
+
 
 def _execute(plan: dict[Path, list[Path]], work: Callable[[Path, Path, Run], None], verb: str, resumes: bool) -> None:
     """Do the work for each target; report, skip and go on where it fails; sum up."""
@@ -491,14 +498,7 @@ def _execute(plan: dict[Path, list[Path]], work: Callable[[Path, Path, Run], Non
             except (OSError, ValueError) as error:  # the codec's errors are ValueErrors
                 run.fail(sources[0], error)
     t = run.tally
-    line = f"{verb} {t.pictures} pictures, {t.bytes} bytes, {t.mean:.4f} bits per pixel"
-    if run.kept:
-        line += f"; {run.kept} of {len(plan)} files were already done"
-    if run.failed:
-        line += f"; {len(run.failed)} files with errors"
-    typer.echo(line)
-    if run.failed:
-        raise typer.Exit(1)
+    run.sum_up(f"{verb} {t.pictures} pictures, {t.bytes} bytes, {t.mean:.4f} bits per pixel", len(plan))
 
 
 def _plan(

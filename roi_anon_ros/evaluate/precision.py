@@ -75,7 +75,7 @@ def average_precision(pictures: Sequence[Judged], points: int = 0) -> float:
     precision = hits / np.arange(1, len(hits) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     if points:
-        at = np.searchsorted(recall, np.linspace(0, 1, points), "left")
+        at = np.searchsorted(recall, np.linspace(0, 1, points) - 1e-12, "left")  # 0.35 is not quite 7 / 20
         return float(np.append(precision, 0)[at].mean())
     return float((np.diff(recall, prepend=0) * precision).sum())
 
