@@ -15,12 +15,12 @@ import numpy as np
 from ..detect import Detections, PersonDetector
 from ..files import read_picture
 from ..train.data import Boxes, Record
+from ..train.validation import FACE_OVERLAP
 from .precision import Judged, average_precision, bootstrap, judge
 from .rows import ORIGINAL, Row
 
-#: Least overlap, intersection over union, of a detection with the box that it finds. Detectors differ in what they
-#: call the box of a face, and where only heads are annotated, half of the box is no face.
-OVERLAP = {"persons": 0.5, "faces": 0.4}
+#: Least overlap, intersection over union, of a detection with the box that it finds.
+OVERLAP = {"persons": 0.5, "faces": FACE_OVERLAP}
 #: Score above which a face counts as found.
 FACE_SCORE = 0.5
 #: A face larger than this many pixels is a large one.
@@ -180,11 +180,9 @@ def summary(pairs: list[tuple[Record, Seen]]) -> dict[str, Any]:
 
 def truth_of(record: Record, kind: str) -> Boxes | None:
     """The boxes by which persons or faces on a picture are judged; None where nobody annotated them."""
-    if kind == "persons":
-        return record.persons if "person" in record.annotated else None
-    if "face" in record.annotated:
-        return record.faces
-    return record.heads if "head" in record.annotated else None
+    if kind == "faces":
+        return record.face_truth
+    return record.persons if "person" in record.annotated else None
 
 
 def _true(judged: list[Judged]) -> int:

@@ -84,6 +84,13 @@ class Record:
         """
         return re.sub(r"(_(jpe?g|png|bmp|webp|tiff?))?\.rf\.\w+$", "", self.path.stem, flags=re.I)
 
+    @property
+    def face_truth(self) -> Boxes | None:
+        """What detected faces are judged by: faces, heads where no faces are annotated, None without either."""
+        if "face" in self.annotated:
+            return self.faces
+        return self.heads if "head" in self.annotated else None
+
 
 @dataclass
 class Reading:

@@ -191,12 +191,13 @@ class CodecTraining(lightning.LightningModule):
         output = self.codec(x)
         warm = min(1.0, self.global_step / self.config.heads_warmup) if self.config.heads_warmup else 1.0
         terms = self.loss(output, x, heads, persons, warm)
+        keep = outside(heads, x)
         if self.guide is not None:
-            terms["guide"] = self.guide(output["x_hat"].float(), x, outside(heads, x))
+            terms["guide"] = self.guide(output["x_hat"].float(), x, keep)
             terms["loss"] = terms["loss"] + self.config.guide * terms["guide"]
         if self.head_map is not None:
             shown = self.head_map(self._features).float()
-            covered = F.adaptive_avg_pool2d(1 - outside(heads, x), shown.shape[-2:])
+            covered = F.adaptive_avg_pool2d(1 - keep, shown.shape[-2:])
             terms["head_map"] = F.binary_cross_entropy_with_logits(shown, covered)
             terms["loss"] = terms["loss"] + self.config.head_map * terms["head_map"]
         if self.adversary is not None:

@@ -13,7 +13,8 @@ from .data import Record
 
 log = logging.getLogger(__name__)
 
-#: Least overlap of a detected face with an annotated one; half of a head's box is not face.
+#: Least overlap, intersection over union, of a detected face with an annotated one. Detectors differ in what they
+#: call the box of a face, and where only heads are annotated, half of the box is no face.
 FACE_OVERLAP = 0.4
 #: Height of a picture on a sheet, pixels.
 SHEET_HEIGHT = 240
@@ -73,8 +74,8 @@ class Witnesses:
         scale = np.array(picture.shape[1::-1] * 2) / (record.width, record.height, record.width, record.height)
         if name == "persons":
             return int((match(found, record.persons.xyxy * scale) >= 0).sum())
-        faces = record.faces if "face" in record.annotated else record.heads
-        return int((match(found, faces.xyxy * scale, FACE_OVERLAP) >= 0).sum())
+        faces = record.face_truth
+        return 0 if faces is None else int((match(found, faces.xyxy * scale, FACE_OVERLAP) >= 0).sum())
 
 
 def sheet(shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> np.ndarray:
