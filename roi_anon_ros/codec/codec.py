@@ -126,16 +126,31 @@ class Codec:
         header, payload = unpack(packet)
         self._check(header, max_pixels)
         clock.lap("unpack")
-        factor = self._net.downsampling_factor
-        width, height = header.padded_size
-        symbols = self._net.tables.decode(payload, height // factor, width // factor)
+        symbols = self._symbols(header, payload)
         clock.lap("entropy")
-        x_hat = self._net.reconstruct(torch.from_numpy(symbols)[None])
+        x_hat = self._net.reconstruct(symbols)
         width, height = header.coded_size
         pixels = x_hat[0, :, :height, :width].mul(255).round_().to(torch.uint8)
         image = pixels.permute(1, 2, 0).contiguous().numpy()
         clock.lap("synthesis")
         return Decoded(image, header, clock.seconds)
+
+    @torch.inference_mode()
+    def latent(self, packet: bytes | bytearray | memoryview) -> torch.Tensor:
+        """The quantised latent in a packet, float32 ``[N, h, w]``: all that whoever holds the packet knows.
+
+        Raises:
+            PacketError: as from :meth:`decode`.
+        """
+        header, payload = unpack(packet)
+        self._check(header, MAX_PIXELS)
+        return self._net.dequantise(self._symbols(header, payload))[0]
+
+    def _symbols(self, header: Header, payload: bytes) -> torch.Tensor:
+        """The symbols of a packet that was checked, int32 ``[1, N, h, w]``."""
+        factor = self._net.downsampling_factor
+        width, height = header.padded_size
+        return torch.from_numpy(self._net.tables.decode(payload, height // factor, width // factor))[None]
 
     def _check(self, header: Header, max_pixels: int) -> None:
         if header.fingerprint != self.model.fingerprint:

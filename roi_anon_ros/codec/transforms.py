@@ -149,12 +149,15 @@ class AnonymizingCodec(CompressionModel):
         Returns:
             ``[B, 3, h * downsampling_factor, w * downsampling_factor]`` in [0, 1].
         """
-        medians = self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1)
         pictures = [
-            self._in_strips(self.g_s, latent.float() + medians, 1, self.downsampling_factor)
-            for latent in symbols.split(1)
+            self._in_strips(self.g_s, latent, 1, self.downsampling_factor)
+            for latent in self.dequantise(symbols).split(1)
         ]
         return torch.cat(pictures).float().clamp_(0, 1)
+
+    def dequantise(self, symbols: Tensor) -> Tensor:
+        """What the synthesis transform gets: symbols, int32 ``[B, N, h, w]``, as float32 of that shape."""
+        return symbols.float() + self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1)
 
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Entropy-code the latents of ``x`` (``[B, 3, H, W]`` in [0, 1], any size from 16 to 8192 a side).

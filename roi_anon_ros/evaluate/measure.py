@@ -113,7 +113,8 @@ def look(record: Record, row: Row, detectors: Mapping[str, PersonDetector]) -> S
         detectors: by name; what they raise is passed on: an error is not "nobody there".
     """
     image = read_picture(record.path)
-    decoded, size = row.send(image)
+    sent = row.encode(image)
+    decoded = row.decode(sent)
     inside = np.zeros(image.shape[:2], bool)
     for x1, y1, x2, y2 in record.heads.xyxy.tolist():
         inside[math.floor(y1) : math.ceil(y2), math.floor(x1) : math.ceil(x2)] = True
@@ -123,7 +124,7 @@ def look(record: Record, row: Row, detectors: Mapping[str, PersonDetector]) -> S
         for name, mask in (("outside", ~inside), ("heads", inside))
     }
     found = {name: detector([decoded])[0] for name, detector in detectors.items()}
-    return Seen(size, inside.size, error, found)
+    return Seen(len(sent), inside.size, error, found)
 
 
 def measure(

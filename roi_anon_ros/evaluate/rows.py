@@ -1,4 +1,4 @@
-"""What an evaluation compares: every codec as a function from a picture to what is left of it, and its bytes."""
+"""What an evaluation compares: every way to send a picture, as a pair of functions to bytes and back."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import PIL
 from PIL import Image
+from torch import Tensor
+
+from ..anonymize import FaceAnonymizer
+from ..detect import MtcnnFaces
 
 #: The unprotected baseline of every table.
 ORIGINAL = "original"
@@ -22,13 +26,16 @@ class Row:
     Attributes:
         name: as :func:`make_row` takes it.
         key: all that its result depends on beside the picture.
-        send: a picture, uint8 ``[H, W, 3]`` RGB, to the picture of the same size that a receiver sees, and the number
-            of bytes sent.
+        encode: a picture, uint8 ``[H, W, 3]`` RGB, to what is sent.
+        decode: what was sent to the picture that a receiver sees, of the same size.
+        latent: of a model, what was sent to the quantised latent, float32 ``[N, h, w]``: all that the receiver has.
     """
 
     name: str
     key: str
-    send: Callable[[np.ndarray], tuple[np.ndarray, int]]
+    encode: Callable[[np.ndarray], bytes]
+    decode: Callable[[bytes], np.ndarray]
+    latent: Callable[[bytes], Tensor] | None = None
 
 
 def make_row(name: str) -> Row:
@@ -36,32 +43,44 @@ def make_row(name: str) -> Row:
 
     Args:
         name: ``original``; ``jpeg:Q``, ``avif:Q`` or ``webp:Q`` with a quality from 0 to 100 (Pillow's encoders and
-            their other defaults); or the name of an installed model, or its file. A model codes a picture at the
-            picture's own size.
+            their other defaults); the same behind an anonymizer's name, such as ``blur+avif:10`` (the faces that MTCNN
+            finds are treated with it first, see ``anonymize/``); or the name of an installed model, or its file. A
+            model codes a picture at the picture's own size.
 
     Raises:
         ValueError: no row has this name.
         ModelFileError: the model cannot be loaded.
     """
     if name == ORIGINAL:
-        return Row(name, name, lambda image: (image, image.nbytes))
-    kind, _, quality = name.partition(":")
+        return Row(name, name, lambda image: _encode(image, "PPM"), _decode)
+    anonymizer, _, still = name.rpartition("+")
+    kind, _, quality = still.partition(":")
     if kind in STILL:
         if not quality.isdigit() or int(quality) > 100:
             raise ValueError(f"{name}: quality {quality!r}, must be from 0 to 100")
-        return Row(name, f"{name} Pillow {PIL.__version__}", lambda image: _still(image, STILL[kind], int(quality)))
+        hide = FaceAnonymizer(anonymizer, MtcnnFaces()) if anonymizer else np.asarray
+
+        def encode(image: np.ndarray) -> bytes:
+            return _encode(hide(image), STILL[kind], quality=int(quality))
+
+        return Row(name, f"{name} Pillow {PIL.__version__}", encode, _decode)
     from ..codec import Codec
 
     codec = Codec.load(name)
+    return Row(
+        name,
+        codec.fingerprint,
+        lambda image: codec.encode(image, 0).packet,
+        lambda packet: codec.decode(packet).at_source_size(),
+        codec.latent,
+    )
 
-    def send(image: np.ndarray) -> tuple[np.ndarray, int]:
-        packet = codec.encode(image, 0).packet
-        return codec.decode(packet).at_source_size(), len(packet)
 
-    return Row(name, codec.fingerprint, send)
-
-
-def _still(image: np.ndarray, kind: str, quality: int) -> tuple[np.ndarray, int]:
+def _encode(image: np.ndarray, kind: str, **options: int) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(image).save(stream, kind, quality=quality)
-    return np.array(Image.open(stream).convert("RGB")), len(stream.getvalue())
+    Image.fromarray(image).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def _decode(data: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
