@@ -1,42 +1,25 @@
-"""``roi-anon``: what the nodes do, without ROS, on files, folders and videos.
-
-Exit codes: 0 all went well; 1 something was reported and skipped, the rest is done; 2 the command makes no
-sense as it was given; 130 interrupted. Reports and progress go to stderr, results to stdout.
-"""
+"""``encode``, ``decode`` and ``info``: pictures and videos to packets and back."""
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:  # the real imports stand in the commands: torch takes seconds, --help must not
+from .run import PICTURES, Run, Tally, app, interruptible, must_exist, quiet_libraries, reason, usage_error
+
+if TYPE_CHECKING:
     import numpy as np
 
-    from .codec import Codec, Header
+    from ..codec import Codec, Header
 
-T = TypeVar("T")
-
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 PACKETS = (".ran",)
-
-app = typer.Typer(
-    help="Anonymize and compress pictures of people, and decode them.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-)
 
 
 @app.command()
@@ -59,24 +42,24 @@ def encode(
     where it is of the same source (by its modification time, which outputs take over), model and --max-
     side. An interrupted video goes on behind its last complete frame.
     """
-    with _interruptible():
-        _must_exist(source)
+    with interruptible():
+        must_exist(source)
         if source.is_file() and source.suffix.lower() not in PICTURES + VIDEOS:
-            _usage(f"{source}: neither a folder nor one of {' '.join(PICTURES + VIDEOS)}")
+            usage_error(f"{source}: neither a folder nor one of {' '.join(PICTURES + VIDEOS)}")
         plan = _plan(source, out, PICTURES + VIDEOS, lambda _: (".ran",))
-        _quiet_libraries()
-        from . import files
-        from .codec import MAX_SIDE, Codec, ModelFileError
-        from .codec.picture import coded_size
+        quiet_libraries()
+        from .. import files
+        from ..codec import MAX_SIDE, Codec, ModelFileError
+        from ..codec.picture import coded_size
 
         side = MAX_SIDE if max_side is None else max_side
         try:
             coded_size(1, 1, side)
             codec = Codec.load(model)
         except ModelFileError as error:
-            _usage(str(error))
+            usage_error(str(error))
         except ValueError as error:
-            _usage(f"--max-side: {error}")
+            usage_error(f"--max-side: {error}")
 
         def belongs(header: Header) -> bool:
             return (
@@ -116,12 +99,12 @@ def decode(
     gets the same ones; what a former run finished is kept. Videos have even sides: an odd last row or
     column is lost.
     """
-    with _interruptible():
-        _must_exist(source)
-        _quiet_libraries()
-        from . import files
-        from .codec import MAX_SIZE, ModelFileError, PacketError
-        from .codec.packet import unpack
+    with interruptible():
+        must_exist(source)
+        quiet_libraries()
+        from .. import files
+        from ..codec import MAX_SIZE, ModelFileError, PacketError
+        from ..codec.packet import unpack
 
         def suffixes(source: Path) -> tuple[str, ...]:
             try:
@@ -133,7 +116,7 @@ def decode(
         try:
             codecs = _Codecs(model)
         except ModelFileError as error:
-            _usage(str(error))
+            usage_error(str(error))
 
         def picture(packet: bytes) -> np.ndarray:
             header, _ = unpack(packet)
@@ -182,13 +165,13 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what is in a .ran file or a model file, after checking it."""
-    with _interruptible():
-        _must_exist(file)
+    with interruptible():
+        must_exist(file)
         if file.is_dir():
-            _usage(f"{file}: a folder, must be a file")
-        _quiet_libraries()
-        from . import files
-        from .codec.packet import MAGIC
+            usage_error(f"{file}: a folder, must be a file")
+        quiet_libraries()
+        from .. import files
+        from ..codec.packet import MAGIC
 
         errors: list[str] = []
         content: dict[str, Any] = {}
@@ -202,284 +185,13 @@ def info(
             else:
                 content = _model_info(file)
         except (OSError, ValueError) as error:
-            errors.append(_reason(error))
+            errors.append(reason(error))
         if content:
             content = {"file": str(file), "bytes": file.stat().st_size, **content}
             typer.echo(json.dumps(content, indent=2) if as_json else _lines(content))
         for error in errors:
             typer.echo(f"{file}: {error}", err=True)
         if errors:
-            raise typer.Exit(1)
-
-
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, see config/train/.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for checkpoints, logs, sheets and the model.", show_default="runs/NAME OF CONFIG"),
-    ] = None,
-) -> None:
-    """Train a model; the same command continues an interrupted training.
-
-    Under torchrun every process takes part: torchrun --nproc-per-node=4 -m roi_anon_ros.cli train CONFIG
-    """
-    with _interruptible():
-        _must_exist(config)
-        try:
-            import yaml
-
-            from .detect import WeightsError
-            from .train.trainer import Config
-            from .train.trainer import train as run_training
-        except ModuleNotFoundError as error:
-            _usage(f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'")
-        try:
-            Config.read(config)
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            _usage(f"{config}: {error}")
-        try:
-            typer.echo(run_training(config, out or Path("runs") / config.stem))
-        except SystemExit as error:  # how Lightning passes on Ctrl-C
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
-        except (ImportError, ValueError, WeightsError) as error:  # of a set, a model or weights
-            _usage(f"{config}: {error}")
-
-
-@app.command()
-def label(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures.")],
-    out: Annotated[Path | None, typer.Option(help="The COCO JSON to write.", show_default="DIR/labels.json")] = None,
-    annotations: Annotated[
-        Path | None,
-        typer.Option(help="What is annotated already: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder."),
-    ] = None,
-    yunet: Annotated[Path | None, typer.Option(help="Find faces with this YuNet .onnx, not with MTCNN.")] = None,
-) -> None:
-    """Find persons and faces in pictures of your own, as a COCO JSON to train on.
-
-    A folder is searched with its subfolders. Kinds that --annotations has on a picture stay as they are; boxes
-    that detectors found carry "origin": "pseudo" and a score. A JSON that is there is never written over: it may have
-    been corrected by hand. The same command goes on with an interrupted run.
-    """
-    with _interruptible():
-        _must_exist(folder)
-        found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES and file.is_file())
-        pictures = {file.relative_to(folder).as_posix(): file for file in found}
-        if not pictures:
-            _usage(f"{folder}: no folder with files that end in {' '.join(PICTURES)}")
-        target = out or folder / "labels.json"
-        if target.suffix != ".json":
-            _usage(f"{target}: must end in .json")
-        if target.exists():
-            _usage(f"{target}: is there already; remove it, or name another one with --out")
-        _quiet_libraries()
-        import cv2
-
-        from . import files
-        from .detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
-        from .train.data import read_set
-        from .train.label import CONFIDENCE, Journal, by_hand, find, to_coco
-
-        run = Run(resumes=True)
-        records = {}
-        if annotations is not None:
-            try:
-                reading = read_set(annotations, folder)
-            except ValueError as error:
-                _usage(str(error))
-            for problem in reading.problems:
-                run.fail(annotations, problem)
-            at = {record.path.resolve(): record for record in reading.records}
-            records = {name: at[file.resolve()] for name, file in pictures.items() if file.resolve() in at}
-        lacking = {name: {"person", "face"} - by_hand(records.get(name)) for name in pictures}
-        make = {
-            "person": lambda: YoloPersons(confidence=CONFIDENCE),
-            "face": lambda: YunetFaces(yunet) if yunet else MtcnnFaces(),
-        }
-        try:
-            detectors = {kind: make[kind]() for kind in sorted(set().union(*lacking.values()))}
-        except (ImportError, OSError, WeightsError, cv2.error) as error:
-            _usage(str(error))
-        made_by = {"person": "yolov8n", "face": yunet.name if yunet else "mtcnn"}
-        with Journal(target.with_suffix(".part.jsonl"), made_by) as journal, run.progress:
-            for name, file in run.track(pictures.items(), len(pictures), "labelled"):
-                try:
-                    modified = file.stat().st_mtime_ns
-                    if journal.has(name, modified, lacking[name]):
-                        run.kept += 1
-                        continue
-                    image = files.read_picture(file)
-                    journal.add(name, modified, image, find(image, {k: detectors[k] for k in lacking[name]}))
-                except (OSError, ValueError) as error:
-                    run.fail(file, error)
-        coco = to_coco((journal.entries[name] for name, file in pictures.items() if file not in run.failed), records)
-        files.write_bytes(target, json.dumps(coco).encode(), time.time_ns())
-        journal.path.unlink()
-        run.sum_up(f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes", len(pictures))
-
-
-@app.command()
-def evaluate(
-    annotations: Annotated[
-        Path, typer.Argument(metavar="SET", help="Annotations: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder.")
-    ],
-    images: Annotated[Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")] = None,
-    rows: Annotated[
-        str, typer.Option(help="Models (name or file), jpeg:Q, avif:Q, webp:Q; the original is always there.")
-    ] = "fast,avif:1,avif:10,jpeg:1,jpeg:10",
-    weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
-    yunet: Annotated[Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")] = None,
-    limit: Annotated[int, typer.Option(help="Only so many pictures, spread over the set; 0: all.", min=0)] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/evaluate"),
-) -> None:
-    """Measure rate, persons and faces of models, JPEG and AVIF side by side, on pictures that none of them saw.
-
-    Persons are YOLOv8's at any score (average precision), faces MTCNN's and YuNet's over a score of 0.5, all against
-    SET's boxes. An interrupted run goes on picture by picture. Results: table.md and results.json in OUT.
-    """
-    with _interruptible():
-        _must_exist(annotations)
-        _quiet_libraries()
-        import cv2
-
-        from . import files
-        from .codec import ModelFileError
-        from .detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
-        from .evaluate.measure import Cache, measure, summary, table
-        from .evaluate.rows import ORIGINAL, make_row
-        from .train.data import read_set, spread
-
-        run = Run(resumes=True)
-        try:
-            reading = read_set(annotations, images)
-            names = dict.fromkeys([ORIGINAL, *filter(None, rows.split(","))])
-            compared = [make_row(name) for name in names]
-            detectors = {"persons": YoloPersons(weights, confidence=0.001), "mtcnn": MtcnnFaces()}
-            if yunet is not None:
-                detectors["yunet"] = YunetFaces(yunet)
-        except (ImportError, ValueError, OSError, WeightsError, ModelFileError, cv2.error) as error:
-            _usage(str(error))
-        for problem in reading.problems:
-            run.fail(annotations, problem)
-        records = spread(reading.records, limit) if limit else reading.records
-        results = {}
-        with run.progress:
-            for row in compared:
-                key = f"{row.key} {Path(weights).stem} {sorted(detectors)}"
-                with Cache(out / "cache", row.name, key) as cache:
-                    pairs = measure(records, row, detectors, cache)
-                    results[row.name] = summary(list(run.track(pairs, len(records), row.name)))
-        markdown = table(results)
-        files.write_bytes(out / "table.md", markdown.encode(), time.time_ns())
-        about = {"set": str(annotations), "pictures": len(records), "weights": Path(weights).stem, "rows": results}
-        files.write_bytes(out / "results.json", json.dumps(about, indent=1).encode(), time.time_ns())
-        typer.echo(markdown)
-        if run.failed:
-            raise typer.Exit(1)
-
-
-@dataclass
-class Tally:
-    """Counts pictures, their packets' bytes, and the sum of their bits per pixel of the source."""
-
-    pictures: int = 0
-    bytes: int = 0
-    bits_per_pixel: float = 0.0
-
-    def add(self, packet: bytes) -> Header:
-        """Count one packet and return its header.
-
-        Raises:
-            PacketError: it is damaged.
-        """
-        from .codec.packet import unpack
-
-        header, _ = unpack(packet)
-        self += Tally(1, len(packet), header.bits_per_pixel(len(packet)))
-        return header
-
-    def __iadd__(self, other: Tally) -> Tally:
-        self.pictures += other.pictures
-        self.bytes += other.bytes
-        self.bits_per_pixel += other.bits_per_pixel
-        return self
-
-    @property
-    def mean(self) -> float:
-        """Mean of the pictures' bits per pixel; 0 without pictures."""
-        return self.bits_per_pixel / self.pictures if self.pictures else 0.0
-
-
-@dataclass
-class Run:
-    """One run over many files: what it did, its progress, its reports.
-
-    Attributes:
-        resumes: whether outputs of a former run may be kept.
-        tally: of all packets, those of kept outputs included.
-        kept: outputs that a former run had finished.
-        failed: sources with which something was wrong.
-    """
-
-    resumes: bool
-    tally: Tally = field(default_factory=Tally)
-    kept: int = 0
-    failed: set[Path] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-        )
-
-    def track(self, items: Iterable[T], total: int | None, name: str) -> Iterator[T]:
-        """Yield the items and show how far they are."""
-        task = self.progress.add_task(name, total=total)
-        try:
-            for item in items:
-                yield item
-                self.progress.advance(task)
-        finally:
-            self.progress.remove_task(task)
-
-    def keep(self, done: Tally) -> None:
-        """Count an output that was there."""
-        self.kept += 1
-        self.tally += done
-
-    def fail(self, source: Path, error: object) -> None:
-        """Report a source; the run goes on."""
-        self.failed.add(source)
-        self.note(source, error)
-
-    def note(self, source: Path, message: object) -> None:
-        """Print a line about a source."""
-        line = f"{source}: {_reason(message) if isinstance(message, Exception) else message}"
-        self.progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
-
-    def sum_up(self, line: str, files: int) -> None:
-        """Print what was done of so many files.
-
-        Raises:
-            typer.Exit: with 1, if something was wrong with one of them.
-        """
-        if self.kept:
-            line += f"; {self.kept} of {files} files were already done"
-        if self.failed:
-            line += f"; {len(self.failed)} files with errors"
-        typer.echo(line)
-        if self.failed:
             raise typer.Exit(1)
 
 
@@ -515,22 +227,22 @@ def _plan(
     target = Path(out)
     if source.is_dir():
         if target.exists() and not target.is_dir():
-            _usage(f"{target}: must be a folder, as {source} is one")
+            usage_error(f"{target}: must be a folder, as {source} is one")
         plan: dict[Path, list[Path]] = {}
         for file in sorted(source.rglob("*")):
             if file.suffix.lower() in taken and file.is_file():
                 name = file.relative_to(source).with_suffix(suffixes(file)[0])
                 plan.setdefault(target / name, []).append(file)
         if not plan:
-            _usage(f"{source}: nothing in it ends in {' '.join(taken)}")
+            usage_error(f"{source}: nothing in it ends in {' '.join(taken)}")
         return plan
     allowed = suffixes(source)
     if out.endswith(os.sep) or target.is_dir():
         target = target / (source.stem + allowed[0])
     elif target.suffix.lower() not in allowed:
-        _usage(f"{target}: must be a folder, or end in {' or '.join(allowed)}")
+        usage_error(f"{target}: must be a folder, or end in {' or '.join(allowed)}")
     if target.exists() and target.samefile(source):
-        _usage(f"{target}: would be written over its own source")
+        usage_error(f"{target}: would be written over its own source")
     return {target: [source]}
 
 
@@ -538,7 +250,7 @@ def _encode_video(
     codec: Codec, source: Path, target: Path, side: int, belongs: Callable[[Header], bool], run: Run
 ) -> None:
     """Encode a video, behind the frames that an interrupted run left."""
-    from . import files
+    from .. import files
 
     modified = source.stat().st_mtime_ns
     video = files.VideoReader(source)
@@ -568,9 +280,9 @@ def _encode_video(
 
 def _left_over(part: Path, rate: Any, modified_ns: int, belongs: Callable[[Header], bool]) -> tuple[int, int, bytes]:
     """What an interrupted run left that is of use: complete frames, the byte behind them, the last packet."""
-    from . import files
-    from .codec import PacketError
-    from .codec.packet import unpack
+    from .. import files
+    from ..codec import PacketError
+    from ..codec.packet import unpack
 
     count, end, last = 0, 0, b""
     if not part.is_file() or part.stat().st_mtime_ns < modified_ns:
@@ -604,8 +316,8 @@ def _kept(run: Run, target: Path, modified_ns: int, packets: Path, belongs: Call
 
 def _tally(file: Path, belongs: Callable[[Header], bool]) -> Tally | None:
     """Count the packets of a file; None if it is damaged, or a packet does not belong."""
-    from . import files
-    from .codec import PacketError
+    from .. import files
+    from ..codec import PacketError
 
     tally = Tally()
     try:
@@ -621,7 +333,7 @@ class _Codecs:
     """The codec for a packet: the one that was asked for, or the installed one that wrote it."""
 
     def __init__(self, model: str | None) -> None:
-        from .codec import Codec
+        from ..codec import Codec
 
         self._given = Codec.load(model) if model is not None else None
         self._installed = _installed() if model is None else {}
@@ -629,7 +341,7 @@ class _Codecs:
 
     def of(self, header: Header) -> Codec:
         """Raise a ModelFileError if its model is not installed."""
-        from .codec import Codec, ModelFileError
+        from ..codec import Codec, ModelFileError
 
         if self._given:
             return self._given
@@ -645,7 +357,7 @@ def _installed() -> dict[str, Path]:
     """Files of the installed models by fingerprint; what cannot be read is reported."""
     from safetensors import SafetensorError, safe_open
 
-    from .codec import list_models
+    from ..codec import list_models
 
     found = {}
     for path in list_models().values():
@@ -671,7 +383,7 @@ def _header_info(header: Header) -> dict[str, Any]:
 
 
 def _packet_info(packet: bytes) -> dict[str, Any]:
-    from .codec.packet import unpack
+    from ..codec.packet import unpack
 
     header, payload = unpack(packet)
     return {
@@ -684,8 +396,8 @@ def _packet_info(packet: bytes) -> dict[str, Any]:
 
 def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
     """Of a sequence; the header's fields are those of its first good frame."""
-    from . import files
-    from .codec import PacketError
+    from .. import files
+    from ..codec import PacketError
 
     sequence = files.Sequence(file)
     tally = Tally()
@@ -712,7 +424,7 @@ def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
 
 
 def _model_info(file: Path) -> dict[str, Any]:
-    from .codec import load_model
+    from ..codec import load_model
 
     return {"kind": "model", **load_model(file).metadata}
 
@@ -732,38 +444,3 @@ def _lines(content: dict[str, Any], prefix: str = "") -> str:
                 value = f"{value:.4f}"
             lines.append(f"{prefix + key:<28} {value}")
     return "\n".join(lines)
-
-
-def _reason(error: Exception) -> str:
-    """An error without the name of the file, where the line says it already."""
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def _must_exist(path: Path) -> None:
-    if not path.exists():
-        _usage(f"{path}: no such file or folder")
-
-
-def _usage(message: str) -> NoReturn:
-    typer.echo(message, err=True)
-    raise typer.Exit(2)
-
-
-def _quiet_libraries() -> None:
-    """Before their import: what is wrong with a file is reported here, and their deprecations concern no user."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    warnings.simplefilter("ignore", FutureWarning)
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        raise typer.Exit(130) from None
-
-
-if __name__ == "__main__":
-    app()

@@ -1,0 +1,5 @@
+"""``python -m roi_anon_ros.cli``."""
+
+from . import app
+
+app()

@@ -1,0 +1,121 @@
+"""``train`` and ``label``: models of one's own."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .run import PICTURES, Run, app, interruptible, must_exist, quiet_libraries, usage_error
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, see config/train/.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoints, logs, sheets and the model.", show_default="runs/NAME OF CONFIG"),
+    ] = None,
+) -> None:
+    """Train a model; the same command continues an interrupted training.
+
+    Under torchrun every process takes part: torchrun --nproc-per-node=4 -m roi_anon_ros.cli train CONFIG
+    """
+    with interruptible():
+        must_exist(config)
+        try:
+            import yaml
+
+            from ..detect import WeightsError
+            from ..train.trainer import Config
+            from ..train.trainer import train as run_training
+        except ModuleNotFoundError as error:
+            usage_error(f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'")
+        try:
+            Config.read(config)
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            usage_error(f"{config}: {error}")
+        try:
+            typer.echo(run_training(config, out or Path("runs") / config.stem))
+        except SystemExit as error:  # how Lightning passes on Ctrl-C
+            if isinstance(error.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
+        except (ImportError, ValueError, WeightsError) as error:  # of a set, a model or weights
+            usage_error(f"{config}: {error}")
+
+
+@app.command()
+def label(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures.")],
+    out: Annotated[Path | None, typer.Option(help="The COCO JSON to write.", show_default="DIR/labels.json")] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(help="What is annotated already: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder."),
+    ] = None,
+    yunet: Annotated[Path | None, typer.Option(help="Find faces with this YuNet .onnx, not with MTCNN.")] = None,
+) -> None:
+    """Find persons and faces in pictures of your own, as a COCO JSON to train on.
+
+    A folder is searched with its subfolders. Kinds that --annotations has on a picture stay as they are; boxes
+    that detectors found carry "origin": "pseudo" and a score. A JSON that is there is never written over: it may have
+    been corrected by hand. The same command goes on with an interrupted run.
+    """
+    with interruptible():
+        must_exist(folder)
+        found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES and file.is_file())
+        pictures = {file.relative_to(folder).as_posix(): file for file in found}
+        if not pictures:
+            usage_error(f"{folder}: no folder with files that end in {' '.join(PICTURES)}")
+        target = out or folder / "labels.json"
+        if target.suffix != ".json":
+            usage_error(f"{target}: must end in .json")
+        if target.exists():
+            usage_error(f"{target}: is there already; remove it, or name another one with --out")
+        quiet_libraries()
+        import cv2
+
+        from .. import files
+        from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
+        from ..train.data import read_set
+        from ..train.label import CONFIDENCE, Journal, by_hand, find, to_coco
+
+        run = Run(resumes=True)
+        records = {}
+        if annotations is not None:
+            try:
+                reading = read_set(annotations, folder)
+            except ValueError as error:
+                usage_error(str(error))
+            for problem in reading.problems:
+                run.fail(annotations, problem)
+            at = {record.path.resolve(): record for record in reading.records}
+            records = {name: at[file.resolve()] for name, file in pictures.items() if file.resolve() in at}
+        lacking = {name: {"person", "face"} - by_hand(records.get(name)) for name in pictures}
+        make = {
+            "person": lambda: YoloPersons(confidence=CONFIDENCE),
+            "face": lambda: YunetFaces(yunet) if yunet else MtcnnFaces(),
+        }
+        try:
+            detectors = {kind: make[kind]() for kind in sorted(set().union(*lacking.values()))}
+        except (ImportError, OSError, WeightsError, cv2.error) as error:
+            usage_error(str(error))
+        made_by = {"person": "yolov8n", "face": yunet.name if yunet else "mtcnn"}
+        with Journal(target.with_suffix(".part.jsonl"), made_by) as journal, run.progress:
+            for name, file in run.track(pictures.items(), len(pictures), "labelled"):
+                try:
+                    modified = file.stat().st_mtime_ns
+                    if journal.has(name, modified, lacking[name]):
+                        run.kept += 1
+                        continue
+                    image = files.read_picture(file)
+                    journal.add(name, modified, image, find(image, {k: detectors[k] for k in lacking[name]}))
+                except (OSError, ValueError) as error:
+                    run.fail(file, error)
+        coco = to_coco((journal.entries[name] for name, file in pictures.items() if file not in run.failed), records)
+        files.write_bytes(target, json.dumps(coco).encode(), time.time_ns())
+        journal.path.unlink()
+        run.sum_up(f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes", len(pictures))
