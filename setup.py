@@ -24,6 +24,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={f"{NAME}.evaluate": ["report.html.j2"]},
     install_requires=[
         "compressai",
         "constriction",

@@ -46,9 +46,10 @@ def evaluate(
         from ..codec import ModelFileError
         from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
         from ..evaluate.curves import save_plot
-        from ..evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary, table
+        from ..evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
         from ..evaluate.rows import ORIGINAL, make_row
         from ..evaluate.sheet import pick, save_sheet
+        from ..evaluate.tables import overview, to_markdown
         from ..train.data import read_set, spread
 
         run = Run(resumes=True)
@@ -89,10 +90,199 @@ def evaluate(
             "rows": results,
             "sheet": sheet,
         }
-        markdown = table(results)
+        markdown = to_markdown(overview(results, results[ORIGINAL]))
         files.write_bytes(out / "table.md", markdown.encode())
         files.write_bytes(out / "results.json", json.dumps(about, indent=1).encode())
         save_plot(results, out / "curve.png")
         typer.echo(markdown)
         if run.failed:
             raise typer.Exit(1)
+
+
+@app.command()
+def attack(
+    row: Annotated[str, typer.Argument(metavar="ROW", help="What to attack: a row of roi-anon evaluate.")],
+    annotations: Annotated[
+        Path, typer.Argument(metavar="SET", help="The attacker's own pictures: annotations with heads, as evaluate's.")
+    ],
+    images: Annotated[Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The file to write.", show_default="runs/attack/ROW.safetensors")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Budget; the same for rows that are compared.", min=1)] = 2000,
+    pictures: Annotated[int, typer.Option(help="At most so many, spread over the set.", min=1)] = 600,
+    seed: Annotated[int, typer.Option(help="Of weights and crops.")] = 0,
+) -> None:
+    """Train a decoder that brings the heads back from what a row sends: an attacker who has the encoder.
+
+    Evaluate or identify with the row attack:FILE shows what detectors and recognisers make of what it recovers.
+    Take pictures that the evaluation does not use. The same command goes on with an interrupted training.
+    """
+    with interruptible():
+        must_exist(annotations)
+        quiet_libraries()
+        from ..codec import ModelFileError
+        from ..evaluate.attack import choose, gather, read_attack, train
+        from ..evaluate.rows import make_row, slug
+        from ..train.data import read_set
+
+        run = Run(resumes=True)
+        target = out or Path("runs/attack") / f"{slug(row)}.safetensors"
+        try:
+            attacked = make_row(row)
+            reading = read_set(annotations, images)
+            records = choose(reading.records, pictures)
+        except (ImportError, ValueError, OSError, ModelFileError) as error:
+            usage_error(str(error))
+        for problem in reading.problems:
+            run.fail(annotations, problem)
+        if target.exists():
+            usage_error(f"{target}: is there already; remove it, or name another one with --out")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with run.progress:
+            pairs = list(run.track(gather(records, attacked), len(records), f"{row}: sent"))
+            try:
+                for _ in run.track(train(pairs, attacked, target, steps, seed), steps, f"{row}: attacked"):
+                    pass
+            except ValueError as error:
+                usage_error(str(error))
+        losses = read_attack(target)[1]["losses"]
+        typer.echo(f"{target}: heads recovered to a mean absolute error of {255 * losses['heads']:.1f} of 255")
+        if run.failed:
+            raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")] = OUT,
+) -> None:
+    """Write report.html, one page that needs no network, and report.md from the results in a folder."""
+    with interruptible():
+        must_exist(folder)
+        from .. import files
+        from ..evaluate.report import html, markdown, read_results
+
+        try:
+            found = read_results(folder)
+        except ValueError as error:
+            usage_error(str(error))
+        files.write_bytes(folder / "report.md", markdown(found, folder).encode())
+        files.write_bytes(folder / "report.html", html(found, folder).encode())
+        typer.echo(folder / "report.html")
+
+
+@app.command()
+def bench(
+    picture: Annotated[
+        Path | None, typer.Option(help="What to encode.", show_default="ultralytics' bus.jpg, or a synthetic one")
+    ] = None,
+    rows: Annotated[
+        str,
+        typer.Option(
+            help="The first one is what the others are compared with. As evaluate's, and paper: the paper's network "
+            "the paper's way; paper-here: the same network through this package."
+        ),
+    ] = "paper,paper-here,fast,jpeg:10,avif:10,webp:10",
+    sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one or more.")] = "512x512",
+    rounds: Annotated[int, typer.Option(help="In each, every row has one turn.", min=2)] = 30,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.", show_default="as many as cores", min=1)] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
+) -> None:
+    """Time encoding and decoding, memory to memory, all rows taking turns in one run; ratios first.
+
+    Results: bench.json in OUT, for roi-anon report.
+    """
+    with interruptible():
+        if picture is not None:
+            must_exist(picture)
+        quiet_libraries()
+        from .. import files
+        from ..codec import ModelFileError
+        from ..evaluate import bench as benchmark
+        from ..evaluate.tables import to_markdown
+
+        progress = Run(resumes=False)
+        try:
+            image, source = (
+                benchmark.default_picture() if picture is None else (files.read_picture(picture), picture.name)
+            )
+            timed = [benchmark.make_timed(name, image) for name in filter(None, rows.split(","))]
+            with progress.progress:
+                results = benchmark.run(
+                    timed,
+                    image,
+                    benchmark.parse_sizes(sizes),
+                    rounds,
+                    threads=threads,
+                    source=source,
+                    track=lambda steps: progress.track(steps, len(steps), "rounds"),
+                )
+        except (ImportError, ValueError, OSError, ModelFileError) as error:
+            usage_error(str(error))
+        files.write_bytes(out / "bench.json", json.dumps(results, indent=1).encode())
+        for table in [*benchmark.tables(results), *benchmark.stage_tables(results)]:
+            typer.echo(to_markdown(table))
+        for note in benchmark.notes(results):
+            typer.echo(note)
+
+
+@app.command()
+def identify(
+    people: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures of faces in folders by a person's name.")],
+    recogniser: Annotated[Path, typer.Option(help="An ArcFace .onnx, such as w600k_mbf.onnx.")],
+    yunet: Annotated[Path, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth.")],
+    rows: Annotated[
+        str, typer.Option(help="As evaluate's; the original is always there.")
+    ] = "fast,avif:10,blur+avif:10",
+    size: Annotated[int, typer.Option(help="Of a head in the scene that is sent, pixels.", min=16, max=512)] = 64,
+    limit: Annotated[int, typer.Option(help="Only so many people; 0: all.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
+) -> None:
+    """Try to recognise people in what each row sends: verification and identification, like in the original.
+
+    A row that was measured before is not measured again. Results: identity.json in OUT, for roi-anon report.
+    """
+    with interruptible():
+        for path in (people, recogniser, yunet):
+            must_exist(path)
+        quiet_libraries()
+        import cv2
+        import numpy as np
+
+        from .. import files
+        from ..codec import ModelFileError
+        from ..detect.recogniser import FaceRecogniser, YunetLandmarks
+        from ..evaluate.identity import Scene, embed, find_faces, read_people, summary
+        from ..evaluate.measure import environment
+        from ..evaluate.rows import ORIGINAL, make_row
+        from ..evaluate.tables import identities, to_markdown
+
+        run = Run(resumes=True)
+        try:
+            pictures = read_people(people, limit)
+            compared = [make_row(name) for name in dict.fromkeys([ORIGINAL, *filter(None, rows.split(","))])]
+            network, finder, scene = FaceRecogniser(recogniser), YunetLandmarks(yunet), Scene(size)
+        except (ImportError, ValueError, OSError, ModelFileError, cv2.error) as error:
+            usage_error(str(error))
+        with run.progress:
+            found = list(run.track(find_faces(pictures, finder), len(pictures), "faces"))
+            faces = [face for face in found if face is not None]
+            names = [face.name for face in faces]
+            cache = out / "cache"
+
+            def vectors(label: str, *where: Any) -> np.ndarray:
+                return np.array(list(run.track(embed(faces, network, cache, *where), len(faces), label)))
+
+            photos = vectors("pictures")
+            figures = {row.name: summary(names, photos, vectors(row.name, row, scene)) for row in compared}
+        about = {
+            "pictures": len(faces),
+            "left_out": len(found) - len(faces),
+            "size": size,
+            "recogniser": recogniser.stem,
+            "environment": environment(),
+            "rows": figures,
+        }
+        files.write_bytes(out / "identity.json", json.dumps(about, indent=1).encode())
+        for table in identities(figures):
+            typer.echo(to_markdown(table))

@@ -21,7 +21,7 @@ from ..files import read_picture
 from ..train.data import Boxes, Record
 from ..train.validation import FACE_OVERLAP
 from .precision import RESAMPLES, Judged, average_precision, bootstrap, judge
-from .rows import ORIGINAL, Row
+from .rows import Row, slug
 
 #: Least overlap, intersection over union, of a detection with the box that it finds.
 OVERLAP = {"persons": 0.5, "faces": FACE_OVERLAP}
@@ -35,8 +35,8 @@ PERSON_SCORE = 0.25
 SCORES = (0.3, 0.5, 0.7, 0.9)
 #: Sizes of faces by their longest side: pixels from, and up to and with.
 SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
-#: Least side of a picture that MS-SSIM can be had of: 11 pixels of window at the coarsest of five scales.
-SIMILARITY_SIDE = 161
+#: Least side of a picture that MS-SSIM can be had of: a window of 11 pixels at the coarsest of five scales.
+SIMILARITY_SIDE = 176
 #: Of what is measured on a picture; another one makes no use of older caches.
 FORMAT = 2
 
@@ -49,7 +49,7 @@ class Seen:
         bytes: of its file or packet.
         pixels: of the picture.
         error: squared errors summed, and values summed over, outside the heads and inside them; values in [0, 1].
-        similarity: MS-SSIM with the original outside the heads, None of a picture with a side below 161 pixels.
+        similarity: MS-SSIM with the original outside the heads, None of a picture with a side below 176 pixels.
         detections: by the name of a detector.
     """
 
@@ -92,8 +92,7 @@ class Cache:
 
     def __init__(self, folder: Path, name: str, key: str) -> None:
         digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()[:12]
-        plain = "".join(c if c.isalnum() else "-" for c in Path(name).stem if c != " ")
-        self.path = folder / f"{plain}-{digest}.jsonl"
+        self.path = folder / f"{slug(name)}-{digest}.jsonl"
         self.seen: dict[str, Seen] = {}
         end = 0
         for line in self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else ():
@@ -147,7 +146,7 @@ def look(record: Record, row: Row, detectors: Mapping[str, PersonDetector]) -> S
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float | None:
-    """MS-SSIM (Wang 2003) of two pictures, uint8 ``[H, W, 3]``; None with a side below 161 pixels."""
+    """MS-SSIM (Wang 2003) of two pictures, uint8 ``[H, W, 3]``; None with a side below 176 pixels."""
     if min(a.shape[:2]) < SIMILARITY_SIDE:
         return None
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim
@@ -260,50 +259,3 @@ def _ratio(judged: list[list[Judged]]) -> float:
     """Average precision of the first of each over that of the second."""
     mine, original = (average_precision(column) for column in zip(*judged, strict=True))
     return mine / original if original else float("nan")
-
-
-def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The rows as a Markdown table, with what is left of the original's figures.
-
-    Args:
-        results: :func:`summary` by the name of the row, the original among them.
-    """
-    base = results[ORIGINAL]
-    faces = [name.removesuffix("_true") for name in base if name.endswith("_true")]
-    head = [
-        "",
-        "bits per pixel",
-        "outside heads",
-        "MS-SSIM",
-        "in heads",
-        "persons, AP (95 %)",
-        "of the original's (95 %)",
-    ]
-    for name in faces:
-        head += [f"faces, {name}", f"over {SIZES['large'][0]} px", "false"]
-    lines = [head, ["---"] * len(head)]
-    for name, figures in results.items():
-        outside, inside = (
-            "–" if figures[key] is None else f"{figures[key]:.1f} dB" for key in ("psnr_outside", "psnr_heads")
-        )
-        similar = "–" if figures["ms_ssim"] is None else f"{figures['ms_ssim']:.3f}"
-        rate = f"{figures['bits_per_pixel']:.3f} ± {figures['bits_per_pixel_sd']:.3f}"
-        line = [name, rate, outside, similar, inside]
-        for key in ("persons_ap", "persons_ratio"):
-            low, high = figures[f"{key}_interval"]
-            line.append(f"{figures[key]:.3f} ({low:.3f} to {high:.3f})")
-        for face in faces:
-            found, large = figures[f"{face}_true"], figures[f"{face}_by_size"]["large"]
-            line += [share_of(found, base[f"{face}_true"]), share_of(large, base[f"{face}_by_size"]["large"])]
-            line.append(str(figures[f"{face}_false"]))
-        lines.append(line)
-    markdown = "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-    agreement = [name for name in ("persons", *faces) if base[f"{name}_against"] == "original"]
-    if agreement:
-        markdown += f"\nNot annotated, hence judged by what was found on the originals: {', '.join(agreement)}.\n"
-    return markdown
-
-
-def share_of(count: int, base: int) -> str:
-    """A count, with its share of another in brackets."""
-    return f"{count} ({count / base:.3f})" if base else str(count)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import PIL
@@ -16,6 +18,8 @@ from ..detect import MtcnnFaces
 
 #: The unprotected baseline of every table.
 ORIGINAL = "original"
+#: What the name of a row ends with that shows what an attacker recovers from another one.
+ATTACKED = ", attacked"
 STILL = {"jpeg": "JPEG", "avif": "AVIF", "webp": "WEBP"}
 
 
@@ -44,15 +48,19 @@ def make_row(name: str) -> Row:
     Args:
         name: ``original``; ``jpeg:Q``, ``avif:Q`` or ``webp:Q`` with a quality from 0 to 100 (Pillow's encoders and
             their other defaults); the same behind an anonymizer's name, such as ``blur+avif:10`` (the faces that MTCNN
-            finds are treated with it first, see ``anonymize/``); or the name of an installed model, or its file. A
-            model codes a picture at the picture's own size.
+            finds are treated with it first, see ``anonymize/``); the name of an installed model, or its file, which
+            codes a picture at the picture's own size; or ``attack:FILE``, what an attacker recovers (``attack.py``).
 
     Raises:
-        ValueError: no row has this name.
+        ValueError: no row has this name, or an attack's file cannot be used.
         ModelFileError: the model cannot be loaded.
     """
     if name == ORIGINAL:
         return Row(name, name, lambda image: _encode(image, "PPM"), _decode)
+    if name.startswith("attack:"):
+        from .attack import load_attack
+
+        return load_attack(Path(name.removeprefix("attack:")))
     anonymizer, _, still = name.rpartition("+")
     kind, _, quality = still.partition(":")
     if kind in STILL:
@@ -74,6 +82,11 @@ def make_row(name: str) -> Row:
         lambda packet: codec.decode(packet).at_source_size(),
         codec.latent,
     )
+
+
+def slug(name: str) -> str:
+    """A row's name as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-")
 
 
 def _encode(image: np.ndarray, kind: str, **options: int) -> bytes:

@@ -1,0 +1,93 @@
+"""Results as tables: the first line is the head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .measure import SCORES, SIZES
+
+Table = list[list[str]]
+
+
+def to_markdown(table: Table) -> str:
+    """A table in Markdown, with an empty line behind it."""
+    rows = [table[0], ["---"] * len(table[0]), *table[1:]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> Table:
+    """Rate, distortion, persons and faces of each row, with what is left of the original's.
+
+    Args:
+        rows: ``measure.summary`` by the name of the row.
+        base: that of the original.
+    """
+    faces = faces_of(base)
+    head = ["", "bits per pixel", "PSNR", "MS-SSIM", "in heads", "persons, AP (95 %)", "of the original's (95 %)"]
+    large = f"over {SIZES['large'][0]} px"
+    table = [head + [title for name in faces for title in (f"faces, {name}", large, "false")]]
+    for name, row in rows.items():
+        similar = "–" if row["ms_ssim"] is None else f"{row['ms_ssim']:.3f}"
+        line = [name, f"{row['bits_per_pixel']:.3f} ± {row['bits_per_pixel_sd']:.3f}"]
+        line += [decibels(row["psnr_outside"]), similar, decibels(row["psnr_heads"])]
+        line += [interval(row, "persons_ap"), interval(row, "persons_ratio")]
+        for face in faces:
+            line.append(share_of(row[f"{face}_true"], base[f"{face}_true"]))
+            line.append(share_of(row[f"{face}_by_size"]["large"], base[f"{face}_by_size"]["large"]))
+            line.append(str(row[f"{face}_false"]))
+        table.append(line)
+    return table
+
+
+def sizes(rows: Mapping[str, Mapping[str, Any]], face: str) -> Table:
+    """Faces that a detector finds, by size, and true and false ones by score."""
+    bounds = [f"{low} to {high} px" if high < float("inf") else f"over {low} px" for low, high in SIZES.values()]
+    table = [[f"faces, {face}", *bounds, *(f"score {score}" for score in SCORES), "AP"]]
+    for name, row in rows.items():
+        by_score = (" / ".join(map(str, row[f"{face}_by_score"][str(score)])) for score in SCORES)
+        by_size = (str(row[f"{face}_by_size"][size]) for size in SIZES)
+        table.append([name, *by_size, *by_score, f"{row[f'{face}_ap']:.3f}"])
+    return table
+
+
+def rates(differences: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """``curves.bd_rates`` as a table."""
+    anchors = list(dict.fromkeys(anchor for row in differences.values() for anchor in row))
+    table = [["rate against", *anchors]]
+    for name, row in differences.items():
+        cells = (row.get(anchor) for anchor in anchors)
+        table.append([name, *("–" if cell is None else f"{cell:+.0%}" for cell in cells)])
+    return table
+
+
+def identities(rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """``identity.summary`` of each row: raw, and linked."""
+    made = []
+    for mode in ("raw", "linked"):
+        table = [[mode, "AUC (95 %)", "TAR at FAR 1 %", "TAR at FAR 0.1 %", "rank 1"]]
+        for name, row in rows.items():
+            table.append([name, *(interval(row[mode], key) for key in ("auc", "tar_far_1", "tar_far_01", "rank1"))])
+        made.append(table)
+    return made
+
+
+def faces_of(base: Mapping[str, Any]) -> list[str]:
+    """Names of the face detectors in a summary."""
+    return [name.removesuffix("_true") for name in base if name.endswith("_true")]
+
+
+def decibels(value: float | None) -> str:
+    """A PSNR; without any error there is none."""
+    return "–" if value is None else f"{value:.1f} dB"
+
+
+def interval(row: Mapping[str, Any], key: str) -> str:
+    """A figure with its 95 % interval."""
+    low, high = row[f"{key}_interval"]
+    return f"{row[key]:.3f} ({low:.3f} to {high:.3f})"
+
+
+def share_of(count: int, base: int) -> str:
+    """A count, with its share of another in brackets."""
+    return f"{count} ({count / base:.3f})" if base else str(count)

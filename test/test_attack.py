@@ -1,0 +1,341 @@
+"""The attacker: what it is shown, its loss against a literal form, and attacks that succeed, go on and are refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+
+from roi_anon_ros.detect import Detections
+from roi_anon_ros.evaluate import attack
+from roi_anon_ros.evaluate.attack import (
+    CROP,
+    Pair,
+    Windows,
+    attack_loss,
+    build,
+    choose,
+    gather,
+    load_attack,
+    read_attack,
+    train,
+)
+from roi_anon_ros.evaluate.measure import look
+from roi_anon_ros.evaluate.rows import Row, make_row
+from roi_anon_ros.train.data import Boxes, Record
+from roi_anon_ros.train.losses import Regions
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+NOBODY = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, bool))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Nets as small as these are slower with several, much slower where others want the processors too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def picture(rng: np.random.Generator, width: int, height: int, heads: np.ndarray) -> np.ndarray:
+    """A smooth background, with a face of any colour with dark eyes and mouth in each box."""
+    image = cv2.resize(rng.integers(0, 255, (5, 6, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    for x1, y1, x2, y2 in heads.astype(int).tolist():
+        centre, axes = ((x1 + x2) // 2, (y1 + y2) // 2), ((x2 - x1) // 2, (y2 - y1) // 2)
+        cv2.ellipse(image, centre, axes, 0, 0, 360, rng.integers(60, 255, 3).tolist(), -1)
+        for side in (-1, 1):
+            eye = centre[0] + side * axes[0] // 3, centre[1] - axes[1] // 4
+            cv2.circle(image, eye, max(axes[0] // 6, 1), (30, 20, 20), -1)
+        mouth = centre[1] + axes[1] // 2
+        cv2.line(image, (x1 + axes[0] // 2, mouth), (x2 - axes[0] // 2, mouth), (120, 30, 40), 3)
+    return image
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> list[Record]:
+    """Six pictures of odd sizes with two heads each."""
+    rng, found = np.random.default_rng(0), []
+    for number in range(6):
+        width, height = int(rng.integers(150, 230)), int(rng.integers(131, 190))
+        corners = np.stack([rng.uniform(0, width - 60, 2), rng.uniform(0, height - 70, 2)], 1)
+        heads = np.concatenate([corners, corners + [(40, 50), (56, 68)]], axis=1).astype(np.float32)
+        path = tmp_path / f"{number}.png"
+        cv2.imwrite(str(path), picture(rng, width, height, heads)[..., ::-1])
+        boxes = Boxes(heads, np.zeros(2, bool))
+        found.append(Record(path, width, height, NOBODY, boxes, NOBODY, frozenset(("person", "head"))))
+    return found
+
+
+def latent_row(to_latent: Callable[[torch.Tensor], torch.Tensor]) -> Row:
+    """A row that sends a picture as it is, and says that its latent is a function of the padded ``[3, H, W]``."""
+    original = make_row("original")
+
+    def latent(data: bytes) -> torch.Tensor:
+        x = torch.from_numpy(original.decode(data)).permute(2, 0, 1)[None].float() / 255
+        return to_latent(F.pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16), mode="replicate"))[0]
+
+    return Row("fake", "fake key", original.encode, original.decode, latent)
+
+
+def picture_row(received: Callable[[np.ndarray], np.ndarray]) -> Row:
+    original = make_row("original")
+    return Row("fake", "fake key", original.encode, lambda data: received(original.decode(data)))
+
+
+POOLED = latent_row(lambda x: F.avg_pool2d(x, 16))
+SHUFFLED = latent_row(lambda x: 4 * F.pixel_unshuffle(x, 16))
+
+
+def literal(recovered: np.ndarray, picture: np.ndarray, boxes: list[list[list[int]]]) -> float:
+    """Pixel by pixel."""
+    total, rest = 0.0, []
+    for i, of_crop in enumerate(boxes):
+        error = (recovered[i] - picture[i]).astype(float)
+        size = lambda v: float(np.abs(v).mean())  # noqa: E731  over the channels
+        heads = 0.0
+        for x1, y1, x2, y2 in of_crop:
+            head = 0.0
+            for y in range(y1, y2):
+                for x in range(x1, x2):
+                    head += size(error[:, y, x])
+                    head += size(error[:, y, x] - error[:, y, x - 1]) if x else 0
+                    head += size(error[:, y, x] - error[:, y - 1, x]) if y else 0
+            heads += head / ((x2 - x1) * (y2 - y1)) / len(of_crop)
+        total += heads / len(boxes)
+        for y in range(error.shape[1]):
+            for x in range(error.shape[2]):
+                if not any(x1 <= x < x2 and y1 <= y < y2 for x1, y1, x2, y2 in of_crop):
+                    rest.append(size(error[:, y, x]))
+    return total + 0.1 * float(np.mean(rest))
+
+
+def test_the_loss_equals_its_literal_form() -> None:
+    torch.manual_seed(0)
+    recovered, wanted = torch.rand(3, 3, 12, 15), torch.rand(3, 3, 12, 15)
+    boxes = [[[0, 0, 5, 7], [3, 2, 15, 12]], [], [[4, 4, 6, 5]]]
+    heads = Regions.stack([torch.tensor(b).reshape(-1, 4) for b in boxes])
+    terms = attack_loss(recovered, wanted, heads)
+    assert terms["loss"].item() == pytest.approx(literal(recovered.numpy(), wanted.numpy(), boxes), rel=1e-5)
+    assert attack_loss(wanted, wanted, heads)["loss"] == 0
+
+
+def test_crops_match_what_was_sent_of_them(records: list[Record]) -> None:
+    """The latent is the mean of each cell: with it, every value says where it is from."""
+    pairs = list(gather(records, POOLED))
+    windows = Windows(pairs, build(pairs), seed=3)
+    heads = 0
+    for number in range(40):
+        sent, crop, boxes = windows[number]
+        assert sent.shape == (3, 16, 16) and crop.shape == (3, CROP, CROP)
+        cells = crop.reshape(3, 8, 16, 8, 16).mean((2, 4)) / 255
+        assert np.allclose(sent[:, 4:-4, 4:-4], cells, atol=1e-3)
+        for x1, y1, x2, y2 in boxes.tolist():
+            assert 0 <= x1 and x1 + 8 <= x2 <= CROP and 0 <= y1 and y1 + 8 <= y2 <= CROP
+        heads += len(boxes)
+        again = windows[number]
+        assert np.array_equal(again[0], sent) and np.array_equal(again[1], crop)
+    assert heads > 30
+
+
+def test_received_pictures_come_with_their_surroundings(records: list[Record]) -> None:
+    pairs = list(gather(records, make_row("original")))
+    windows = Windows(pairs, build(pairs), seed=3)
+    for number in range(10):
+        sent, crop, _ = windows[number]
+        assert np.array_equal(sent[:, 64:-64, 64:-64], crop)
+    whole = windows.net.window(pairs[0].sent, (0, 0), (2, 3))
+    assert whole.shape == (3, 32 + 128, 48 + 128)
+    assert (whole[:, :64, 64] == whole[:, 64:65, 64]).all()  # beyond the edge, the edge
+    assert np.array_equal(whole[:, 64:, 64:], pairs[0].sent[:, : 32 + 64, : 48 + 64])
+
+
+def test_an_untrained_attacker_returns_the_picture_that_it_got(records: list[Record]) -> None:
+    (pair,) = gather(records[:1], make_row("original"))
+    assert np.array_equal(build([pair]).recover(pair.sent, *pair.picture.shape[:2]), pair.picture)
+
+
+def test_the_network_follows_the_latents_grid() -> None:
+    """8 pixels a value, as of one of the paper's networks, and 32; half a value is refused."""
+    blank, head = np.zeros((150, 200, 3), np.uint8), np.array([[0, 0, 40, 40]], np.float32)
+    for factor in (8, 32):
+        pair = Pair(blank, np.ones((5, -(-150 // factor), -(-200 // factor)), np.float16), head)
+        net = build([pair])
+        assert (net.form, net.channels, net.factor) == ("latent", 5, factor)
+        sent, crop, _ = Windows([pair], net, 0)[0]
+        assert net(torch.from_numpy(sent).float()[None]).shape[1:] == crop.shape
+        assert net.recover(pair.sent, 150, 200).shape == blank.shape
+    with pytest.raises(ValueError, match="power of two"):
+        build([Pair(blank, np.ones((5, 15, 20), np.float16), head)])
+
+
+def test_large_heads_are_drawn_as_often_as_small_ones() -> None:
+    """800 small heads as often as 100 large ones; but a single one is not learned by heart."""
+    blank = np.zeros((400, 400, 3), np.uint8)
+    sides = [20] * 800 + [70] * 100 + [200] + [5] * 100
+    heads = np.array([(0, 0, side, side) for side in sides], np.float32)
+    pairs = [Pair(blank, blank.transpose(2, 0, 1), heads)]
+    chances = Windows(pairs, build(pairs), 0).chances
+    assert len(chances) == 901
+    assert chances[:800].sum() == pytest.approx(chances[800:900].sum())
+    assert chances[900] == pytest.approx(chances[800:900].sum() * 20 / 901)
+
+
+def test_pictures_are_chosen_and_broken_ones_left_out(
+    records: list[Record], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = Record(records[0].path, 127, 500, NOBODY, records[0].heads, NOBODY, frozenset(("head",)))
+    empty = Record(records[0].path, 200, 200, NOBODY, NOBODY, NOBODY, frozenset(("head",)))
+    assert choose([small, *records, empty]) == records
+    assert choose(records, 3) == records[::2]
+    monkeypatch.setattr(attack, "MEMORY", sum(3 * r.width * r.height for r in records) // 2)
+    assert choose(records) == records[::2]
+    with pytest.raises(ValueError, match="none of 2 has a head"):
+        choose([small, empty])
+    records[1].path.write_bytes(b"no picture")
+    assert len(list(gather(records[:3], POOLED))) == 2
+    assert f"{records[1].path}: left out" in caplog.text
+
+
+def head_error(row: Row, records: list[Record]) -> float:
+    """Mean absolute error of what the row shows, inside the heads."""
+    errors = []
+    for record in records:
+        image = cv2.imread(str(record.path))[..., ::-1]
+        shown = row.decode(row.encode(image))
+        assert shown.shape == image.shape and shown.dtype == np.uint8
+        for x1, y1, x2, y2 in record.heads.xyxy.astype(int):
+            errors.append(np.abs(shown[y1:y2, x1:x2].astype(float) - image[y1:y2, x1:x2]).mean())
+    return float(np.mean(errors))
+
+
+def attacked(row: Row, records: list[Record], out: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> Row:
+    losses = list(train(list(gather(records, row)), row, out, steps, batch=2))
+    assert len(losses) == steps and all(map(math.isfinite, losses))
+    monkeypatch.setattr(attack, "make_row", lambda name: {row.name: row}[name])
+    return load_attack(out)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Smaller crops, learned faster: an attack of seconds."""
+    for name, value in (("CROP", 64), ("CONTEXT", 32), ("LEARNING_RATE", 2e-3)):
+        monkeypatch.setattr(attack, name, value)
+
+
+@pytest.mark.usefixtures("small")
+def test_what_a_latent_carries_is_recovered(
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the shuffled pixels much, from an empty latent no more than a face's mean."""
+    empty = latent_row(lambda x: 0 * F.avg_pool2d(x, 16))
+    errors = []
+    for row in (SHUFFLED, empty):
+        out = tmp_path / f"{len(errors)}.safetensors"
+        errors.append(head_error(attacked(row, records, out, monkeypatch, 80), records))
+    grey = head_error(picture_row(lambda image: np.full_like(image, 128)), records)
+    assert errors[0] < 0.6 * grey and errors[0] < 0.7 * errors[1]
+
+
+@pytest.mark.usefixtures("small")
+def test_blur_is_undone_in_part(records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blurred = picture_row(lambda image: cv2.GaussianBlur(image, (0, 0), 4))
+    row = attacked(blurred, records, tmp_path / "a.safetensors", monkeypatch, 60)
+    assert head_error(row, records) < 0.96 * head_error(blurred, records)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_killed_training_ends_in_the_same_weights(records: list[Record], tmp_path: Path) -> None:
+    pairs = list(gather(records[:3], SHUFFLED))
+    straight, halted = tmp_path / "straight.safetensors", tmp_path / "halted.safetensors"
+    losses = list(train(pairs, SHUFFLED, straight, steps=6, batch=2))
+    first = train(pairs, SHUFFLED, halted, steps=6, batch=2, save_every=0)
+    begun = [next(first) for _ in range(3)]
+    first.close()
+    checkpoint = tmp_path / "halted.safetensors.ckpt"
+    assert checkpoint.is_file() and not halted.exists()
+    saved = checkpoint.read_bytes()
+    for others in ({"steps": 7}, {"steps": 6, "seed": 1}):
+        with pytest.raises(ValueError, match=f"halted.safetensors.ckpt: of another training: {list(others)[-1]}"):
+            next(train(pairs, SHUFFLED, halted, batch=2, **others))
+    with pytest.raises(ValueError, match="of another training: pictures 3, now 2"):
+        next(train(pairs[:2], SHUFFLED, halted, steps=6, batch=2))
+    checkpoint.write_bytes(saved[: len(saved) // 2])
+    with pytest.raises(ValueError, match="halted.safetensors.ckpt: damaged"):
+        next(train(pairs, SHUFFLED, halted, steps=6, batch=2))
+    checkpoint.write_bytes(saved)
+    assert list(train(pairs, SHUFFLED, halted, steps=6, batch=2)) == losses and losses[:3] == begun
+    assert not checkpoint.exists()
+    ours, theirs = load_file(straight), load_file(halted)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    about = read_attack(halted)[1]
+    assert about == read_attack(straight)[1]
+    assert about["losses"]["loss"] == pytest.approx(np.mean(losses))
+    assert (about["pictures"], about["heads"], about["steps"], about["form"]) == (3, 6, 6, "latent")
+
+
+@pytest.fixture
+def attack_file(records: list[Record], tmp_path: Path) -> Path:
+    """An attack of one step on the row avif:10."""
+    row = make_row("avif:10")
+    path = tmp_path / "avif.safetensors"
+    list(train(list(gather(records[:2], row)), row, path, steps=1, batch=1))
+    return path
+
+
+def test_an_attacked_row_is_measured_as_any_other(attack_file: Path, records: list[Record]) -> None:
+    row, plain = load_attack(attack_file), make_row("avif:10")
+    assert row.name == "avif:10, attacked" and row.key.startswith(plain.key) and row.key != plain.key
+    assert row.latent is None
+
+    def nobody(images: list[np.ndarray]) -> list[Detections]:
+        assert all(image.dtype == np.uint8 for image in images)
+        return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), []) for _ in images]
+
+    odd = next(record for record in records if record.width % 16 and record.height % 16 and record.height < 160)
+    seen, without = (look(odd, one, {"persons": nobody, "mtcnn": nobody}) for one in (row, plain))
+    assert seen.bytes == without.bytes and seen.pixels == odd.width * odd.height
+    assert seen.error != without.error and seen.error["heads"][1] == without.error["heads"][1]
+
+
+def test_changed_rows_and_bad_files_are_refused(attack_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, changed = attack_file.read_bytes(), make_row("avif:11")
+    key = load_attack(attack_file).key
+    with monkeypatch.context() as patch:
+        patch.setattr(attack, "make_row", lambda _: changed)
+        with pytest.raises(ValueError, match="avif.safetensors: row_key 'avif:10.*'avif:11"):
+            load_attack(attack_file)
+        patch.undo()
+    flipped = bytearray(whole)
+    flipped[-5] ^= 1
+    for bad in (whole[:-100], whole[:7], b"", bytes(flipped)):
+        attack_file.write_bytes(bad)
+        with pytest.raises(ValueError, match="avif.safetensors: damaged"):
+            load_attack(attack_file)
+    save_file({"weight": torch.ones(3)}, attack_file)
+    with pytest.raises(ValueError, match="avif.safetensors: a safetensors file of something else"):
+        load_attack(attack_file)
+    attack_file.unlink()
+    with pytest.raises(ValueError, match="avif.safetensors: no such file"):
+        load_attack(attack_file)
+    attack_file.write_bytes(whole)
+    assert load_attack(attack_file).key == key
+
+
+def test_a_model_is_attacked_by_its_latent(records: list[Record], tmp_path: Path) -> None:
+    row, out = make_row("fast"), tmp_path / "fast.safetensors"
+    assert len(list(train(list(gather(records[:2], row)), row, out, steps=2, batch=2))) == 2
+    about = read_attack(out)[1]
+    assert (about["form"], about["channels"], about["factor"]) == ("latent", 128, 16)
+    assert about["row_key"] == row.key
+    image = cv2.imread(str(records[0].path))[..., ::-1]
+    again = load_attack(out)
+    sent = again.encode(image)
+    assert sent == row.encode(image) and again.decode(sent).shape == image.shape

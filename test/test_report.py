@@ -1,0 +1,100 @@
+"""The report: everything in one file, nothing from elsewhere, and what a set is too small to tell."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from roi_anon_ros.cli import app
+from roi_anon_ros.evaluate.identity import summary as identity_summary
+from roi_anon_ros.evaluate.report import html, markdown, read_results
+
+
+def row(rate: float, ap: float, faces: int, large: int) -> dict:
+    """What measure.summary gives."""
+    figures = {"pictures": 50, "bits_per_pixel": rate, "bits_per_pixel_sd": 0.01, "ms_ssim": 0.9}
+    figures |= {"psnr_outside": 25.0, "psnr_heads": None, "persons_against": "annotations", "persons_boxes": 90}
+    figures |= {"persons_ap": ap, "persons_ap_interval": [ap - 0.05, ap + 0.05]}
+    figures |= {"persons_ratio": ap / 0.9, "persons_ratio_interval": [ap / 0.9 - 0.05, ap / 0.9 + 0.05]}
+    figures |= {"mtcnn_against": "original", "mtcnn_boxes": 100, "mtcnn_ap": 0.5, "mtcnn_false": 3}
+    figures |= {"mtcnn_true": faces, "mtcnn_true_interval": [faces - 1, faces + 1]}
+    figures |= {"mtcnn_by_size": {"small": 40, "medium": 60 - large, "large": large}}
+    return figures | {"mtcnn_by_score": {score: [faces, 3] for score in ("0.3", "0.5", "0.7", "0.9")}}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = {"original": row(24, 0.9, 100, 7), "fast": row(0.12, 0.7, 2, 0), "fast, attacked": row(0.12, 0.4, 9, 1)}
+    rows |= {f"avif:{q}": row(rate, ap, 60, 7) for q, rate, ap in ((1, 0.1, 0.6), (10, 0.2, 0.8))}
+    (tmp_path / "sheet").mkdir()
+    cv2.imwrite(str(tmp_path / "sheet" / "0-0.png"), np.full((30, 40, 3), 90, np.uint8))
+    about = {"set": "<b>.json", "pictures": 50, "annotated_pictures": 574, "weights": "yolov8s", "rows": rows}
+    about |= {"environment": {"python": "3.11"}, "sheet": [{"name": "a.jpg", "rows": {"original": "0-0.png"}}]}
+    (tmp_path / "results.json").write_text(json.dumps(about))
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6, 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    people = {name: identity_summary(list("aabbcc"), vectors, vectors) for name in ("original", "fast")}
+    about = {"pictures": 6, "left_out": 1, "size": 64, "recogniser": "mbf", "environment": {}, "rows": people}
+    (tmp_path / "identity.json").write_text(json.dumps(about))
+    return tmp_path
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.headings = 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.headings += tag == "h2"
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_needs_nothing_else(folder: Path) -> None:
+    text = html(read_results(folder), folder)
+    page = Page(text)
+    assert page.headings == 6
+    pictures = [source for source in page.sources if not source.startswith("#")]
+    assert len(pictures) == 3 and all(source.startswith("data:image/png;base64,") for source in pictures)
+    assert not re.search(r"https?://|<script|@import", text)
+    assert "<b>.json" not in text and "&lt;b&gt;.json" in text
+
+
+def test_it_says_what_it_cannot_tell(folder: Path) -> None:
+    text = markdown(read_results(folder), folder)
+    assert "50 pictures of 574" in text and "a quick look" in text
+    assert "judged by what was found on the originals: mtcnn" in text
+    assert "Too few to tell: of the faces that mtcnn finds on the originals, 7 large." in text
+    assert "none of 100 faces, the true share is below 3.0 %" in text
+    assert "95 % of bootstrap" in text
+
+
+def test_attacked_rows_stand_beside_their_rows(folder: Path) -> None:
+    text = markdown(read_results(folder), folder)
+    before, after = text.split("## What an attacker recovers")
+    assert "fast, attacked" not in before
+    names = [line.split("|")[1].strip() for line in after.split("##")[0].splitlines() if line.startswith("|")]
+    assert names == ["", "---", "original", "fast", "fast, attacked"]
+    # AVIF has 0.7 half-way in log rate: 0.12 against 0.1414.
+    assert "| fast | -15% |" in before
+
+
+def test_the_command_writes_both_and_refuses_an_empty_folder(folder: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["report", str(folder)])
+    assert done.exit_code == 0 and done.stdout.strip() == str(folder / "report.html")
+    assert (folder / "report.md").read_text().startswith("# What was measured")
+    (tmp_path / "empty").mkdir()
+    for file, message in (("", "run roi-anon evaluate first"), ("results.json", "no JSON")):
+        if file:
+            (tmp_path / "empty" / file).write_text("{")
+        refused = CliRunner().invoke(app, ["report", str(tmp_path / "empty")])
+        assert refused.exit_code == 2 and message in refused.output
