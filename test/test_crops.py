@@ -173,12 +173,15 @@ def test_heads_come_in_all_sizes(tmp_path: Path) -> None:
 
 
 def test_sensor_and_transmission_leave_their_marks(tmp_path: Path) -> None:
-    """A grey picture stays grey where nothing was done; noise and JPEG make it uneven, exposure another grey."""
+    """Three of ten crops are grey, three have another colour; half of the others are exposed, and keep their hue."""
     picture = np.full((200, 200, 3), (90, 120, 60), np.uint8)
     picture[::2] += 20
     crops = Crops([record(tmp_path / "a.png", picture)], size=64, seed=0)
     colours = torch.stack([crops[i][0].mean((1, 2)) for i in range(200)]) * 255
     plain = torch.tensor([100.0, 130.0, 70.0])
-    share = ((colours - plain).abs().amax(1) < 3).float().mean()
-    assert 0.3 < share < 0.7  # exposed about half the time
-    assert (colours[:, 1] > colours[:, 0]).all() and (colours[:, 0] > colours[:, 2]).all()  # red stays red
+    grey = colours.amax(1) - colours.amin(1) < 3
+    assert 0.2 < grey.float().mean() < 0.4
+    as_it_was = ((colours - plain).abs().amax(1) < 3).float().mean()
+    assert 0.1 < as_it_was < 0.3
+    in_order = (colours[:, 1] > colours[:, 0]) & (colours[:, 0] > colours[:, 2])
+    assert 0.4 < in_order.float().mean() < 0.7

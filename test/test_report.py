@@ -42,7 +42,8 @@ def folder(tmp_path: Path) -> Path:
     vectors = rng.normal(size=(6, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     people = {name: identity_summary(list("aabbcc"), vectors, vectors) for name in ("original", "fast")}
-    about = {"pictures": 6, "left_out": 1, "size": 64, "recogniser": "mbf", "environment": {}, "rows": people}
+    scenes = {"64 px, colour": people, "64 px, grey": people}
+    about = {"pictures": 6, "left_out": 1, "recogniser": "mbf", "environment": {}, "scenes": scenes}
     (tmp_path / "identity.json").write_text(json.dumps(about))
     return tmp_path
 

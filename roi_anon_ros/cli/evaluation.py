@@ -153,22 +153,73 @@ def attack(
 
 
 @app.command()
-def report(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")] = OUT,
+def identify(
+    people: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures of faces in folders by a person's name.")],
+    recogniser: Annotated[Path, typer.Option(help="An ArcFace .onnx, such as w600k_mbf.onnx.")],
+    yunet: Annotated[Path, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth.")],
+    rows: Annotated[
+        str, typer.Option(help="As evaluate's; the original is always there.")
+    ] = "fast,avif:10,blur+avif:10",
+    sizes: Annotated[str, typer.Option(help="Of heads in the scenes that are sent, pixels, one or more.")] = "64,128",
+    limit: Annotated[int, typer.Option(help="Only so many people; 0: all.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
-    """Write report.html, one page that needs no network, and report.md from the results in a folder."""
-    with interruptible():
-        must_exist(folder)
-        from .. import files
-        from ..evaluate.report import html, markdown, read_results
+    """Try to recognise people in what each row sends: verification and identification.
 
+    Each face becomes the head of a person in a scene, as a colour camera and as a monochrome one sees it. A row that
+    was measured before is not measured again. Results: identity.json in OUT, for roi-anon report.
+    """
+    with interruptible():
+        for path in (people, recogniser, yunet):
+            must_exist(path)
+        quiet_libraries()
+        import cv2
+        import numpy as np
+
+        from .. import files
+        from ..codec import ModelFileError
+        from ..detect.recogniser import FaceRecogniser, YunetLandmarks
+        from ..evaluate.identity import Scene, embed, find_faces, read_people, summary
+        from ..evaluate.measure import environment
+        from ..evaluate.rows import ORIGINAL, make_row
+        from ..evaluate.tables import identities, to_markdown
+
+        run = Run(resumes=True)
         try:
-            found = read_results(folder)
-        except ValueError as error:
+            pictures = read_people(people, limit)
+            compared = [make_row(name) for name in dict.fromkeys([ORIGINAL, *filter(None, rows.split(","))])]
+            network, finder = FaceRecogniser(recogniser), YunetLandmarks(yunet)
+            scenes = {
+                f"{size} px, {look}": Scene(int(size), look == "grey")
+                for size in sizes.split(",")
+                for look in ("colour", "grey")
+            }
+        except (ImportError, ValueError, OSError, ModelFileError, cv2.error) as error:
             usage_error(str(error))
-        files.write_bytes(folder / "report.md", markdown(found, folder).encode())
-        files.write_bytes(folder / "report.html", html(found, folder).encode())
-        typer.echo(folder / "report.html")
+        with run.progress:
+            found = list(run.track(find_faces(pictures, finder), len(pictures), "faces"))
+            faces = [face for face in found if face is not None]
+            names = [face.name for face in faces]
+            cache = out / "cache"
+
+            def vectors(label: str, *where: Any) -> np.ndarray:
+                return np.array(list(run.track(embed(faces, network, cache, *where), len(faces), label)))
+
+            photos = vectors("pictures")
+            figures = {
+                name: {row.name: summary(names, photos, vectors(f"{row.name}, {name}", row, scene)) for row in compared}
+                for name, scene in scenes.items()
+            }
+        about = {
+            "pictures": len(faces),
+            "left_out": len(found) - len(faces),
+            "recogniser": recogniser.stem,
+            "environment": environment(),
+            "scenes": figures,
+        }
+        files.write_bytes(out / "identity.json", json.dumps(about, indent=1).encode())
+        for name, rows_of in figures.items():
+            typer.echo(to_markdown(identities(name, rows_of)))
 
 
 @app.command()
@@ -227,62 +278,19 @@ def bench(
 
 
 @app.command()
-def identify(
-    people: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures of faces in folders by a person's name.")],
-    recogniser: Annotated[Path, typer.Option(help="An ArcFace .onnx, such as w600k_mbf.onnx.")],
-    yunet: Annotated[Path, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth.")],
-    rows: Annotated[
-        str, typer.Option(help="As evaluate's; the original is always there.")
-    ] = "fast,avif:10,blur+avif:10",
-    size: Annotated[int, typer.Option(help="Of a head in the scene that is sent, pixels.", min=16, max=512)] = 64,
-    limit: Annotated[int, typer.Option(help="Only so many people; 0: all.", min=0)] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")] = OUT,
 ) -> None:
-    """Try to recognise people in what each row sends: verification and identification, like in the original.
-
-    A row that was measured before is not measured again. Results: identity.json in OUT, for roi-anon report.
-    """
+    """Write report.html, one page that needs no network, and report.md from the results in a folder."""
     with interruptible():
-        for path in (people, recogniser, yunet):
-            must_exist(path)
-        quiet_libraries()
-        import cv2
-        import numpy as np
-
+        must_exist(folder)
         from .. import files
-        from ..codec import ModelFileError
-        from ..detect.recogniser import FaceRecogniser, YunetLandmarks
-        from ..evaluate.identity import Scene, embed, find_faces, read_people, summary
-        from ..evaluate.measure import environment
-        from ..evaluate.rows import ORIGINAL, make_row
-        from ..evaluate.tables import identities, to_markdown
+        from ..evaluate.report import html, markdown, read_results
 
-        run = Run(resumes=True)
         try:
-            pictures = read_people(people, limit)
-            compared = [make_row(name) for name in dict.fromkeys([ORIGINAL, *filter(None, rows.split(","))])]
-            network, finder, scene = FaceRecogniser(recogniser), YunetLandmarks(yunet), Scene(size)
-        except (ImportError, ValueError, OSError, ModelFileError, cv2.error) as error:
+            found = read_results(folder)
+        except ValueError as error:
             usage_error(str(error))
-        with run.progress:
-            found = list(run.track(find_faces(pictures, finder), len(pictures), "faces"))
-            faces = [face for face in found if face is not None]
-            names = [face.name for face in faces]
-            cache = out / "cache"
-
-            def vectors(label: str, *where: Any) -> np.ndarray:
-                return np.array(list(run.track(embed(faces, network, cache, *where), len(faces), label)))
-
-            photos = vectors("pictures")
-            figures = {row.name: summary(names, photos, vectors(row.name, row, scene)) for row in compared}
-        about = {
-            "pictures": len(faces),
-            "left_out": len(found) - len(faces),
-            "size": size,
-            "recogniser": recogniser.stem,
-            "environment": environment(),
-            "rows": figures,
-        }
-        files.write_bytes(out / "identity.json", json.dumps(about, indent=1).encode())
-        for table in identities(figures):
-            typer.echo(to_markdown(table))
+        files.write_bytes(folder / "report.md", markdown(found, folder).encode())
+        files.write_bytes(folder / "report.html", html(found, folder).encode())
+        typer.echo(folder / "report.html")

@@ -187,29 +187,31 @@ def _bench(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
-    rows = about["rows"]
-    counts = next(iter(rows.values()))["raw"]
+    scenes = about["scenes"]
+    counts = next(iter(next(iter(scenes.values())).values()))["raw"]
     text = [
-        f"{about['pictures']} pictures of {counts['people']} people, as heads of {about['size']} pixels on persons "
-        f"before a plain wall, recognised by {about['recogniser']}; {about['left_out']} pictures without a face that "
-        "could be found were left out. The attacker knows where eyes, nose and mouth were before the picture was sent.",
+        f"{about['pictures']} pictures of {counts['people']} people, as heads on persons before a plain wall, sent by "
+        f"each row and recognised by {about['recogniser']}; {about['left_out']} pictures without a face that could be "
+        "found were left out. The attacker knows where eyes, nose and mouth were before the picture was sent.",
         "Raw: what was sent against the pictures themselves. Linked: pictures that were sent against each other. TAR: "
         "share of pairs of one person that are accepted when 1 % or 0.1 % of the pairs of different people are. "
-        "Rank 1: the right person is the most similar of all; by chance "
-        f"{counts['rank1_chance']:.1%}.",
-        f"{counts['genuine']} pairs of one person and {counts['impostors']} of two. In brackets: 95 % of bootstrap "
+        f"Rank 1: the right person is the most similar of all; by chance {counts['rank1_chance']:.1%}.",
+        f"{counts['genuine']} raw pairs of one person and {counts['impostors']} of two. In brackets: 95 % of bootstrap "
         "resamples of the people.",
     ]
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    for ax, mode in zip(figure.subplots(1, 2), ("raw", "linked"), strict=True):
-        for name, row in rows.items():
-            ax.plot(*zip(*row[mode]["roc"], strict=True), label=name, linewidth=1.3)
-        far = [far for far, _ in counts["roc"]]
-        ax.plot(far, far, color="grey", linestyle="--", linewidth=1, label="chance")
-        ax.set_xscale("log")
-        ax.set_title(mode)
-        ax.set_xlabel("false accept rate")
-        ax.set_ylabel("true accept rate")
-        ax.grid(alpha=0.3)
-    ax.legend(fontsize=8)
-    return {"title": "Is anybody recognised?", "text": text, "tables": identities(rows), "plots": [_png(figure)]}
+    figure = Figure(figsize=(10, 3.6 * len(scenes)), layout="constrained")
+    axes = figure.subplots(len(scenes), 2, squeeze=False)
+    for line, (scene, rows) in zip(axes, scenes.items(), strict=True):
+        for ax, mode in zip(line, ("raw", "linked"), strict=True):
+            for name, row in rows.items():
+                ax.plot(*zip(*row[mode]["roc"], strict=True), label=name, linewidth=1.3)
+            far = [far for far, _ in counts["roc"]]
+            ax.plot(far, far, color="grey", linestyle="--", linewidth=1, label="chance")
+            ax.set_xscale("log")
+            ax.set_title(f"{scene}, {mode}")
+            ax.set_xlabel("false accept rate")
+            ax.set_ylabel("true accept rate")
+            ax.grid(alpha=0.3)
+    axes[0, 0].legend(fontsize=8)
+    tables = [identities(scene, rows) for scene, rows in scenes.items()]
+    return {"title": "Is anybody recognised?", "text": text, "tables": tables, "plots": [_png(figure)]}

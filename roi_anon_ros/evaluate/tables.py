@@ -61,15 +61,14 @@ def rates(differences: Mapping[str, Mapping[str, float | None]]) -> Table:
     return table
 
 
-def identities(rows: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """``identity.summary`` of each row: raw, and linked."""
-    made = []
-    for mode in ("raw", "linked"):
-        table = [[mode, "AUC (95 %)", "TAR at FAR 1 %", "TAR at FAR 0.1 %", "rank 1"]]
-        for name, row in rows.items():
-            table.append([name, *(interval(row[mode], key) for key in ("auc", "tar_far_1", "tar_far_01", "rank1"))])
-        made.append(table)
-    return made
+def identities(scene: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """``identity.summary`` of each row in one scene."""
+    figures = {"auc": "AUC (95 %)", "tar_far_1": "TAR at FAR 1 %", "tar_far_01": "at 0.1 %", "rank1": "rank 1"}
+    modes = ("raw", "linked")
+    table = [[scene, *(f"{mode}: {title}" for mode in modes for title in figures.values())]]
+    for name, row in rows.items():
+        table.append([name, *(interval(row[mode], key) for mode in modes for key in figures)])
+    return table
 
 
 def faces_of(base: Mapping[str, Any]) -> list[str]:

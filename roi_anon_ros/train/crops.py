@@ -166,7 +166,14 @@ def _item(picture: np.ndarray, heads: np.ndarray, persons: np.ndarray) -> tuple[
 
 
 def _expose(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Exposure, contrast, blur, sensor noise and JPEG artefacts, each now and then."""
+    """Colour, exposure, contrast, blur, sensor noise and JPEG artefacts, each now and then."""
+    colour = rng.random()
+    if colour < 0.3:  # monochrome and infrared cameras: a codec that saw colour alone knows heads by their skin
+        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    elif colour < 0.6:  # fading, and the colour of the light
+        grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
+        tinted = (grey + (crop - grey) * rng.uniform(0, 1.4)) * np.exp2(rng.uniform(-0.25, 0.25, 3))
+        crop = np.clip(tinted, 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         gamma, gain = np.exp2(rng.uniform(-0.6, 0.6)), rng.uniform(0.7, 1.2)
         crop = cv2.LUT(crop, np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255).astype(np.uint8))
