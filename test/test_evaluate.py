@@ -211,6 +211,21 @@ def test_similarity_falls_with_the_noise_and_is_a_librarys() -> None:
     assert much == pytest.approx(float(ms_ssim(*pair, data_range=255)), abs=2e-3)
 
 
+def test_a_monochrome_camera_sends_grey(tmp_path: Path) -> None:
+    """The original of a grey picture is that grey picture, and detectors see it."""
+    one = record(tmp_path / "a.png", boxes(), boxes())
+    shown: list[np.ndarray] = []
+
+    def watch(images: list[np.ndarray]) -> list[Detections]:
+        shown.extend(images)
+        return [faces() for _ in images]
+
+    seen = look(one, make_row("original"), {"mtcnn": watch}, grey=True)
+    assert seen.error["outside"][0] == 0 and np.ptp(shown[0], axis=2).max() == 0
+    luma = picture() @ [0.299, 0.587, 0.114]
+    assert np.abs(shown[0][..., 0] - luma).max() < 1
+
+
 def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
     seen = Seen(
         10,

@@ -35,7 +35,14 @@ def folder(tmp_path: Path) -> Path:
     rows |= {f"avif:{q}": row(rate, ap, 60, 7) for q, rate, ap in ((1, 0.1, 0.6), (10, 0.2, 0.8))}
     (tmp_path / "sheet").mkdir()
     cv2.imwrite(str(tmp_path / "sheet" / "0-0.png"), np.full((30, 40, 3), 90, np.uint8))
-    about = {"set": "<b>.json", "pictures": 50, "annotated_pictures": 574, "weights": "yolov8s", "rows": rows}
+    about = {
+        "set": "<b>.json",
+        "grey": True,
+        "pictures": 50,
+        "annotated_pictures": 574,
+        "weights": "yolov8s",
+        "rows": rows,
+    }
     about |= {"environment": {"python": "3.11"}, "sheet": [{"name": "a.jpg", "rows": {"original": "0-0.png"}}]}
     (tmp_path / "results.json").write_text(json.dumps(about))
     rng = np.random.default_rng(0)
@@ -72,7 +79,7 @@ def test_the_page_needs_nothing_else(folder: Path) -> None:
 
 def test_it_says_what_it_cannot_tell(folder: Path) -> None:
     text = markdown(read_results(folder), folder)
-    assert "50 pictures of 574" in text and "a quick look" in text
+    assert "50 pictures of 574 of <b>.json, turned grey" in text and "a quick look" in text
     assert "judged by what was found on the originals: mtcnn" in text
     assert "Too few to tell: of the faces that mtcnn finds on the originals, 7 large." in text
     assert "none of 100 faces, the true share is below 3.0 %" in text

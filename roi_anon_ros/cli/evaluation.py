@@ -29,6 +29,7 @@ def evaluate(
     weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
     yunet: Annotated[Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")] = None,
     limit: Annotated[int, typer.Option(help="Only so many pictures, spread over the set; 0: all.", min=0)] = 0,
+    grey: Annotated[bool, typer.Option("--grey", help="Send them as a monochrome camera sees them.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
     """Measure rate, persons and faces of models, JPEG and AVIF side by side, on pictures that none of them saw.
@@ -74,15 +75,16 @@ def evaluate(
         base = None
         with run.progress:
             for row in compared:
-                key = f"{row.key} {Path(weights).stem} {sorted(detectors)}"
+                key = f"{row.key} {Path(weights).stem} {sorted(detectors)}{' grey' * grey}"
                 with Cache(out / "cache", row.name, key) as cache:
-                    pairs = list(run.track(measure(records, row, detectors, cache), len(records), row.name))
+                    pairs = list(run.track(measure(records, row, detectors, cache, grey), len(records), row.name))
                 base = base or pairs
                 results[row.name] = summary(pairs, base)
             shown = pick(records)
-            sheet = save_sheet(out / "sheet", run.track(compared, len(compared), "sheet"), shown)
+            sheet = save_sheet(out / "sheet", run.track(compared, len(compared), "sheet"), shown, grey)
         about = {
             "set": annotations.name,
+            "grey": grey,
             "pictures": len(records),
             "annotated_pictures": len(reading.records),
             "weights": Path(weights).stem,

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -121,15 +122,22 @@ class Cache:
         self.seen[file] = seen
 
 
-def look(record: Record, row: Row, detectors: Mapping[str, PersonDetector]) -> Seen:
+def as_seen(record: Record, grey: bool) -> np.ndarray:
+    """A picture, uint8 ``[H, W, 3]`` RGB, on demand as a monochrome camera sees it."""
+    image = read_picture(record.path)
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) if grey else image
+
+
+def look(record: Record, row: Row, detectors: Mapping[str, PersonDetector], grey: bool = False) -> Seen:
     """Measure one picture.
 
     Args:
         record: the picture and its boxes.
         row: how it is sent.
         detectors: by name; what they raise is passed on: an error is not "nobody there".
+        grey: send the picture as a monochrome camera sees it.
     """
-    image = read_picture(record.path)
+    image = as_seen(record, grey)
     sent = row.encode(image)
     decoded = row.decode(sent)
     inside = np.zeros(image.shape[:2], bool)
@@ -156,13 +164,13 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def measure(
-    records: Iterable[Record], row: Row, detectors: Mapping[str, PersonDetector], cache: Cache
+    records: Iterable[Record], row: Row, detectors: Mapping[str, PersonDetector], cache: Cache, grey: bool = False
 ) -> Iterator[tuple[Record, Seen]]:
     """Yield what a row makes of each picture, measured now or in a former run."""
     for record in records:
         file = str(record.path)
         if file not in cache.seen:
-            cache.add(file, look(record, row, detectors))
+            cache.add(file, look(record, row, detectors, grey))
         yield record, cache.seen[file]
 
 

@@ -87,10 +87,11 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     versions = ", ".join(f"{name} {number}" for name, number in about["environment"].items())
     of_all = f" of {about['annotated_pictures']}" if about["annotated_pictures"] != about["pictures"] else ""
     text = [
-        f"{about['pictures']} pictures{of_all} of {about['set']}, each row at the picture's own size. Persons: average "
-        f"precision of {about['weights']} at overlap 0.5, {base['persons_boxes']} boxes. Faces: annotated ones that a "
-        "detector finds. In brackets after AP: 95 % of bootstrap resamples of the pictures; after a count: its share "
-        "of what is found on the originals. PSNR and MS-SSIM are outside the heads, PSNR also inside them.",
+        f"{about['pictures']} pictures{of_all} of {about['set']}{', turned grey' * about['grey']}, each row at the "
+        f"picture's own size. Persons: average precision of {about['weights']} at overlap 0.5, {base['persons_boxes']} "
+        "boxes. Faces: annotated ones that a detector finds. In brackets after AP: 95 % of bootstrap resamples of the "
+        "pictures; after a count: its share of what is found on the originals. PSNR and "
+        "MS-SSIM are outside the heads, PSNR also inside them.",
         *_limits(base, faces, about["pictures"]),
     ]
     parts = [

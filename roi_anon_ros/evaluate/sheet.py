@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..codec.picture import coded_size, resize
-from ..files import png, read_picture, write_bytes
+from ..files import png, write_bytes
 from ..train.data import Record, spread
+from .measure import as_seen
 from .rows import Row
 
 #: Pictures shown, and their longest side in pixels.
@@ -29,13 +30,13 @@ def pick(records: list[Record], count: int = PICTURES) -> list[Record]:
     return spread(by_size[: max(count, len(by_size) // 5)], count)
 
 
-def save_sheet(folder: Path, rows: Iterable[Row], records: list[Record]) -> list[dict[str, Any]]:
+def save_sheet(folder: Path, rows: Iterable[Row], records: list[Record], grey: bool = False) -> list[dict[str, Any]]:
     """Send pictures by each row, and write what arrives as PNGs.
 
     Returns:
         For each picture ``name`` and ``rows``: the PNG's name in the folder by the name of the row.
     """
-    images = [read_picture(record.path) for record in records]
+    images = [as_seen(record, grey) for record in records]
     sheet: list[dict[str, Any]] = [{"name": record.path.name, "rows": {}} for record in records]
     for number, row in enumerate(rows):
         for index, (image, entry) in enumerate(zip(images, sheet, strict=True)):
