@@ -165,7 +165,9 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
     assert base["mtcnn_by_score"] == {"0.3": (1, 2), "0.5": (1, 2), "0.7": (1, 1), "0.9": (1, 0)}
     lines = to_markdown(overview({"original": base, "spoil": figures}, base)).splitlines()
     assert [line.split("|")[1].strip() for line in lines] == ["", "---", "original", "spoil"]
-    assert "0.125 ± 0.000" in lines[3] and "0 (0.000)" in lines[3] and "1.000 (1.000 to 1.000)" in lines[3]
+    assert (
+        "0.125 ± 0.000" in lines[3] and "0: 0.000 (0.000 to 0.000)" in lines[3] and "1.000 (1.000 to 1.000)" in lines[3]
+    )
 
 
 def test_what_is_not_annotated_is_judged_by_the_original(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def row(rate: float, ap: float, faces: int, large: int) -> dict:
     figures |= {"persons_ap": ap, "persons_ap_interval": [ap - 0.05, ap + 0.05]}
     figures |= {"persons_ratio": ap / 0.9, "persons_ratio_interval": [ap / 0.9 - 0.05, ap / 0.9 + 0.05]}
     figures |= {"mtcnn_against": "original", "mtcnn_boxes": 100, "mtcnn_ap": 0.5, "mtcnn_false": 3}
-    figures |= {"mtcnn_true": faces, "mtcnn_true_interval": [faces - 1, faces + 1]}
+    figures |= {"mtcnn_true": faces, "mtcnn_share": faces / 100, "mtcnn_share_interval": [0, faces / 90]}
     figures |= {"mtcnn_by_size": {"small": 40, "medium": 60 - large, "large": large}}
     return figures | {"mtcnn_by_score": {score: [faces, 3] for score in ("0.3", "0.5", "0.7", "0.9")}}
 

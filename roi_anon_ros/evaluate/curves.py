@@ -89,22 +89,22 @@ def plot(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     Bars hold 95 %; the dashed line is the unprotected original.
     """
     base = results[ORIGINAL]
-    faces = [name.removesuffix("_true") for name in base if name.endswith("_true")]
-    figure = Figure(figsize=(5 * (1 + len(faces)), 4.2), layout="constrained")
+    faces = [name.removesuffix("_share") for name in base if name.endswith("_share")]
+    figure = Figure(figsize=(4.6 * (1 + len(faces)) + 1.2, 4.2), layout="constrained")
     axes = figure.subplots(1, 1 + len(faces), squeeze=False)[0]
     for ax, name in zip(axes, ["persons", *faces], strict=True):
-        key, scale = ("persons_ap", 1) if name == "persons" else (f"{name}_true", max(base[f"{name}_true"], 1))
-        ax.axhline(base[key] / scale, color="grey", linestyle="--", linewidth=1, label=ORIGINAL)
+        key = "persons_ap" if name == "persons" else f"{name}_share"
+        ax.axhline(base[key], color="grey", linestyle="--", linewidth=1, label=ORIGINAL)
         for family, names in families(list(results)).items():
             rows = sorted((results[row] for row in names), key=lambda row: row["bits_per_pixel"])
             rate, value = ([row[k] for row in rows] for k in ("bits_per_pixel", key))
-            value = np.array(value) / scale
-            low, high = np.array([row[f"{key}_interval"] for row in rows]).T / scale
+            value = np.array(value)
+            low, high = np.array([row[f"{key}_interval"] for row in rows]).T
             one = len(rows) == 1
             ax.errorbar(
                 rate,
                 value,
-                yerr=[(value - low).clip(0), (high - value).clip(0)],
+                yerr=np.stack([value - low, high - value]).clip(0),
                 marker="*" if one else "o",
                 markersize=12 if one else 4,
                 linewidth=1.2,
@@ -120,7 +120,7 @@ def plot(results: Mapping[str, Mapping[str, Any]]) -> Figure:
         ax.grid(alpha=0.3, which="both")
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}".rstrip("0").rstrip(".")[-1] in "25" else "")
-    axes[-1].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 
 

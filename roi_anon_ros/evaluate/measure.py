@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -190,7 +191,8 @@ def summary(pairs: list[tuple[Record, Seen]], base: list[tuple[Record, Seen]]) -
 
         * for persons, at overlap 0.5: ``persons_ap_101``, ``persons_ap_interval``, and ``persons_ratio``, of the
           original's ``persons_ap``, with its ``_interval``;
-        * for faces: ``<name>_true`` with its ``_interval``, and ``<name>_false``, at the detector's ``FACE_SCORE``;
+        * for faces: ``<name>_true`` and ``<name>_false`` at the detector's ``FACE_SCORE``; ``<name>_share``, of those
+          found on the originals, with its ``_interval``, where any are;
           ``<name>_by_size``, true by ``SIZES``; ``<name>_by_score``, ``[true, false]`` by ``SCORES``.
 
         All intervals hold 95 %, by bootstrap over the pictures.
@@ -227,7 +229,9 @@ def summary(pairs: list[tuple[Record, Seen]], base: list[tuple[Record, Seen]]) -
         else:
             at = FACE_SCORE[name]
             figures[f"{name}_true"], figures[f"{name}_false"] = counts(mine, at)
-            figures[f"{name}_true_interval"] = bootstrap(mine, lambda some, at=at: counts(some, at)[0])
+            share = partial(_share, score=at)
+            if counts([original for _, original in judged], at)[0]:
+                figures[f"{name}_share"], figures[f"{name}_share_interval"] = share(judged), bootstrap(judged, share)
             figures[f"{name}_by_size"] = {size: counts(mine, at, *bounds)[0] for size, bounds in SIZES.items()}
             figures[f"{name}_by_score"] = {str(score): counts(mine, score) for score in SCORES}
     return figures
@@ -261,6 +265,12 @@ def counts(judged: list[Judged], score: float, above: float = 0, up_to: float = 
     """True positives, of boxes whose longest side is more than ``above`` and up to ``up_to`` pixels, and false ones."""
     found = sum(int((j.found[(j.sizes > above) & (j.sizes <= up_to)] >= score).sum()) for j in judged)
     return found, sum(int((j.scores[~j.correct] >= score).sum()) for j in judged)
+
+
+def _share(judged: list[list[Judged]], score: float) -> float:
+    """True positives in the first of each over those in the second."""
+    mine, original = (counts(list(column), score)[0] for column in zip(*judged, strict=True))
+    return mine / original if original else float("nan")
 
 
 def _ratio(judged: list[list[Judged]]) -> float:

@@ -90,7 +90,7 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         f"{about['pictures']} pictures{of_all} of {about['set']}{', turned grey' * about['grey']}, each row at the "
         f"picture's own size. Persons: average precision of {about['weights']} at overlap 0.5, {base['persons_boxes']} "
         "boxes. Faces: annotated ones that a detector finds. In brackets after AP: 95 % of bootstrap resamples of the "
-        "pictures; after a count: its share of what is found on the originals. PSNR and "
+        "pictures; after a count of faces: its share of those found on the originals. PSNR and "
         "MS-SSIM are outside the heads, PSNR also inside them.",
         *_limits(base, faces, about["pictures"]),
     ]
@@ -200,7 +200,7 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
         f"{counts['genuine']} raw pairs of one person and {counts['impostors']} of two. In brackets: 95 % of bootstrap "
         "resamples of the people.",
     ]
-    figure = Figure(figsize=(10, 3.6 * len(scenes)), layout="constrained")
+    figure = Figure(figsize=(11.2, 3.6 * len(scenes)), layout="constrained")
     axes = figure.subplots(len(scenes), 2, squeeze=False)
     for line, (scene, rows) in zip(axes, scenes.items(), strict=True):
         for ax, mode in zip(line, ("raw", "linked"), strict=True):
@@ -213,6 +213,6 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
             ax.set_xlabel("false accept rate")
             ax.set_ylabel("true accept rate")
             ax.grid(alpha=0.3)
-    axes[0, 0].legend(fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     tables = [identities(scene, rows) for scene, rows in scenes.items()]
     return {"title": "Is anybody recognised?", "text": text, "tables": tables, "plots": [_png(figure)]}

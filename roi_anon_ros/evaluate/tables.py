@@ -33,7 +33,8 @@ def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> 
         line += [decibels(row["psnr_outside"]), similar, decibels(row["psnr_heads"])]
         line += [interval(row, "persons_ap"), interval(row, "persons_ratio")]
         for face in faces:
-            line.append(share_of(row[f"{face}_true"], base[f"{face}_true"]))
+            share = f": {interval(row, f'{face}_share')}" if f"{face}_share" in row else ""
+            line.append(f"{row[f'{face}_true']}{share}")
             line.append(share_of(row[f"{face}_by_size"]["large"], base[f"{face}_by_size"]["large"]))
             line.append(str(row[f"{face}_false"]))
         table.append(line)
