@@ -18,6 +18,7 @@ their place, as ``.part``, and put there in one step when they are complete.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import struct
@@ -25,6 +26,7 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -38,6 +40,8 @@ MAX_RATE = 1000
 
 _HEAD = struct.Struct("<4sB3sII")
 _LENGTH = struct.Struct("<I")
+
+S = TypeVar("S")
 
 #: What a decoded video is written as, by suffix.
 VIDEO_CODECS = {".mp4": "mp4v", ".avi": "MJPG"}
@@ -63,6 +67,51 @@ def write_bytes(target: Path, data: bytes, modified_ns: int | None = None) -> No
     part = part_of(target)
     part.write_bytes(data)
     put(part, target, time.time_ns() if modified_ns is None else modified_ns)
+
+
+class JsonLines:
+    """A file of JSON lines that grows by one at a time, below a first one that says what they are.
+
+    What a kill left of the last line is dropped. Use it as a context manager.
+
+    Args:
+        path: of the file; its folders are made.
+        head: the first line; a file with another one, or a torn one, is begun anew.
+
+    Attributes:
+        entries: the lines that were there, without the first.
+    """
+
+    def __init__(self, path: Path, head: dict[str, Any]) -> None:
+        self.path = path
+        self.entries: list[dict[str, Any]] = []
+        end = 0
+        for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n") or (end == 0 and entry != head):
+                break
+            if end:
+                self.entries.append(entry)
+            end += len(line)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab")
+        self._file.truncate(end)
+        if not end:
+            self.write(head)
+
+    def __enter__(self: S) -> S:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Add a line; it is in the file when this returns."""
+        self._file.write(json.dumps(line).encode() + b"\n")
+        self._file.flush()
 
 
 def read_picture(path: Path) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -236,20 +237,24 @@ def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
         0.25,
         {"mtcnn": faces((1, 2, 3, 4, 0.5)), "persons": faces()},
     )
+    a, b = tmp_path / "a.png", tmp_path / "b.png"
+    for path in (a, b):
+        cv2.imwrite(str(path), picture())
     with Cache(tmp_path, "jpeg:10", "one") as cache:
-        cache.add("a", seen)
-        cache.add("b", seen)
+        cache.add(a, seen)
+        cache.add(b, seen)
     cache.path.write_bytes(cache.path.read_bytes()[:-9])
     with Cache(tmp_path, "jpeg:10", "one") as again:
-        assert list(again.seen) == ["a"]
-        kept = again.seen["a"]
+        assert again.get(b) is None
+        kept = again.get(a)
         assert kept.error == seen.error and kept.bytes == 10 and kept.similarity == 0.25
         assert np.array_equal(kept.detections["mtcnn"].boxes, seen.detections["mtcnn"].boxes)
-        again.add("b", seen)
+        again.add(b, seen)
+    os.utime(a, ns=(0, 0))  # another picture now
     with Cache(tmp_path, "jpeg:10", "one") as third:
-        assert list(third.seen) == ["a", "b"]
+        assert third.get(a) is None and third.get(b) is not None
     with Cache(tmp_path, "jpeg:10", "two") as other:
-        assert not other.seen
+        assert other.get(b) is None
 
 
 def test_the_command_compares_and_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,6 +286,15 @@ def test_the_command_compares_and_continues(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(measure, "look", never)
     second = CliRunner().invoke(app, command)
     assert second.exit_code == 0 and second.output == first.output
+    # A picture that is too small for a model is named, left out of every row, and costs no other.
+    monkeypatch.undo()
+    cv2.imwrite(str(tmp_path / "tiny.png"), picture()[:12])
+    labels = json.loads((tmp_path / "labels.json").read_text())
+    labels["images"].append({"id": 99, "file_name": "tiny.png", "width": 160, "height": 12})
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    third = CliRunner().invoke(app, command)
+    assert third.exit_code == 1 and "tiny.png: " in third.output and "12 pixels, must be from 16" in third.output
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["pictures"] == 1
 
 
 def test_the_attack_command_makes_a_row(tmp_path: Path) -> None:

@@ -270,7 +270,7 @@ def test_a_journal_that_was_cut_off_anywhere(
     whole = path.read_bytes()
     path.write_bytes(whole[:cut])
     with Journal(path, DETECTORS) as journal:
-        kept = list(journal.entries)
+        kept = list(journal.found)
         assert kept == names[: max(whole[:cut].count(b"\n") - 1, 0)]
         assert all(journal.has(name, 7, ["person", "face"]) for name in kept)
         assert not any(journal.has(name, 8, ["face"]) or journal.has(name, 7, ["head"]) for name in kept)

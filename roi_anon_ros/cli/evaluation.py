@@ -45,6 +45,7 @@ def evaluate(
 
         from .. import files
         from ..codec import ModelFileError
+        from ..codec.picture import check_picture
         from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
         from ..evaluate.curves import save_plot
         from ..evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
@@ -68,7 +69,13 @@ def evaluate(
             usage_error(str(error))
         for problem in reading.problems:
             run.fail(annotations, problem)
-        records = spread(reading.records, limit) if limit else reading.records
+        records = []
+        for record in spread(reading.records, limit) if limit else reading.records:
+            try:
+                check_picture(files.read_picture(record.path))
+                records.append(record)
+            except (OSError, ValueError) as error:  # one that a row cannot take is left out of all of them
+                run.fail(record.path, error)
         if not records:
             usage_error(f"{annotations}: no pictures")
         results: dict[str, Any] = {}

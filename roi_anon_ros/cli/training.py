@@ -114,7 +114,7 @@ def label(
                     journal.add(name, modified, image, find(image, {k: detectors[k] for k in lacking[name]}))
                 except (OSError, ValueError) as error:
                     run.fail(file, error)
-        coco = to_coco((journal.entries[name] for name, file in pictures.items() if file not in run.failed), records)
+        coco = to_coco((journal.found[name] for name, file in pictures.items() if file not in run.failed), records)
         files.write_bytes(target, json.dumps(coco).encode())
         journal.path.unlink()
         run.sum_up(f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes", len(pictures))

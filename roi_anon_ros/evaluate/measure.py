@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 
 from ..detect import Detections, PersonDetector
-from ..files import read_picture
+from ..files import JsonLines, read_picture
 from ..train.data import Boxes, Record
 from ..train.validation import FACE_OVERLAP
 from .precision import RESAMPLES, Judged, average_precision, bootstrap, judge
@@ -40,7 +39,7 @@ SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
 #: Least side of a picture that MS-SSIM can be had of: a window of 11 pixels at the coarsest of five scales.
 SIMILARITY_SIDE = 176
 #: Of what is measured on a picture; another one makes no use of older caches.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -83,44 +82,29 @@ class Seen:
         return cls(line["bytes"], line["pixels"], error, line["similarity"], found)
 
 
-class Cache:
-    """What one row measured so far, in a file that grows by a line with each picture; a torn last line is dropped.
+class Cache(JsonLines):
+    """What one row measured so far, picture by picture.
 
     Args:
         folder: of all caches.
         name: of the row.
-        key: all that the measurements depend on; another key begins another file.
+        key: all that the measurements depend on beside the pictures; another key has another file.
     """
 
     def __init__(self, folder: Path, name: str, key: str) -> None:
         digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()[:12]
-        self.path = folder / f"{slug(name)}-{digest}.jsonl"
-        self.seen: dict[str, Seen] = {}
-        end = 0
-        for line in self.path.read_bytes().splitlines(keepends=True) if self.path.is_file() else ():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n"):
-                break
-            self.seen[entry["file"]] = Seen.from_json(entry)
-            end += len(line)
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("ab")
-        self._file.truncate(end)
+        super().__init__(folder / f"{slug(name)}-{digest}.jsonl", {"row": name, "key": key})
+        self._seen = {(e["file"], e["modified"]): Seen.from_json(e) for e in self.entries}
 
-    def __enter__(self) -> Cache:
-        return self
+    def get(self, path: Path) -> Seen | None:
+        """What was seen of this very picture; None: nothing yet."""
+        return self._seen.get((str(path), path.stat().st_mtime_ns))
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def add(self, file: str, seen: Seen) -> None:
-        """Add a picture; it is in the file when this returns."""
-        self._file.write(json.dumps({"file": file} | seen.to_json()).encode() + b"\n")
-        self._file.flush()
-        self.seen[file] = seen
+    def add(self, path: Path, seen: Seen) -> None:
+        """Add a picture."""
+        file, modified = str(path), path.stat().st_mtime_ns
+        self.write({"file": file, "modified": modified} | seen.to_json())
+        self._seen[file, modified] = seen
 
 
 def as_seen(record: Record, grey: bool) -> np.ndarray:
@@ -169,10 +153,11 @@ def measure(
 ) -> Iterator[tuple[Record, Seen]]:
     """Yield what a row makes of each picture, measured now or in a former run."""
     for record in records:
-        file = str(record.path)
-        if file not in cache.seen:
-            cache.add(file, look(record, row, detectors, grey))
-        yield record, cache.seen[file]
+        seen = cache.get(record.path)
+        if seen is None:
+            seen = look(record, row, detectors, grey)
+            cache.add(record.path, seen)
+        yield record, seen
 
 
 def summary(pairs: list[tuple[Record, Seen]], base: list[tuple[Record, Seen]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,67 +10,40 @@ import cv2
 import numpy as np
 
 from ..detect import PersonDetector
+from ..files import JsonLines
 from .data import KINDS, Record, heads_of
 
 #: Least score of a person that goes into the JSON.
 CONFIDENCE = 0.35
 
 
-class Journal:
-    """What detectors found so far, in a file that grows by a line with each picture.
-
-    A killed run leaves it to the next one; of its last line, nothing is used unless it is whole.
+class Journal(JsonLines):
+    """What detectors found so far, picture by picture; a killed run leaves it to the next one.
 
     Args:
         path: the file; it begins anew where other detectors wrote it.
         detectors: their names by the kind of box that they find.
 
     Attributes:
-        entries: by the picture's name, ``file`` (that name), ``modified`` (its time, ns), ``width`` and ``height`` in
+        found: by the picture's name, ``file`` (that name), ``modified`` (its time, ns), ``width`` and ``height`` in
             pixels, and ``found``, what :func:`find` gave.
     """
 
     def __init__(self, path: Path, detectors: Mapping[str, str]) -> None:
-        self.path = path
-        self.entries: dict[str, dict[str, Any]] = {}
-        head, end = {"detectors": dict(detectors)}, 0
-        for line in path.read_bytes().splitlines(keepends=True) if path.is_file() else ():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n") or (end == 0 and entry != head):
-                break
-            if end:
-                self.entries[entry["file"]] = entry
-            end += len(line)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab")
-        self._file.truncate(end)
-        if not end:
-            self._write(head)
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+        super().__init__(path, {"detectors": dict(detectors)})
+        self.found = {entry["file"]: entry for entry in self.entries}
 
     def has(self, name: str, modified_ns: int, kinds: Iterable[str]) -> bool:
         """Whether these kinds were looked for on this very picture."""
-        entry = self.entries.get(name)
+        entry = self.found.get(name)
         return entry is not None and entry["modified"] == modified_ns and entry["found"].keys() >= set(kinds)
 
     def add(self, name: str, modified_ns: int, image: np.ndarray, found: dict[str, list[list[float]]]) -> None:
         """Add a picture (``[H, W, 3]``) and what was found on it; it is in the file when this returns."""
         height, width = image.shape[:2]
         entry = {"file": name, "modified": modified_ns, "width": width, "height": height, "found": found}
-        self._write(entry)
-        self.entries[name] = entry
-
-    def _write(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line).encode() + b"\n")
-        self._file.flush()
+        self.write(entry)
+        self.found[name] = entry
 
 
 def find(image: np.ndarray, detectors: Mapping[str, PersonDetector]) -> dict[str, list[list[float]]]:
