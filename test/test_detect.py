@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, UnidentifiedImageError
 
 from roi_anon_ros.detect import (
     Detections,
@@ -162,6 +163,15 @@ def test_weights_without_persons_are_refused(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("no weights")
     with pytest.raises(ValueError, match=r"\.pt or \.onnx"):
         YoloPersons(str(tmp_path / "readme.txt"))
+
+
+def test_pillow_stays_as_it_was(tmp_path: Path) -> None:
+    """ultralytics replaces Image.open by one that raises ModuleNotFoundError for a broken picture."""
+    import_ultralytics()
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(tmp_path / "broken.jpg")
+    assert Image.open.__module__ == "PIL.Image"
 
 
 def test_mtcnn_finds_both_faces(mtcnn: MtcnnFaces) -> None:

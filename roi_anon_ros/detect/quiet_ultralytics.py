@@ -35,7 +35,8 @@ def import_ultralytics() -> ModuleType:
 
         cv_threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
         import ultralytics
-        from ultralytics.utils import LOGGER, SETTINGS, checks
+        from PIL import Image
+        from ultralytics.utils import LOGGER, SETTINGS, checks, patches
     except ImportError as error:
         raise ImportError(
             "the YOLO person detector needs the 'server' extra (pip install 'roi_anon_ros[server]'), which "
@@ -46,6 +47,8 @@ def import_ultralytics() -> ModuleType:
         torch.set_num_threads(torch_threads)
         if not had_omp_threads:
             os.environ.pop("OMP_NUM_THREADS", None)
+    # On import, ultralytics makes Pillow want another package for every picture that it cannot read.
+    Image.open = getattr(patches, "_image_open", Image.open)
     LOGGER.setLevel(logging.ERROR)
     checks.AUTOINSTALL = False
     dict.update(SETTINGS, sync=False)  # in memory only: its own update() would rewrite the user's file
