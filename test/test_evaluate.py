@@ -18,7 +18,7 @@ from roi_anon_ros.cli import app
 from roi_anon_ros.detect import Detections
 from roi_anon_ros.evaluate.measure import Cache, Seen, look, similarity, summary
 from roi_anon_ros.evaluate.precision import Judged, average_precision, bootstrap, judge
-from roi_anon_ros.evaluate.rows import make_row
+from roi_anon_ros.evaluate.rows import make_row, make_rows
 from roi_anon_ros.evaluate.tables import overview, to_markdown
 from roi_anon_ros.train.data import Boxes, Record
 
@@ -311,6 +311,8 @@ def test_the_attack_command_makes_a_row(tmp_path: Path) -> None:
     image = cv2.resize(picture(), (200, 180))
     recovered = row.decode(row.encode(image))
     assert row.name == "jpeg:5, attacked" and recovered.shape == image.shape and recovered.dtype == np.uint8
+    with pytest.raises(ValueError, match="two are called 'jpeg:5, attacked'"):
+        make_rows(f"attack:{file},attack:{tmp_path}/./{file.name}")
     again = CliRunner().invoke(app, [*command, "--out", str(file)])
     assert again.exit_code == 2 and "is there already" in again.output
     unknown = CliRunner().invoke(app, ["attack", "jpeg:500", str(tmp_path / "set.json"), "--images", str(tmp_path)])

@@ -49,7 +49,7 @@ def evaluate(
         from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
         from ..evaluate.curves import save_plot
         from ..evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
-        from ..evaluate.rows import ORIGINAL, make_row
+        from ..evaluate.rows import ORIGINAL, make_rows
         from ..evaluate.sheet import pick, save_sheet
         from ..evaluate.tables import overview, to_markdown
         from ..train.data import read_set, spread
@@ -57,8 +57,7 @@ def evaluate(
         run = Run(resumes=True)
         try:
             reading = read_set(annotations, images)
-            names = dict.fromkeys([ORIGINAL, *filter(None, rows.split(","))])
-            compared = [make_row(name) for name in names]
+            compared = make_rows(rows)
             detectors = {
                 "persons": YoloPersons(weights, confidence=LEAST_SCORE["persons"]),
                 "mtcnn": MtcnnFaces(confidence=LEAST_SCORE["faces"]),
@@ -190,13 +189,13 @@ def identify(
         from ..detect.recogniser import FaceRecogniser, YunetLandmarks
         from ..evaluate.identity import Scene, embed, find_faces, read_people, summary
         from ..evaluate.measure import environment
-        from ..evaluate.rows import ORIGINAL, make_row
+        from ..evaluate.rows import make_rows
         from ..evaluate.tables import identities, to_markdown
 
         run = Run(resumes=True)
         try:
             pictures = read_people(people, limit)
-            compared = [make_row(name) for name in dict.fromkeys([ORIGINAL, *filter(None, rows.split(","))])]
+            compared = make_rows(rows)
             network, finder = FaceRecogniser(recogniser), YunetLandmarks(yunet)
             scenes = {
                 f"{size} px, {look}": Scene(int(size), look == "grey")

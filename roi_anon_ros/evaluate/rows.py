@@ -84,6 +84,20 @@ def make_row(name: str) -> Row:
     )
 
 
+def make_rows(names: str) -> list[Row]:
+    """The rows of a comparison: the original, and those named in a list with commas.
+
+    Raises:
+        ValueError: as :func:`make_row`, or two rows would stand under one name.
+        ModelFileError: a model cannot be loaded.
+    """
+    rows = [make_row(name) for name in dict.fromkeys([ORIGINAL, *filter(None, names.split(","))])]
+    for row in rows:
+        if sum(row.name == other.name for other in rows) > 1:
+            raise ValueError(f"rows: two are called {row.name!r}; compare them in two runs")
+    return rows
+
+
 def slug(name: str) -> str:
     """A row's name as part of a file's name."""
     return re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-")
