@@ -136,14 +136,18 @@ class Codec:
         return Decoded(image, header, clock.seconds)
 
     @torch.inference_mode()
-    def latent(self, packet: bytes | bytearray | memoryview) -> torch.Tensor:
+    def latent(self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
         """The quantised latent in a packet, float32 ``[N, h, w]``: all that whoever holds the packet knows.
+
+        Args:
+            packet: as in :meth:`decode`.
+            max_pixels: likewise.
 
         Raises:
             PacketError: as from :meth:`decode`.
         """
         header, payload = unpack(packet)
-        self._check(header, MAX_PIXELS)
+        self._check(header, max_pixels)
         return self._net.dequantise(self._symbols(header, payload))[0]
 
     def _symbols(self, header: Header, payload: bytes) -> torch.Tensor:

@@ -3,8 +3,9 @@
 A codec's encoder and decoder are trained together, so that a clean decoded picture proves nothing about what its
 packets still carry. Whoever has the encoder can send pictures of his own and train another network from what was sent
 back to the pictures, with all its weight on heads. This is that network, its training, and the row that it makes:
-what it recovers is judged by the same detectors as any other row. Every row gets the same network behind its entry,
-the same number of steps and the same crops in the same order.
+what it recovers is judged by the same detectors as any other row. It begins with the picture that every receiver sees
+and learns what to change in it; from a model it gets the latent as well. Every row gets the same network behind its
+entry, the same number of steps and the same crops in the same order.
 
 A picture is thought of as a grid of cells of 16 pixels. A crop is 8 × 8 cells, and what was sent of it comes with 4
 more cells on each side.
@@ -51,6 +52,8 @@ AROUND_HEADS = 0.8
 OCTAVES = 3, 7
 #: Original pictures that are kept in memory, bytes; what was sent of them takes as much again, or less as a rule.
 MEMORY = 1 << 30
+#: Pixels in a row that one value of a latent may stand for.
+FACTORS = (1, 2, 4, 8, 16, 32, 64)
 #: Weights of the loss.
 EDGES, REST = 1.0, 0.1
 LEARNING_RATE = 1e-3
@@ -68,12 +71,14 @@ class Pair:
 
     Attributes:
         picture: uint8 ``[H, W, 3]`` RGB.
-        sent: float16 ``[N, h, w]``, the latent, or uint8 ``[3, H, W]``, the received picture.
+        received: uint8 ``[3, H, W]``, what every receiver sees.
+        latent: float16 ``[N, h, w]`` of a model, None of other rows.
         heads: float32 ``[n, 4]``, x1 y1 x2 y2 in pixels.
     """
 
     picture: np.ndarray
-    sent: np.ndarray
+    received: np.ndarray
+    latent: np.ndarray | None
     heads: np.ndarray
 
 
@@ -99,125 +104,135 @@ def gather(records: list[Record], row: Row) -> Iterator[Pair]:
     for record in records:
         try:
             picture = read_picture(record.path)
-            sent = _sent(row, row.encode(picture))
+            received, latent = _received(row, row.encode(picture))
         except (OSError, ValueError) as error:
             log.warning("%s: left out: %s", record.path, error)
             continue
-        yield Pair(picture, sent, record.heads.xyxy)
+        yield Pair(picture, received, latent, record.heads.xyxy)
 
 
-def _sent(row: Row, data: bytes) -> np.ndarray:
+def _received(row: Row, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
     """What whoever receives ``data`` has, as in :class:`Pair`."""
+    picture = np.ascontiguousarray(row.decode(data).transpose(2, 0, 1))
     if row.latent is None:
-        return np.ascontiguousarray(row.decode(data).transpose(2, 0, 1))
-    # float16 tells symbols apart up to 1024, far more than is ever sent.
-    return row.latent(data).numpy().clip(-6e4, 6e4).astype(np.float16)
+        return picture, None
+    # float16 tells symbols apart up to 2048; the networks see them in bfloat16 anyway.
+    return picture, row.latent(data).numpy().clip(-6e4, 6e4).astype(np.float16)
 
 
 class Attacker(nn.Module):
-    """From what is sent to the picture.
+    """From what is received to the picture.
 
     .. code-block:: none
 
-        sent, one value a channel and cell │ conv1(→192) │ 5 × block, dilation 1 2 4 2 1 │ cut the context off
-            │ shuffle 2, 128 channels (+ sent) │ 2 × block   at an eighth
-            │ shuffle 2, 64 channels (+ sent)  │ 2 × block   at a quarter
-            │ shuffle 2, 32 channels (+ sent)  │ 2 × block   at a half
-            │ conv3(32→12) shuffle 2 │ sigmoid, or plus the received picture
+        received picture, pixels of a cell shuffled into channels │ conv1(→192)  (+ latent │ conv1(→192))
+            │ 5 × block, dilation 1 2 4 2 1 │ cut the context off
+            │ shuffle 2, 128 channels + picture at an eighth  │ 2 × block
+            │ shuffle 2, 64 channels + picture at a quarter   │ 2 × block
+            │ shuffle 2, 32 channels + picture at a half      │ 2 × block
+            │ conv3(32→12) shuffle 2 │ + received picture
 
-    A block is the codec's residual bottleneck. What is sent at a finer grid than 16 pixels, such as a picture,
-    enters at every stage that is no finer than itself, its pixels shuffled into channels. The last layer begins at 0:
-    from a received picture, the first thing to come out is that picture.
+    A block is the codec's residual bottleneck. The last layer begins at 0: the first thing to come out is the
+    received picture.
 
     Args:
-        form: ``"latent"`` or ``"picture"``.
-        channels: of what is sent; 3 of a picture.
-        factor: pixels in a row for each value that is sent, a power of two; 1 of a picture.
+        channels: of the latent; 0: there is none.
+        factor: pixels in a row for each value of the latent, a power of two up to 64.
 
     Raises:
         ValueError: names the argument and its bounds.
     """
 
-    def __init__(self, form: str, channels: int, factor: int) -> None:
+    def __init__(self, channels: int = 0, factor: int = 16) -> None:
         super().__init__()
-        if form not in ("latent", "picture"):
-            raise ValueError(f"form: {form!r}, must be 'latent' or 'picture'")
-        if factor not in (1, 2, 4, 8, 16, 32, 64) or (form == "picture" and (channels, factor) != (3, 1)):
-            raise ValueError(f"channels {channels}, factor {factor}: no {form}")
-        self.form, self.channels, self.factor = form, channels, factor
+        if channels < 0 or factor not in FACTORS:
+            raise ValueError(f"channels {channels}, factor {factor}: must be at least 0, and one of {FACTORS}")
+        self.channels, self.factor = channels, factor
         #: Pixels of a cell, in a row.
         self.grid = max(16, factor)
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
-        self.register_buffer("deviation", torch.ones(channels, 1, 1))
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+        self.register_buffer("deviation", torch.ones(3, 1, 1))
         width = 192
-        self.enter = nn.Conv2d(channels * (self.grid // factor) ** 2, width, 1)
+        self.enter = nn.Conv2d(3 * self.grid**2, width, 1)
+        if channels:
+            self.register_buffer("latent_mean", torch.zeros(channels, 1, 1))
+            self.register_buffer("latent_deviation", torch.ones(channels, 1, 1))
+            self.enter_latent = nn.Conv2d(channels * (self.grid // factor) ** 2, width, 1)
         self.trunk = nn.Sequential(*[Bottleneck(width, dilation) for dilation in (1, 2, 4, 2, 1)])
         self.scales = [2**i for i in range(self.grid.bit_length() - 2, 0, -1)]
         self.up, self.skip, self.blocks = nn.ModuleList(), nn.ModuleDict(), nn.ModuleList()
         for scale in self.scales:
             inner = min(16 * scale, 192)
             self.up.append(nn.Conv2d(width, 4 * inner, 1))
-            if scale >= factor:
-                self.skip[str(scale)] = nn.Conv2d(channels * (scale // factor) ** 2, inner, 1)
+            self.skip[str(scale)] = nn.Conv2d(3 * scale**2, inner, 1)
             self.blocks.append(nn.Sequential(Bottleneck(inner, 1), Bottleneck(inner, 1)))
             width = inner
         self.last = nn.Conv2d(width, 12, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, sent: Tensor) -> Tensor:
+    def forward(self, received: Tensor, latent: Tensor | None = None) -> Tensor:
         """Recover pictures.
 
         Args:
-            sent: float32 ``[B, C, h, w]``, whole cells with 64 pixels of context on each side; pictures in [0, 1].
+            received: float32 ``[B, 3, H, W]`` in [0, 1], whole cells with 64 pixels of context on each side.
+            latent: float32 ``[B, N, h, w]`` of the same place.
 
         Returns:
             float32 ``[B, 3, H, W]`` without the context, around [0, 1].
         """
-        x = (sent - self.mean) / self.deviation
-        y = self.trunk(self.enter(F.pixel_unshuffle(x, self.grid // self.factor)))
-        y, x, sent = _cut(y, CONTEXT // self.grid), _cut(x, CONTEXT // self.factor), _cut(sent, CONTEXT // self.factor)
+        x = (received - self.mean) / self.deviation
+        y = self.enter(F.pixel_unshuffle(x, self.grid))
+        if self.channels:
+            z = (latent - self.latent_mean) / self.latent_deviation
+            y = y + self.enter_latent(F.pixel_unshuffle(z, self.grid // self.factor))
+        y, x, received = _cut(self.trunk(y), CONTEXT // self.grid), _cut(x, CONTEXT), _cut(received, CONTEXT)
         for scale, up, blocks in zip(self.scales, self.up, self.blocks, strict=True):
             y = F.pixel_shuffle(up(y), 2)
-            if scale >= self.factor:
-                y = y + self.skip[str(scale)](F.pixel_unshuffle(x, scale // self.factor))
-            y = blocks(y)
-        y = F.pixel_shuffle(self.last(y), 2).float()
-        return sent + y if self.form == "picture" else torch.sigmoid(y)
+            y = blocks(y + self.skip[str(scale)](F.pixel_unshuffle(x, scale)))
+        return received + F.pixel_shuffle(self.last(y), 2).float()
 
     @torch.inference_mode()
-    def recover(self, sent: np.ndarray, height: int, width: int) -> np.ndarray:
+    def recover(self, received: np.ndarray, latent: np.ndarray | None) -> np.ndarray:
         """A whole picture, at once.
 
         Args:
-            sent: of that picture, as in :class:`Pair`.
-            height: of the picture, pixels.
-            width: likewise.
+            received: as in :class:`Pair`.
+            latent: likewise.
 
         Returns:
-            uint8 ``[height, width, 3]`` RGB.
+            uint8 ``[H, W, 3]`` RGB.
         """
+        height, width = received.shape[1:]
         cells = -(-height // self.grid), -(-width // self.grid)
-        picture = self(_tensor([self.window(sent, (0, 0), cells)]))[0, :, :height, :width]
+        windows = self.windows(received, latent, (0, 0), cells)
+        picture = self(*(None if w is None else _tensor([w]) for w in windows))[0, :, :height, :width]
         return picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
-    def window(self, sent: np.ndarray, corner: tuple[int, int], cells: tuple[int, int]) -> np.ndarray:
-        """Cut cells with their context out of what is sent; beyond its edges they repeat.
+    def windows(
+        self, received: np.ndarray, latent: np.ndarray | None, corner: tuple[int, int], cells: tuple[int, int]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Cut cells with their context out of what is received; beyond its edges it repeats.
 
         Args:
-            sent: ``[C, h, w]``.
+            received: ``[3, H, W]``.
+            latent: ``[N, h, w]``.
             corner: row and column of the first cell.
             cells: rows and columns of cells.
 
         Returns:
-            ``[C, h', w']`` of the same type.
+            The same two, ``[3, H', W']`` and ``[N, h', w']``.
         """
-        unit, margin = self.grid // self.factor, CONTEXT // self.factor
-        rows, columns = (
-            np.arange(first * unit - margin, (first + count) * unit + margin).clip(0, side - 1)
-            for first, count, side in zip(corner, cells, sent.shape[1:], strict=True)
-        )
-        return sent[:, rows[:, None], columns]
+
+        def cut(values: np.ndarray, factor: int) -> np.ndarray:
+            unit, margin = self.grid // factor, CONTEXT // factor
+            rows, columns = (
+                np.arange(first * unit - margin, (first + count) * unit + margin).clip(0, side - 1)
+                for first, count, side in zip(corner, cells, values.shape[1:], strict=True)
+            )
+            return values[:, rows[:, None], columns]
+
+        return cut(received, 1), None if latent is None else cut(latent, self.factor)
 
 
 def _cut(x: Tensor, margin: int) -> Tensor:
@@ -232,33 +247,40 @@ def _tensor(arrays: list[np.ndarray]) -> Tensor:
 
 
 def build(pairs: list[Pair], seed: int = 0) -> Attacker:
-    """A fresh attacker for what is sent in these pairs, with its mean and deviation.
+    """A fresh attacker for what is received in these pairs, with its mean and deviation.
 
     Raises:
-        ValueError: there is no pair, or what is sent does not cover the pictures.
+        ValueError: there is no pair, or the latent does not cover the pictures.
     """
     if not pairs:
         raise ValueError("pairs: none, must be at least 1")
-    form = "picture" if pairs[0].sent.dtype == np.uint8 else "latent"
-    factors = [1] if form == "picture" else [1, 2, 4, 8, 16, 32, 64]
+    channels, factor = 0, 16
+    if pairs[0].latent is not None:
 
-    def covers(factor: int) -> bool:
-        return all(p.sent.shape[1:] == tuple(-(-side // factor) for side in p.picture.shape[:2]) for p in pairs)
+        def covers(factor: int) -> bool:
+            return all(p.latent.shape[1:] == tuple(-(-side // factor) for side in p.picture.shape[:2]) for p in pairs)
 
-    factor = next(filter(covers, factors), None)
-    if factor is None:
-        sizes = f"{pairs[0].sent.shape[1:]} of {pairs[0].picture.shape[:2]}"
-        raise ValueError(f"sent: {sizes}, must be the picture's size over a power of two up to 64")
+        channels, factor = len(pairs[0].latent), next(filter(covers, FACTORS), None)
+        if factor is None:
+            sizes = f"{pairs[0].latent.shape[1:]} of {pairs[0].picture.shape[:2]}"
+            raise ValueError(f"latent: {sizes}, must be the picture's size over a power of two up to 64")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = Attacker(form, len(pairs[0].sent), factor)
-    # Every picture counts the same; in float64, where the order of the sums does not show.
-    values = [_tensor([p.sent])[0].double().flatten(1) for p in pairs]
-    mean = torch.stack([v.mean(1) for v in values]).mean(0)
-    variance = torch.stack([v.square().mean(1) for v in values]).mean(0) - mean.square()
-    net.mean.copy_(mean[:, None, None])
-    net.deviation.copy_(variance.clamp(min=LEAST_DEVIATION**2).sqrt()[:, None, None])
+        net = Attacker(channels, factor)
+    _normalise([p.received for p in pairs], net.mean, net.deviation)
+    if channels:
+        _normalise([p.latent for p in pairs], net.latent_mean, net.latent_deviation)
     return net.to(memory_format=torch.channels_last)
+
+
+def _normalise(arrays: list[np.ndarray], mean: Tensor, deviation: Tensor) -> None:
+    """Set the mean and deviation of each channel, over pictures that count the same."""
+    # In float64, where the order of the sums does not show.
+    values = [_tensor([array])[0].double().flatten(1) for array in arrays]
+    means = torch.stack([v.mean(1) for v in values]).mean(0)
+    variance = torch.stack([v.square().mean(1) for v in values]).mean(0) - means.square()
+    mean.copy_(means[:, None, None])
+    deviation.copy_(variance.clamp(min=LEAST_DEVIATION**2).sqrt()[:, None, None])
 
 
 class Windows:
@@ -293,8 +315,8 @@ class Windows:
         weights = 1 / np.maximum(counts, len(counts) / 20)
         self.chances = weights / weights.sum()
 
-    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, Tensor]:
-        """Crop ``number``: what was sent ``[C, h, w]``, uint8 ``[3, 128, 128]``, heads in it int64 ``[n, 4]``."""
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Tensor]:
+        """Crop ``number``: what was received of it, its latent, uint8 ``[3, 128, 128]``, its heads int64 ``[n, 4]``."""
         rng = np.random.default_rng((self.seed, number))
         grid = self.net.grid
         if rng.random() < AROUND_HEADS:
@@ -308,11 +330,11 @@ class Windows:
         last = (np.array(pair.picture.shape[1::-1]) - CROP) // grid
         column, row = (int(v) for v in np.rint(wanted / grid).clip(0, last))
         left, top = column * grid, row * grid
-        sent = self.net.window(pair.sent, (row, column), (CROP // grid, CROP // grid))
+        windows = self.net.windows(pair.received, pair.latent, (row, column), (CROP // grid, CROP // grid))
         picture = pair.picture[top : top + CROP, left : left + CROP].transpose(2, 0, 1)
         heads = pair.heads - np.array([left, top, left, top], np.float32)
         heads = clip_boxes(np.concatenate([np.floor(heads[:, :2]), np.ceil(heads[:, 2:])], axis=1), CROP, CROP)
-        return sent, picture, torch.from_numpy(heads[at_least(heads, SMALLEST)].astype(np.int64))
+        return *windows, picture, torch.from_numpy(heads[at_least(heads, SMALLEST)].astype(np.int64))
 
 
 def attack_loss(recovered: Tensor, picture: Tensor, heads: Regions) -> dict[str, Tensor]:
@@ -381,7 +403,6 @@ def train(
         "format_version": FORMAT_VERSION,
         "row": row.name,
         "row_key": row.key,
-        "form": net.form,
         "channels": net.channels,
         "factor": net.factor,
         "steps": steps,
@@ -402,9 +423,9 @@ def train(
         yield from (terms["loss"] for terms in history)
     tick = time.monotonic()
     for step in range(len(history), steps):
-        sent, pictures, boxes = zip(*(windows[step * batch + i] for i in range(batch)), strict=True)
+        received, latents, pictures, boxes = zip(*(windows[step * batch + i] for i in range(batch)), strict=True)
         with torch.autocast("cpu", torch.bfloat16):
-            recovered = net(_tensor(list(sent)))
+            recovered = net(_tensor(list(received)), _tensor(list(latents)) if net.channels else None)
         terms = attack_loss(recovered, _tensor(list(pictures)), Regions.stack(list(boxes)))
         if not torch.isfinite(terms["loss"]):
             raise RuntimeError(f"{row.name}: the attack's loss is not finite at step {step}")
@@ -435,7 +456,9 @@ def _pace(step: int, steps: int) -> float:
 def _digest(pairs: list[Pair]) -> str:
     digest = hashlib.sha256()
     for pair in pairs:
-        for array in (pair.picture, pair.sent, pair.heads):
+        for array in (pair.picture, pair.received, pair.latent, pair.heads):
+            if array is None:
+                continue
             digest.update(f"{array.dtype} {array.shape}\n".encode())
             digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()[:16]
@@ -465,7 +488,7 @@ def read_attack(path: Path) -> tuple[Attacker, dict[str, Any]]:
     """Read an attack's file.
 
     Returns:
-        The network, and what the file says of itself: ``row``, ``row_key``, ``form``, ``channels``, ``factor``,
+        The network, and what the file says of itself: ``row``, ``row_key``, ``channels``, ``factor``,
         ``steps``, ``batch``, ``seed``, ``pictures``, ``heads``, ``data`` (a digest of the pairs) and ``losses``
         (means over the last 100 steps).
 
@@ -488,7 +511,7 @@ def read_attack(path: Path) -> tuple[Attacker, dict[str, Any]]:
     if about.get("fingerprint") != fingerprint(tensors).hex():
         raise ValueError(f"{path}: damaged: its weights do not match their fingerprint")
     try:
-        net = Attacker(about["form"], about["channels"], about["factor"])
+        net = Attacker(about["channels"], about["factor"])
         net.load_state_dict(tensors)
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: does not fit its network: {error}") from error
@@ -516,7 +539,7 @@ def load_attack(path: Path) -> Row:
         raise ValueError(f"{path}: row_key {about.get('row_key')!r}, {row.name} now has {row.key!r}: attack it again")
 
     def decode(data: bytes) -> np.ndarray:
-        height, width = row.decode(data).shape[:2]
-        return net.recover(_sent(row, data), height, width)
+        return net.recover(*_received(row, data))
 
-    return Row(row.name + ATTACKED, f"{row.key} attacked {digest}", row.encode, decode)
+    budget = {name: about[name] for name in ("steps", "batch", "seed", "pictures")}
+    return Row(row.name + ATTACKED, f"{row.key} attacked {digest}", row.encode, decode, attack=budget)

@@ -33,6 +33,7 @@ class Row:
         encode: a picture, uint8 ``[H, W, 3]`` RGB, to what is sent.
         decode: what was sent to the picture that a receiver sees, of the same size.
         latent: of a model, what was sent to the quantised latent, float32 ``[N, h, w]``: all that the receiver has.
+        attack: of an attacked row, the attack's ``steps``, ``batch``, ``seed`` and ``pictures``.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Row:
     encode: Callable[[np.ndarray], bytes]
     decode: Callable[[bytes], np.ndarray]
     latent: Callable[[bytes], Tensor] | None = None
+    attack: dict[str, int] | None = None
 
 
 def make_row(name: str) -> Row:
@@ -72,15 +74,15 @@ def make_row(name: str) -> Row:
             return _encode(hide(image), STILL[kind], quality=int(quality))
 
         return Row(name, f"{name} Pillow {PIL.__version__}", encode, _decode)
-    from ..codec import Codec
+    from ..codec import MAX_SIZE, Codec
 
     codec = Codec.load(name)
     return Row(
         name,
         codec.fingerprint,
         lambda image: codec.encode(image, 0).packet,
-        lambda packet: codec.decode(packet).at_source_size(),
-        codec.latent,
+        lambda packet: codec.decode(packet, MAX_SIZE**2).at_source_size(),
+        lambda packet: codec.latent(packet, MAX_SIZE**2),
     )
 
 
