@@ -20,6 +20,9 @@ from roi_anon_ros.evaluate.report import html, markdown, read_results
 def row(rate: float, ap: float, faces: int, large: int) -> dict:
     """What measure.summary gives."""
     figures = {"pictures": 50, "bits_per_pixel": rate, "bits_per_pixel_sd": 0.01, "ms_ssim": 0.9}
+    figures |= {"bits_per_pixel_interval": [rate * 0.9, rate * 1.1], "faces_judged_by": {"face": 30, "nothing": 20}}
+    figures |= {"persons_ap_101": ap, "mtcnn_ap_interval": [0.4, 0.6]}
+    figures |= {"persons_by_hand_boxes": 30, "persons_by_hand_ratio": ap, "persons_by_hand_ratio_interval": [0, 1]}
     figures |= {"psnr_outside": 25.0, "psnr_heads": None, "persons_against": "annotations", "persons_boxes": 90}
     figures |= {"persons_ap": ap, "persons_ap_interval": [ap - 0.05, ap + 0.05]}
     figures |= {"persons_ratio": ap / 0.9, "persons_ratio_interval": [ap / 0.9 - 0.05, ap / 0.9 + 0.05]}
@@ -43,7 +46,8 @@ def folder(tmp_path: Path) -> Path:
         "weights": "yolov8s",
         "rows": rows,
     }
-    about |= {"environment": {"python": "3.11"}, "sheet": [{"name": "a.jpg", "rows": {"original": "0-0.png"}}]}
+    about |= {"environment": {"python": "3.11"}, "attacks": {"fast, attacked": {"steps": 9, "seed": 0}}}
+    about |= {"sheet": [{"name": "a.jpg", "rows": {"original": "0-0.png"}}]}
     (tmp_path / "results.json").write_text(json.dumps(about))
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(6, 8))
@@ -82,7 +86,8 @@ def test_it_says_what_it_cannot_tell(folder: Path) -> None:
     assert "50 pictures of 574 of <b>.json, turned grey" in text and "a quick look" in text
     assert "judged by what was found on the originals: mtcnn" in text
     assert "Too few to tell: of the faces that mtcnn finds on the originals, 7 large." in text
-    assert "none of 100 faces, the true share is below 3.0 %" in text
+    assert "none of 100 faces, the true share may still be 3.0%" in text
+    assert "Of the 90 person boxes only 30" in text and "on 30 pictures" in text and "20 pictures do not count" in text
     assert "95 % of bootstrap" in text
 
 
@@ -92,6 +97,7 @@ def test_attacked_rows_stand_beside_their_rows(folder: Path) -> None:
     assert "fast, attacked" not in before
     names = [line.split("|")[1].strip() for line in after.split("##")[0].splitlines() if line.startswith("|")]
     assert names == ["", "---", "original", "fast", "fast, attacked"]
+    assert "The budget: steps 9, seed 0" in after and "DIFFER" not in after
     # AVIF has 0.7 half-way in log rate: 0.12 against 0.1414.
     assert "| fast | -15% |" in before
 

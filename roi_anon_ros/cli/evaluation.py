@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,7 +47,7 @@ def evaluate(
         from .. import files
         from ..codec import ModelFileError
         from ..codec.picture import check_picture
-        from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
+        from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces, find_weights
         from ..evaluate.curves import save_plot
         from ..evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
         from ..evaluate.rows import ORIGINAL, make_rows
@@ -58,6 +59,7 @@ def evaluate(
         try:
             reading = read_set(annotations, images)
             compared = make_rows(rows)
+            found_weights = find_weights(weights)
             detectors = {
                 "persons": YoloPersons(weights, confidence=LEAST_SCORE["persons"]),
                 "mtcnn": MtcnnFaces(confidence=LEAST_SCORE["faces"]),
@@ -78,10 +80,11 @@ def evaluate(
         if not records:
             usage_error(f"{annotations}: no pictures")
         results: dict[str, Any] = {}
-        base = None
+        base, about_us = None, environment()
+        judges = [hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in (found_weights, yunet) if path]
         with run.progress:
             for row in compared:
-                key = f"{row.key} {Path(weights).stem} {sorted(detectors)}{' grey' * grey}"
+                key = json.dumps([row.key, judges, about_us, grey])
                 with Cache(out / "cache", row.name, key) as cache:
                     pairs = list(run.track(measure(records, row, detectors, cache, grey), len(records), row.name))
                 base = base or pairs
@@ -94,7 +97,8 @@ def evaluate(
             "pictures": len(records),
             "annotated_pictures": len(reading.records),
             "weights": Path(weights).stem,
-            "environment": environment(),
+            "environment": about_us,
+            "attacks": {row.name: row.attack for row in compared if row.attack},
             "rows": results,
             "sheet": sheet,
         }
@@ -136,6 +140,8 @@ def attack(
 
         run = Run(resumes=True)
         target = out or Path("runs/attack") / f"{slug(row)}.safetensors"
+        if row.startswith("attack:"):
+            usage_error(f"{row}: is an attack already; name the row that it attacks")
         try:
             attacked = make_row(row)
             reading = read_set(annotations, images)
@@ -149,6 +155,8 @@ def attack(
         target.parent.mkdir(parents=True, exist_ok=True)
         with run.progress:
             pairs = list(run.track(gather(records, attacked), len(records), f"{row}: sent"))
+            if len(pairs) < len(records):
+                run.fail(annotations, f"{len(records) - len(pairs)} pictures could not be read or sent")
             try:
                 for _ in run.track(train(pairs, attacked, target, steps, seed), steps, f"{row}: attacked"):
                     pass
@@ -205,9 +213,14 @@ def identify(
         except (ImportError, ValueError, OSError, ModelFileError, cv2.error) as error:
             usage_error(str(error))
         with run.progress:
-            found = list(run.track(find_faces(pictures, finder), len(pictures), "faces"))
+            try:
+                found = list(run.track(find_faces(pictures, finder), len(pictures), "faces"))
+            except (OSError, ValueError) as error:
+                usage_error(str(error))
             faces = [face for face in found if face is not None]
             names = [face.name for face in faces]
+            if not 1 < len(set(names)) < len(names):
+                usage_error(f"{people}: YuNet finds {len(set(names))} people on {len(names)} pictures, too few")
             cache = out / "cache"
 
             def vectors(label: str, *where: Any) -> np.ndarray:
@@ -297,8 +310,11 @@ def report(
 
         try:
             found = read_results(folder)
-        except ValueError as error:
+            pages = {"report.md": markdown(found, folder), "report.html": html(found, folder)}
+        except (OSError, ValueError) as error:
             usage_error(str(error))
-        files.write_bytes(folder / "report.md", markdown(found, folder).encode())
-        files.write_bytes(folder / "report.html", html(found, folder).encode())
+        except KeyError as error:
+            usage_error(f"{folder}: results of another release, without {error}; run the commands again")
+        for name, page in pages.items():
+            files.write_bytes(folder / name, page.encode())
         typer.echo(folder / "report.html")

@@ -148,7 +148,11 @@ def find_faces(people: Iterable[tuple[str, Path]], finder: YunetLandmarks) -> It
         ValueError: a picture cannot be read.
     """
     for name, path in people:
-        landmarks = finder.landmarks(read_picture(path))
+        try:
+            picture = read_picture(path)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        landmarks = finder.landmarks(picture)
         yield None if landmarks is None else Face(name, path, landmarks)
 
 

@@ -89,10 +89,10 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     text = [
         f"{about['pictures']} pictures{of_all} of {about['set']}{', turned grey' * about['grey']}, each row at the "
         f"picture's own size. Persons: average precision of {about['weights']} at overlap 0.5, {base['persons_boxes']} "
-        "boxes. Faces: annotated ones that a detector finds. In brackets after AP: 95 % of bootstrap resamples of the "
+        "boxes. Faces: what is annotated and a detector finds. In brackets: 95 % of bootstrap resamples of the "
         "pictures; after a count of faces: its share of those found on the originals. PSNR and "
         "MS-SSIM are outside the heads, PSNR also inside them.",
-        *_limits(base, faces, about["pictures"]),
+        *_limits(base, faces, about),
     ]
     parts = [
         {
@@ -128,7 +128,8 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
                 "text": [
                     "The attacker has the encoder and pictures of its own, and trained a decoder of its own from what "
                     "is sent to the originals, with the same budget for every row (roi-anon attack). Detectors look at "
-                    "what it recovers. A row that stays low here withstood this attacker, at this budget, and no other."
+                    "what it recovers. A row that stays low here withstood this attacker, at this budget and no other.",
+                    *_budgets(about["attacks"]),
                 ],
                 "tables": [overview({ORIGINAL: base} | both, base)],
             }
@@ -148,9 +149,24 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     return parts
 
 
-def _limits(base: Mapping[str, Any], faces: list[str], pictures: int) -> list[str]:
-    """What the set cannot tell."""
-    said = []
+def _limits(base: Mapping[str, Any], faces: list[str], about: Mapping[str, Any]) -> list[str]:
+    """What the set cannot tell, and judges that are not impartial."""
+    said, pictures = [], about["pictures"]
+    if "persons_by_hand_boxes" in base:
+        said.append(
+            f"Of the {base['persons_boxes']} person boxes only {base['persons_by_hand_boxes']} are on pictures whose "
+            "persons people drew; the others were found by a detector, and a detector of its family agrees with it. "
+            "The column “drawn by hand” is the ratio on the former alone."
+        )
+    by = base["faces_judged_by"]
+    said.append(
+        f"Faces are judged by annotated faces on {by.get('face', 0)} pictures, by heads (backs and helmets too) "
+        f"on {by.get('head', 0)}, and {by.get('nothing', 0)} pictures do not count for them."
+    )
+    if any("+" in name for name in about["rows"]):
+        said.append("blur+, pixelate+ and mask+ treat what MTCNN finds: of these rows MTCNN is no impartial judge.")
+    if about["weights"].startswith("yolov8n"):
+        said.append("Models trained here were guided by yolov8n; one with other weights is more impartial (--weights).")
     against = [name for name in ("persons", *faces) if base[f"{name}_against"] == "original"]
     if against:
         said.append(f"Not annotated, hence judged by what was found on the originals: {', '.join(against)}.")
@@ -159,14 +175,27 @@ def _limits(base: Mapping[str, Any], faces: list[str], pictures: int) -> list[st
         if few:
             listed = ", ".join(f"{n} {size}" for size, n in few.items())
             said.append(f"Too few to tell: of the faces that {name} finds on the originals, {listed}.")
-        if base[f"{name}_true"]:
+        if base[f"{name}_true"] >= FEW:
             said.append(
-                f"Where {name} finds none of {base[f'{name}_true']} faces, the true share is below "
-                f"{300 / base[f'{name}_true']:.1f} % with 95 % confidence, and not zero (rule of three)."
+                f"Where {name} finds none of {base[f'{name}_true']} faces, the true share may still be "
+                f"{1 - 0.05 ** (1 / base[f'{name}_true']):.1%} (95 %, were faces independent of each other)."
             )
     if pictures < 100:
         said.append(f"{pictures} pictures are a quick look: differences of a few hundredths of AP are noise.")
     return said
+
+
+def _budgets(attacks: Mapping[str, Mapping[str, int]]) -> list[str]:
+    said = {", ".join(f"{name} {value}" for name, value in budget.items()) for budget in attacks.values()}
+    if len(said) == 1:
+        return [f"The budget: {said.pop()}; colour pictures only."]
+    return [
+        "The budgets DIFFER, and so the rows do not compare: "
+        + "; ".join(
+            f"{row}: " + ", ".join(f"{name} {value}" for name, value in budget.items())
+            for row, budget in attacks.items()
+        )
+    ]
 
 
 def _png(figure: Figure) -> bytes:
@@ -200,6 +229,8 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
         f"{counts['genuine']} raw pairs of one person and {counts['impostors']} of two. In brackets: 95 % of bootstrap "
         "resamples of the people.",
     ]
+    if counts["impostors"] < 10_000:
+        text.append(f"{counts['impostors']} pairs of two people are too few to tell anything at a FAR of 0.1 %.")
     figure = Figure(figsize=(11.2, 3.6 * len(scenes)), layout="constrained")
     axes = figure.subplots(len(scenes), 2, squeeze=False)
     for line, (scene, rows) in zip(axes, scenes.items(), strict=True):

@@ -93,7 +93,8 @@ def make_rows(names: str) -> list[Row]:
         ValueError: as :func:`make_row`, or two rows would stand under one name.
         ModelFileError: a model cannot be loaded.
     """
-    rows = [make_row(name) for name in dict.fromkeys([ORIGINAL, *filter(None, names.split(","))])]
+    listed = [ORIGINAL, *(name.strip() for name in names.split(",") if name.strip())]
+    rows = [make_row(name) for name in dict.fromkeys(listed)]
     for row in rows:
         if sum(row.name == other.name for other in rows) > 1:
             raise ValueError(f"rows: two are called {row.name!r}; compare them in two runs")

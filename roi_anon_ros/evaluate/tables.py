@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,14 +25,18 @@ def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> 
         base: that of the original.
     """
     faces = faces_of(base)
-    head = ["", "bits per pixel", "PSNR", "MS-SSIM", "in heads", "persons, AP (95 %)", "of the original's (95 %)"]
+    head = ["", "bits per pixel (95 %)", "± sd", "PSNR", "MS-SSIM", "in heads", "persons, AP (95 %)", "101 points"]
+    head += ["of the original's (95 %)"]
+    by_hand = "persons_by_hand_ratio" in base
+    head += ["drawn by hand (95 %)"] if by_hand else []
     large = f"over {SIZES['large'][0]} px"
     table = [head + [title for name in faces for title in (f"faces, {name}", large, "false")]]
     for name, row in rows.items():
         similar = "–" if row["ms_ssim"] is None else f"{row['ms_ssim']:.3f}"
-        line = [name, f"{row['bits_per_pixel']:.3f} ± {row['bits_per_pixel_sd']:.3f}"]
+        line = [name, interval(row, "bits_per_pixel"), f"{row['bits_per_pixel_sd']:.3f}"]
         line += [decibels(row["psnr_outside"]), similar, decibels(row["psnr_heads"])]
-        line += [interval(row, "persons_ap"), interval(row, "persons_ratio")]
+        line += [interval(row, "persons_ap"), number(row["persons_ap_101"]), interval(row, "persons_ratio")]
+        line += [interval(row, "persons_by_hand_ratio")] if by_hand else []
         for face in faces:
             share = f": {interval(row, f'{face}_share')}" if f"{face}_share" in row else ""
             line.append(f"{row[f'{face}_true']}{share}")
@@ -44,11 +49,11 @@ def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> 
 def sizes(rows: Mapping[str, Mapping[str, Any]], face: str) -> Table:
     """Faces that a detector finds, by size, and true and false ones by score."""
     bounds = [f"{low} to {high} px" if high < float("inf") else f"over {low} px" for low, high in SIZES.values()]
-    table = [[f"faces, {face}", *bounds, *(f"score {score}" for score in SCORES), "AP"]]
+    table = [[f"faces, {face}", *bounds, *(f"score {score}" for score in SCORES), "AP (95 %)"]]
     for name, row in rows.items():
         by_score = (" / ".join(map(str, row[f"{face}_by_score"][str(score)])) for score in SCORES)
         by_size = (str(row[f"{face}_by_size"][size]) for size in SIZES)
-        table.append([name, *by_size, *by_score, f"{row[f'{face}_ap']:.3f}"])
+        table.append([name, *by_size, *by_score, interval(row, f"{face}_ap")])
     return table
 
 
@@ -84,8 +89,12 @@ def decibels(value: float | None) -> str:
 
 def interval(row: Mapping[str, Any], key: str) -> str:
     """A figure with its 95 % interval."""
-    low, high = row[f"{key}_interval"]
-    return f"{row[key]:.3f} ({low:.3f} to {high:.3f})"
+    return "–" if math.isnan(row[key]) else "{:.3f} ({:.3f} to {:.3f})".format(row[key], *row[f"{key}_interval"])
+
+
+def number(value: float) -> str:
+    """A figure without one."""
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def share_of(count: int, base: int) -> str:

@@ -66,6 +66,7 @@ class Record:
         faces: boxes of faces.
         annotated: those of "person", "head" and "face" that were looked for on this picture; with one of them and
             no box, there is none of the kind. Heads that were grown from faces count.
+        by_detector: those of them with boxes on this picture that a detector found and nobody drew.
     """
 
     path: Path
@@ -75,6 +76,7 @@ class Record:
     heads: Boxes
     faces: Boxes
     annotated: frozenset[str]
+    by_detector: frozenset[str] = frozenset()
 
     @property
     def source(self) -> str:
@@ -200,17 +202,19 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
         with _reports(reading, f"{file}: images[{number}]"):
             path, of_this = folder / image["file_name"], of_picture.pop(image["id"], [])
             with _reports(reading, path):
-                boxes = defaultdict(list)
+                boxes, found = defaultdict(list), set()
                 for one in of_this:
                     kind = KIND_OF.get(names[one["category_id"]])
                     if kind:
+                        if one.get("origin") == "pseudo":
+                            found.add(kind)
                         ignored = bool(one.get("ignore") or one.get("iscrowd"))
                         boxes[kind].append((*_corners(one["bbox"]), ignored))
                 annotated = kinds
                 if "annotated" in image:
                     annotated = kinds & boxes.keys() | set(KINDS).intersection(image["annotated"])
                 size = _size(path, image.get("width"), image.get("height"))
-                _take(reading, path, size, boxes, frozenset(annotated))
+                _take(reading, path, size, boxes, frozenset(annotated), frozenset(found))
     reading.problems += [f"{file}: annotations of image_id {number}, which is not in it" for number in of_picture]
     return _readable(file, reading)
 
@@ -387,6 +391,7 @@ def _take(
     size: tuple[int, int],
     rows: Mapping[str, list[tuple[float, float, float, float, bool]]],
     annotated: frozenset[str],
+    by_detector: frozenset[str] = frozenset(),
 ) -> None:
     """Take up a picture with its boxes, x1 y1 x2 y2 ignored, by kind."""
     boxes = {}
@@ -403,7 +408,7 @@ def _take(
         pairs = ((given.xyxy, grown.xyxy), (given.ignore, grown.ignore))
         boxes["head"] = Boxes(*(np.concatenate(pair) for pair in pairs))
         annotated |= {"head"}
-    reading.records.append(Record(path, *size, *(boxes[kind] for kind in KINDS), annotated))
+    reading.records.append(Record(path, *size, *(boxes[kind] for kind in KINDS), annotated, by_detector))
 
 
 def _readable(name: Path, reading: Reading) -> Reading:
