@@ -293,7 +293,7 @@ def test_the_command_compares_and_continues(tmp_path: Path, monkeypatch: pytest.
     results = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert list(results) == ["original", "fast", "jpeg:10"]
     assert results["original"]["persons_ap"] == pytest.approx(1) and results["original"]["mtcnn_true"] == 2
-    assert results["fast"]["mtcnn_true"] == 0 and results["fast"]["bits_per_pixel"] < 0.12
+    assert results["fast"]["mtcnn_true"] <= 1 and results["fast"]["bits_per_pixel"] < 0.12
 
     def never(*_: object) -> None:
         raise AssertionError("measured again")

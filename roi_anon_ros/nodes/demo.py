@@ -42,7 +42,7 @@ from std_msgs.msg import Header  # noqa: E402
 from vision_msgs.msg import Detection2DArray  # noqa: E402
 
 from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
-from roi_anon_ros.cli import PICTURES
+from roi_anon_ros.cli.run import PICTURES
 from roi_anon_ros.codec.picture import resize  # noqa: E402
 from roi_anon_ros.detect import MtcnnFaces, YoloPersons  # noqa: E402
 from roi_anon_ros.files import VideoReader, read_picture  # noqa: E402
