@@ -164,11 +164,12 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
     assert base["mtcnn_true"] == 1 and base["mtcnn_false"] == 1
     assert base["mtcnn_by_size"] == {"small": 0, "medium": 1, "large": 0}
     assert base["mtcnn_by_score"] == {"0.3": (1, 2), "0.5": (1, 2), "0.7": (1, 1), "0.9": (1, 0)}
-    lines = to_markdown(overview({"original": base, "spoil": figures}, base)).splitlines()
+    persons, found = map(to_markdown, overview({"original": base, "spoil": figures}, base))
+    lines = persons.splitlines()
     assert [line.split("|")[1].strip() for line in lines] == ["", "---", "original", "spoil"]
     assert (
         "| 0.125 (0.125 to 0.125) | 0.000 |" in lines[3]
-        and "0: 0.000 (0.000 to 0.000)" in lines[3]
+        and "0: 0.000 (0.000 to 0.000)" in found
         and "1.000 (1.000 to 1.000)" in lines[3]
     )
 

@@ -96,7 +96,7 @@ def test_attacked_rows_stand_beside_their_rows(folder: Path) -> None:
     before, after = text.split("## What an attacker recovers")
     assert "fast, attacked" not in before
     names = [line.split("|")[1].strip() for line in after.split("##")[0].splitlines() if line.startswith("|")]
-    assert names == ["", "---", "original", "fast", "fast, attacked"]
+    assert names == ["", "---", "original", "fast", "fast, attacked"] * 2
     assert "The budget: steps 9, seed 0" in after and "DIFFER" not in after
     # AVIF has 0.7 half-way in log rate: 0.12 against 0.1414.
     assert "| fast | -15% |" in before

@@ -102,7 +102,7 @@ def evaluate(
             "rows": results,
             "sheet": sheet,
         }
-        markdown = to_markdown(overview(results, results[ORIGINAL]))
+        markdown = "\n".join(map(to_markdown, overview(results, results[ORIGINAL])))
         files.write_bytes(out / "table.md", markdown.encode())
         files.write_bytes(out / "results.json", json.dumps(about, indent=1).encode())
         save_plot(results, out / "curve.png")

@@ -98,7 +98,7 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         {
             "title": "Rate, persons and faces",
             "text": text,
-            "tables": [overview(plain, base)],
+            "tables": overview(plain, base),
             "plots": [_png(curves.plot(plain))],
         },
         {
@@ -131,7 +131,7 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
                     "what it recovers. A row that stays low here withstood this attacker, at this budget and no other.",
                     *_budgets(about["attacks"]),
                 ],
-                "tables": [overview({ORIGINAL: base} | both, base)],
+                "tables": overview({ORIGINAL: base} | both, base),
             }
         )
     if about.get("sheet"):

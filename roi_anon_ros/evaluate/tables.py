@@ -17,33 +17,31 @@ def to_markdown(table: Table) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
 
-def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> Table:
-    """Rate, distortion, persons and faces of each row, with what is left of the original's.
+def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> list[Table]:
+    """Rate, distortion and persons of each row, and faces, with what is left of the original's.
 
     Args:
         rows: ``measure.summary`` by the name of the row.
         base: that of the original.
     """
-    faces = faces_of(base)
     head = ["", "bits per pixel (95 %)", "± sd", "PSNR", "MS-SSIM", "in heads", "persons, AP (95 %)", "101 points"]
     head += ["of the original's (95 %)"]
     by_hand = "persons_by_hand_ratio" in base
-    head += ["drawn by hand (95 %)"] if by_hand else []
+    persons = [head + (["drawn by hand (95 %)"] if by_hand else [])]
     large = f"over {SIZES['large'][0]} px"
-    table = [head + [title for name in faces for title in (f"faces, {name}", large, "false")]]
+    faces = [["", *(title for face in faces_of(base) for title in (f"faces, {face} (95 %)", large, "false"))]]
     for name, row in rows.items():
         similar = "–" if row["ms_ssim"] is None else f"{row['ms_ssim']:.3f}"
         line = [name, interval(row, "bits_per_pixel"), f"{row['bits_per_pixel_sd']:.3f}"]
         line += [decibels(row["psnr_outside"]), similar, decibels(row["psnr_heads"])]
         line += [interval(row, "persons_ap"), number(row["persons_ap_101"]), interval(row, "persons_ratio")]
-        line += [interval(row, "persons_by_hand_ratio")] if by_hand else []
-        for face in faces:
+        persons.append(line + ([interval(row, "persons_by_hand_ratio")] if by_hand else []))
+        faces.append([name])
+        for face in faces_of(base):
             share = f": {interval(row, f'{face}_share')}" if f"{face}_share" in row else ""
-            line.append(f"{row[f'{face}_true']}{share}")
-            line.append(share_of(row[f"{face}_by_size"]["large"], base[f"{face}_by_size"]["large"]))
-            line.append(str(row[f"{face}_false"]))
-        table.append(line)
-    return table
+            of_large = share_of(row[f"{face}_by_size"]["large"], base[f"{face}_by_size"]["large"])
+            faces[-1] += [f"{row[f'{face}_true']}{share}", of_large, str(row[f"{face}_false"])]
+    return [persons, faces]
 
 
 def sizes(rows: Mapping[str, Mapping[str, Any]], face: str) -> Table:
