@@ -452,7 +452,8 @@ def _size(path: Path, width: int | None = None, height: int | None = None) -> tu
             size, exif = image.size, image.info.get("exif", b"")
     except FileNotFoundError:
         raise ValueError("no such file") from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (ImportError, OSError, ValueError, Image.DecompressionBombError) as error:
+        # ImportError: whoever imports ultralytics by himself makes Pillow look for a plugin for what it does not know.
         raise ValueError("not a readable picture") from error
     if _lies_on_its_side(exif):
         size = size[::-1]
