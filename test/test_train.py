@@ -289,12 +289,12 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
-    """Half a minute from random weights: pictures come out, and the analysis learns where heads are."""
+    """A minute from random weights: pictures come out, and the analysis learns where heads are."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.card import read_log
     from roi_anon_ros.train.trainer import train
 
-    short = {"steps": 300, "epoch": 100, "batch": 4, "warmup": 20, "learning_rate": 1e-3, "head_map": 0.05}
+    short = {"steps": 400, "epoch": 100, "batch": 4, "warmup": 20, "learning_rate": 1e-3, "head_map": 0.05}
     loss = {"rate": 0.005, "heads": 2.0}
     train(written(tmp_path / "tiny.yaml", settings(folder, **short, loss=loss)), tmp_path / "run")
     logged = {name: [value for _, value in points] for name, points in read_log(tmp_path / "run" / "log").items()}
