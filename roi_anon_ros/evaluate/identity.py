@@ -28,10 +28,9 @@ import numpy as np
 from ..detect.recogniser import FaceRecogniser, YunetLandmarks, align
 from ..files import read_picture, write_bytes
 from ..train.data import SUFFIXES
+from .precision import RESAMPLES
 from .rows import Row, slug
 
-#: Resamples of a bootstrap.
-RESAMPLES = 100
 #: Sides of a scene, and where the head's top is in it, in heights of the head.
 SIDE, TOP = 4, 0.5
 #: What a grey face is multiplied with to have the colour of skin, R G B.
