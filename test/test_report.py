@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -112,3 +113,10 @@ def test_the_command_writes_both_and_refuses_an_empty_folder(folder: Path, tmp_p
             (tmp_path / "empty" / file).write_text("{")
         refused = CliRunner().invoke(app, ["report", str(tmp_path / "empty")])
         assert refused.exit_code == 2 and message in refused.output
+
+
+def test_a_missing_package_is_named_with_its_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.delitem(sys.modules, "roi_anon_ros.evaluate.report")
+    done = CliRunner().invoke(app, ["report", str(folder)])
+    assert done.exit_code == 2 and "jinja2 is not installed" in done.output and "roi_anon_ros[evaluate]" in done.output

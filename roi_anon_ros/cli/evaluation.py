@@ -39,7 +39,7 @@ def evaluate(
     against what is found on the originals where SET has none. An interrupted run goes on picture by picture. Results:
     table.md, curve.png, results.json and the pictures of sheet/ in OUT, for roi-anon report.
     """
-    with interruptible():
+    with interruptible("evaluate"):
         must_exist(annotations)
         quiet_libraries()
         import cv2
@@ -130,7 +130,7 @@ def attack(
     Evaluate or identify with the row attack:FILE shows what detectors and recognisers make of what it recovers.
     Take pictures that the evaluation does not use. The same command goes on with an interrupted training.
     """
-    with interruptible():
+    with interruptible("evaluate"):
         must_exist(annotations)
         quiet_libraries()
         from ..codec import ModelFileError
@@ -163,7 +163,7 @@ def attack(
             except ValueError as error:
                 usage_error(str(error))
         losses = read_attack(target)[1]["losses"]
-        typer.echo(f"{target}: heads recovered to a mean absolute error of {255 * losses['heads']:.1f} of 255")
+        typer.echo(f"{target}: loss on heads {losses['heads']:.4f}, on their edges {losses['edges']:.4f}")
         if run.failed:
             raise typer.Exit(1)
 
@@ -185,7 +185,7 @@ def identify(
     Each face becomes the head of a person in a scene, as a colour camera and as a monochrome one sees it. A row that
     was measured before is not measured again. Results: identity.json in OUT, for roi-anon report.
     """
-    with interruptible():
+    with interruptible("evaluate"):
         for path in (people, recogniser, yunet):
             must_exist(path)
         quiet_libraries()
@@ -264,7 +264,7 @@ def bench(
 
     Results: bench.json in OUT, for roi-anon report.
     """
-    with interruptible():
+    with interruptible("evaluate"):
         if picture is not None:
             must_exist(picture)
         quiet_libraries()
@@ -303,7 +303,7 @@ def report(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")] = OUT,
 ) -> None:
     """Write report.html, one page that needs no network, and report.md from the results in a folder."""
-    with interruptible():
+    with interruptible("evaluate"):
         must_exist(folder)
         from .. import files
         from ..evaluate.report import html, markdown, read_results

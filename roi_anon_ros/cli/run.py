@@ -156,10 +156,14 @@ def quiet_libraries() -> None:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn Ctrl-C into a line and exit code 130."""
+def interruptible(extra: str = "") -> Iterator[None]:
+    """Turn Ctrl-C into a line and exit code 130, a missing package into a line that names the extra to install."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        if not extra or str(error.name).startswith("roi_anon_ros"):
+            raise
+        usage_error(f"{error.name} is not installed: this needs pip install 'roi_anon_ros[{extra}]'")
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None
