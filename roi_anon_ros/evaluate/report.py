@@ -158,11 +158,12 @@ def _limits(base: Mapping[str, Any], faces: list[str], about: Mapping[str, Any])
             "persons people drew; the others were found by a detector, and a detector of its family agrees with it. "
             "The column “drawn by hand” is the ratio on the former alone."
         )
-    by = base["faces_judged_by"]
-    said.append(
-        f"Faces are judged by annotated faces on {by.get('face', 0)} pictures, by heads (backs and helmets too) "
-        f"on {by.get('head', 0)}, and {by.get('nothing', 0)} pictures do not count for them."
-    )
+    if any(base[f"{name}_against"] == "annotations" for name in faces):
+        by = base["faces_judged_by"]
+        said.append(
+            f"Faces are judged by annotated faces on {by.get('face', 0)} pictures, by heads (backs and helmets too) "
+            f"on {by.get('head', 0)}, and {by.get('nothing', 0)} pictures do not count for them."
+        )
     if any("+" in name for name in about["rows"]):
         said.append("blur+, pixelate+ and mask+ treat what MTCNN finds: of these rows MTCNN is no impartial judge.")
     if about["weights"].startswith("yolov8n"):
