@@ -63,6 +63,7 @@ def row(rate: float, ap: float, faces: int) -> dict:
 
 def test_rows_fall_into_curves_and_the_plot_is_a_picture(tmp_path: Path) -> None:
     results = {"original": row(24, 0.95, 100), "fast": row(0.12, 0.75, 2), "blur+avif:9": row(0.13, 0.7, 3)}
+    results |= {"fast, attacked": row(0.12, 0.7, 60)}
     results |= {f"avif:{q}": row(rate, ap, 40) for q, (rate, ap) in enumerate(AVIF)}
     assert families(list(results)) == {
         "fast": ["fast"],

@@ -10,17 +10,20 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.interpolate import PchipInterpolator
 
-from .rows import ORIGINAL
+from .rows import ATTACKED, ORIGINAL
 
 #: A point of a curve: rate in bits per pixel, and what is had for it.
 Point = tuple[float, float]
 
 
 def families(names: Sequence[str]) -> dict[str, list[str]]:
-    """Rows by the curve that they lie on: those that differ in quality alone; a model is a curve of one point."""
+    """Rows by the curve that they lie on: those that differ in quality alone; a model is a curve of one point.
+
+    The original and attacked rows are on none: they are no ways to send.
+    """
     curves: dict[str, list[str]] = {}
     for name in names:
-        if name != ORIGINAL:
+        if name != ORIGINAL and not name.endswith(ATTACKED):
             kind, colon, quality = name.rpartition(":")
             curves.setdefault(kind if colon and quality.isdigit() else name, []).append(name)
     return curves
@@ -68,12 +71,10 @@ def bd_rate(anchor: Sequence[Point], points: Sequence[Point]) -> float | None:
     return float(np.expm1(means[1] - means[0]))
 
 
-def bd_rates(
-    results: Mapping[str, Mapping[str, Any]], figure: str = "persons_ap"
-) -> dict[str, dict[str, float | None]]:
-    """:func:`bd_rate` of every curve against each still codec's curve of two points or more, by their names."""
+def bd_rates(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """:func:`bd_rate` for persons of every curve against each still codec's of two points or more, by their names."""
     curves = {
-        family: [(results[name]["bits_per_pixel"], results[name][figure]) for name in names]
+        family: [(results[name]["bits_per_pixel"], results[name]["persons_ap"]) for name in names]
         for family, names in families(list(results)).items()
     }
     anchors = [family for family in ("avif", "jpeg", "webp") if len(curves.get(family, [])) > 1]

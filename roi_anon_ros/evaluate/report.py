@@ -99,7 +99,7 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
             "title": "Rate, persons and faces",
             "text": text,
             "tables": overview(plain, base),
-            "plots": [_png(curves.plot(plain))],
+            "plots": [_png(curves.plot(results))],
         },
         {
             "title": "Rate at equal utility",
@@ -108,7 +108,7 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
                 "the range that both curves reach; a row of one quality is compared at its own precision. -30 % is 30 "
                 "% fewer bits; – where the curves share no precision."
             ],
-            "tables": [rates(curves.bd_rates(plain))],
+            "tables": [rates(curves.bd_rates(results))],
         },
         {
             "title": "Faces by size and by score",
