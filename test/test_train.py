@@ -155,6 +155,29 @@ def test_bounded_losses_equal_their_literal_form_and_gradient(batch: dict, hide:
     assert torch.allclose(gradient, literal, atol=1e-7)
 
 
+def test_bits_sent_inside_heads_cost_what_the_literal_form_says(batch: dict) -> None:
+    x, boxes, regions = (batch[key] for key in ("x", "boxes", "regions"))
+    likelihoods = torch.rand(4, 5, 2, 3).clamp(min=0.01).requires_grad_()  # cells of 16 pixels, partly padding
+    literal = torch.zeros(())
+    for picture, rectangles in enumerate(boxes["heads"]):
+        for x1, y1, x2, y2 in rectangles:
+            bits = torch.zeros(())
+            for row in range(y1, y2):
+                for column in range(x1, x2):
+                    bits = bits - likelihoods[picture, :, row // 16, column // 16].log2().sum() / 256
+            literal = literal + bits / ((x2 - x1) * (y2 - y1)) / len(rectangles) / len(boxes["heads"])
+    sent = {"x_hat": batch["x_hat"].detach(), "likelihoods": {"y": likelihoods}}
+    with_it, without = (
+        RoiLoss(hide="flatten", rate=0.0, sent=weight)(sent, x, regions["heads"], regions["persons"])
+        for weight in (0.7, 0.0)
+    )
+    assert with_it["sent"].item() == pytest.approx(literal.item(), rel=1e-5)
+    assert (with_it["loss"] - without["loss"]).item() == pytest.approx(0.7 * literal.item(), rel=1e-3)
+    (gradient,) = torch.autograd.grad(with_it["loss"], likelihoods)
+    (expected,) = torch.autograd.grad(0.7 * literal, likelihoods)
+    assert torch.allclose(gradient, expected, atol=1e-6)
+
+
 def test_warm_up_scales_the_head_term_alone(batch: dict) -> None:
     x, x_hat, regions = (batch[key] for key in ("x", "x_hat", "regions"))
     loss = RoiLoss(hide="inverse")
