@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec import load_model
+from roi_anon_ros.codec.transforms import build
 from roi_anon_ros.train.adversary import Adversary
-from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside
+from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside, rate_inside
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -155,7 +156,7 @@ def test_bounded_losses_equal_their_literal_form_and_gradient(batch: dict, hide:
     assert torch.allclose(gradient, literal, atol=1e-7)
 
 
-def test_bits_sent_inside_heads_cost_what_the_literal_form_says(batch: dict) -> None:
+def test_the_rate_inside_heads_equals_its_literal_form_and_gradient(batch: dict) -> None:
     x, boxes, regions = (batch[key] for key in ("x", "boxes", "regions"))
     likelihoods = torch.rand(4, 5, 2, 3).clamp(min=0.01).requires_grad_()  # cells of 16 pixels, partly padding
     literal = torch.zeros(())
@@ -166,16 +167,22 @@ def test_bits_sent_inside_heads_cost_what_the_literal_form_says(batch: dict) -> 
                 for column in range(x1, x2):
                     bits = bits - likelihoods[picture, :, row // 16, column // 16].log2().sum() / 256
             literal = literal + bits / ((x2 - x1) * (y2 - y1)) / len(rectangles) / len(boxes["heads"])
-    sent = {"x_hat": batch["x_hat"].detach(), "likelihoods": {"y": likelihoods}}
-    with_it, without = (
-        RoiLoss(hide="flatten", rate=0.0, sent=weight)(sent, x, regions["heads"], regions["persons"])
-        for weight in (0.7, 0.0)
-    )
-    assert with_it["sent"].item() == pytest.approx(literal.item(), rel=1e-5)
-    assert (with_it["loss"] - without["loss"]).item() == pytest.approx(0.7 * literal.item(), rel=1e-3)
-    (gradient,) = torch.autograd.grad(with_it["loss"], likelihoods)
-    (expected,) = torch.autograd.grad(0.7 * literal, likelihoods)
+    rate = rate_inside(likelihoods, regions["heads"], x)
+    assert rate.item() == pytest.approx(literal.item(), rel=1e-5)
+    (gradient,) = torch.autograd.grad(rate, likelihoods)
+    (expected,) = torch.autograd.grad(literal, likelihoods)
     assert torch.allclose(gradient, expected, atol=1e-6)
+
+
+def test_what_the_prior_expects_teaches_the_latent_alone() -> None:
+    torch.manual_seed(0)
+    codec = build("fast")
+    output = codec(torch.rand(2, 3, 40, 64))
+    likelihoods = codec.likelihoods(output["y_hat"])
+    assert torch.allclose(likelihoods, output["likelihoods"]["y"])
+    likelihoods.log2().sum().backward()
+    assert all(p.grad is None for p in codec.entropy_bottleneck.parameters())
+    assert all(p.grad is not None for p in codec.g_a.parameters())
 
 
 def test_warm_up_scales_the_head_term_alone(batch: dict) -> None:

@@ -1,6 +1,6 @@
 """The region-of-interest loss of arXiv 2406.05726, and a bounded way to hide.
 
-    L = λ_r · R + λ_bg · L_bg + λ_hbox · L_hide(head boxes) + λ_vbox · L_0(person boxes) + λ_sent · R_0(head boxes)
+    L = λ_r · R + λ_bg · L_bg + λ_hbox · L_hide(head boxes) + λ_vbox · L_0(person boxes)
 
 ``R`` is the rate in bits per pixel and ``L_bg`` the mean squared error (MSE) of the picture. A region loss
 averages over the boxes of a picture, then over the pictures of a batch; a picture without boxes counts as 0.
@@ -10,10 +10,6 @@ averages over the boxes of a picture, then over the pictures of a batch; a pictu
 * ``"flatten"`` and ``"silhouette"``: the MSE of a box against a target that hides the head, see
   :func:`hidden_target`. With them, the other two terms leave the heads' pixels out, for they would ask for the
   opposite.
-
-``R_0``, ours, is the rate inside a box in bits per pixel, averaged as ``L_0`` is. The other terms hide a head in the
-decoded picture, and leave it to the analysis transform whether the latent shows it: only this one makes every bit
-that is sent of a head cost.
 
 No loop runs over the boxes: a mean over boxes is a weighted sum over pixels, see :func:`region_weights`.
 """
@@ -146,20 +142,28 @@ def outside(regions: Regions, like: Tensor) -> Tensor:
     return (count < 0.5).to(like.dtype)
 
 
-def bits_map(likelihoods: Tensor, like: Tensor) -> Tensor:
-    """Bits per pixel where they are spent, ``[B, 1, H, W]`` as large as ``like``, from ``[B, N, h, w]`` likelihoods.
+def bits_per_pixel(likelihoods: Tensor, pixels: int) -> Tensor:
+    """Rate estimated from the prior: −Σ log2 p over ``[B, N, h, w]``, divided by all pixels of the batch."""
+    return -likelihoods.log2().sum() / pixels
 
-    Each value of the latent stands for a square cell of pixels; those beyond the right and lower edge are padding.
+
+def rate_inside(likelihoods: Tensor, regions: Regions, like: Tensor) -> Tensor:
+    """Bits per pixel that are sent of the boxes, averaged as ``L_0`` is, a scalar.
+
+    The region loss hides a head in the decoded picture and leaves it to the analysis transform whether the latent
+    shows it. This makes every bit that is sent of it cost, so that there is nothing to decode.
+
+    Args:
+        likelihoods: ``[B, N, h, w]``; each of its cells stands for a square of pixels, those beyond the right and
+            lower edge of the picture for padding.
+        regions: the boxes.
+        like: ``[B, C, H, W]``, at least one cell a side.
     """
     height, width = like.shape[-2:]
     cell = 2 ** math.ceil(math.log2(height / likelihoods.shape[-2]))
     bits = -likelihoods.log2().sum(1, keepdim=True) / cell**2
-    return bits.repeat_interleave(cell, -2).repeat_interleave(cell, -1)[..., :height, :width]
-
-
-def bits_per_pixel(likelihoods: Tensor, pixels: int) -> Tensor:
-    """Rate estimated from the prior: −Σ log2 p over ``[B, N, h, w]``, divided by all pixels of the batch."""
-    return -likelihoods.log2().sum() / pixels
+    bits = bits.repeat_interleave(cell, -2).repeat_interleave(cell, -1)[..., :height, :width]
+    return (bits * region_weights(regions, like)).sum()
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,6 @@ class RoiLoss:
         background: λ_bg.
         heads: λ_hbox.
         persons: λ_vbox.
-        sent: λ_sent, 0 in the paper.
         hide: ``"silhouette"``, ``"flatten"`` or ``"inverse"``, how the heads are hidden.
     """
 
@@ -179,7 +182,6 @@ class RoiLoss:
     background: float = 1.0
     heads: float = 0.6
     persons: float = 1.0
-    sent: float = 0.0
     hide: str = "silhouette"
 
     def __post_init__(self) -> None:
@@ -204,7 +206,7 @@ class RoiLoss:
             warm: share of its weight that the head term has in a warm-up, 0 to 1.
 
         Returns:
-            Scalars ``loss``, ``bpp``, ``background``, ``heads``, ``persons``, ``sent``.
+            Scalars ``loss``, ``bpp``, ``background``, ``heads``, ``persons``.
         """
         x_hat = output["x_hat"].float()
         b, _, h, w = x.shape
@@ -222,13 +224,11 @@ class RoiLoss:
             heads_loss = (hidden * region_weights(heads, x)).sum()
         persons_loss = (error * region_weights(persons, x, keep)).sum()
         loss = self.rate * bpp + self.background * background
-        sent = (bits_map(output["likelihoods"]["y"], x) * region_weights(heads, x)).sum()
-        loss = loss + warm * self.heads * heads_loss + self.persons * persons_loss + warm * self.sent * sent
+        loss = loss + warm * self.heads * heads_loss + self.persons * persons_loss
         return {
             "loss": loss,
             "bpp": bpp,
             "background": background,
             "heads": heads_loss,
             "persons": persons_loss,
-            "sent": sent,
         }
