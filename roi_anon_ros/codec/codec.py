@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from .engine import make_engine
 from .errors import PacketError
 from .modelfile import Model, find_model, load_model
 from .packet import MAX_PIXELS, Header, pack, unpack
@@ -56,24 +57,34 @@ class Decoded:
 class Codec:
     """Encodes and decodes with one model; may be called from several threads.
 
-    On one machine the bytes of a packet depend on the model, the picture and ``max_side`` alone. On another device
-    or with another version of torch a latent on the edge between two symbols may round to the other one: the
-    packet differs a little, and decodes just as well. Every decoder reads the same symbols from a packet; the
-    pixels that it makes of them may differ by a rounding.
+    On one machine the bytes of a packet depend on the model, the picture, ``max_side`` and the engine alone. On
+    another device, with another engine or version of it, a latent on the edge between two symbols may round to the
+    other one: the packet differs a little, and decodes just as well. Every decoder reads the same symbols from a
+    packet; the pixels that it makes of them may differ by a rounding.
+
+    Args:
+        model: at work.
+        engine: what runs its networks, see :func:`~roi_anon_ros.codec.engine.make_engine`.
+
+    Raises:
+        ValueError: no such engine.
+        EngineError: what the engine needs is not here.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, engine: str = "torch") -> None:
         self.model = model
-        self._net = model.codec.to(memory_format=torch.channels_last)
+        self.engine = make_engine(engine, model)
+        self._net = model.codec
 
     @classmethod
-    def load(cls, model: str) -> Codec:
+    def load(cls, model: str, engine: str = "torch") -> Codec:
         """Load a model by its name or its file.
 
         Raises:
             ModelFileError: there is no such model, or its file is damaged, foreign or newer than this release.
+            ValueError, EngineError: see :class:`Codec`.
         """
-        return cls(load_model(find_model(model)))
+        return cls(load_model(find_model(model)), engine)
 
     @property
     def name(self) -> str:
@@ -99,9 +110,8 @@ class Codec:
         height, width = image.shape[:2]
         clock = _Clock()
         fitted = resize(image, *coded_size(width, height, max_side))
-        x = _to_tensor(fitted)
         clock.lap("fit")
-        symbols = self._net.symbols(x)[0].numpy()
+        symbols = self.engine.analyse(fitted)
         clock.lap("analysis")
         payload = self._net.tables.encode(symbols)
         clock.lap("entropy")
@@ -128,10 +138,8 @@ class Codec:
         clock.lap("unpack")
         symbols = self._symbols(header, payload)
         clock.lap("entropy")
-        x_hat = self._net.reconstruct(symbols)
         width, height = header.coded_size
-        pixels = x_hat[0, :, :height, :width].mul(255).round_().to(torch.uint8)
-        image = pixels.permute(1, 2, 0).contiguous().numpy()
+        image = np.ascontiguousarray(self.engine.synthesise(symbols)[:height, :width])
         clock.lap("synthesis")
         return Decoded(image, header, clock.seconds)
 
@@ -148,13 +156,13 @@ class Codec:
         """
         header, payload = unpack(packet)
         self._check(header, max_pixels)
-        return self._net.dequantise(self._symbols(header, payload))[0]
+        return self._net.dequantise(torch.from_numpy(self._symbols(header, payload))[None])[0]
 
-    def _symbols(self, header: Header, payload: bytes) -> torch.Tensor:
-        """The symbols of a packet that was checked, int32 ``[1, N, h, w]``."""
+    def _symbols(self, header: Header, payload: bytes) -> np.ndarray:
+        """The symbols of a packet that was checked, int32 ``[N, h, w]``."""
         factor = self._net.downsampling_factor
         width, height = header.padded_size
-        return torch.from_numpy(self._net.tables.decode(payload, height // factor, width // factor))[None]
+        return self._net.tables.decode(payload, height // factor, width // factor)
 
     def _check(self, header: Header, max_pixels: int) -> None:
         if header.fingerprint != self.model.fingerprint:
@@ -180,8 +188,3 @@ class _Clock:
         now = time.perf_counter()
         self.seconds[stage] = now - self._last
         self._last = now
-
-
-def _to_tensor(image: np.ndarray) -> torch.Tensor:
-    """uint8 ``[H, W, 3]`` to float32 ``[1, 3, H, W]`` in [0, 1], channels last (no transposition in memory)."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float().div_(255)

@@ -22,3 +22,7 @@ class PacketError(CodecError):
 
 class ModelFileError(CodecError):
     """A model file that is not loaded; the message says why and names the file."""
+
+
+class EngineError(RuntimeError):
+    """An engine that is not used; the message says why and what helps."""

@@ -37,11 +37,13 @@ class Model:
         codec: the network, in evaluation mode, float32.
         fingerprint: 8 bytes over weights and tables, in every packet of this model.
         metadata: the JSON of the file.
+        path: the file; of a model that was never in one, where its exported files would be looked for.
     """
 
     codec: AnonymizingCodec
     fingerprint: bytes
     metadata: dict[str, Any]
+    path: Path = Path("model.safetensors")
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> bytes:
@@ -142,7 +144,7 @@ def load_model(path: Path) -> Model:
         codec.tables  # noqa: B018  tables that break their bounds are refused here
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: does not fit its architecture: {error}") from error
-    return Model(codec.eval(), mark, metadata)
+    return Model(codec.eval(), mark, metadata, path)
 
 
 def model_folders() -> list[Path]:

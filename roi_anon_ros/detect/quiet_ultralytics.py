@@ -5,14 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from pathlib import Path
 from types import ModuleType
 
-
-def cache_dir() -> Path:
-    """Return the cache folder ($XDG_CACHE_HOME or ~/.cache, then roi_anon_ros); it may not exist yet."""
-    base = os.environ.get("XDG_CACHE_HOME")  # the XDG rules say that a relative path here is to be ignored
-    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".cache") / "roi_anon_ros"
+from roi_anon_ros.cache import cache_dir
 
 
 def import_ultralytics() -> ModuleType:

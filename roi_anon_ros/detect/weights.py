@@ -15,7 +15,8 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from roi_anon_ros.detect.quiet_ultralytics import cache_dir, import_ultralytics
+from roi_anon_ros.cache import cache_dir
+from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
 
 RELEASES = "https://github.com/ultralytics/assets/releases"
 PROBE_SECONDS = 5

@@ -1,0 +1,489 @@
+"""Engines: what runs the two networks, and the little around them, between a picture's bytes and its symbols.
+
+``torch`` is the reference and always there. ``openvino`` runs the same networks on x86 processors in bfloat16 where
+the processor multiplies in it. ``onnxruntime`` runs the files that :func:`export` wrote with the fastest provider that
+it was built with (TensorRT, CUDA, CPU). ``auto`` measures those that are installed, once for each model and size, and
+remembers the fastest.
+
+An engine need not find every symbol as the reference does, for it may sum in another order and at another precision:
+:data:`TOLERANCE` says how far it may be off, and one that is further off is refused when it is loaded. What it encodes
+every other engine decodes: symbols are integers, and no engine computes a probability.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..cache import cache_dir
+from .errors import EngineError
+from .modelfile import Model
+from .picture import MAX_SIZE
+from .transforms import ANALYSIS_THREADS, STRIP_PIXELS, AnonymizingCodec
+
+log = logging.getLogger(__name__)
+
+#: How far an engine may be off: (share of the symbols that differ, none by more than 1 and a 64th of itself; mean
+#: difference of a decoded byte of the same symbols). bfloat16 has 8 bits of mantissa: where every channel is busy it
+#: finds one symbol in fifty on the other side of a rounding, with the default model one in a thousand.
+TOLERANCE: dict[str, tuple[float, float]] = {
+    "torch": (0.0, 0.0),
+    "openvino": (0.03, 0.5),
+    "onnxruntime": (0.0005, 0.02),
+}
+AUTO = "auto"
+#: Size ``(width, height)`` of the picture on which an engine is compared with the reference.
+TRIAL = (192, 128)
+#: Runs of each engine that ``auto`` compares, after one that does not count.
+RUNS = 5
+
+#: Where ``auto`` remembers, in the cache folder.
+MEMORY = "engines.json"
+
+#: The two halves of a codec's work.
+PARTS = ("analysis", "synthesis")
+
+
+class Analysis(nn.Module):
+    """Picture to symbols: uint8 ``[1, H, W, 3]`` RGB, sides multiples of the factor, to int32 ``[1, N, h, w]``."""
+
+    def __init__(self, codec: AnonymizingCodec) -> None:
+        super().__init__()
+        self.g_a = codec.g_a
+        self.register_buffer("medians", codec.entropy_bottleneck._get_medians().detach().reshape(1, -1, 1, 1).clone())
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """See :meth:`AnonymizingCodec.symbols`."""
+        return torch.round(self.g_a(picture.permute(0, 3, 1, 2).float() / 255) - self.medians).int()
+
+
+class Synthesis(nn.Module):
+    """Symbols to picture: int32 ``[1, N, h, w]`` to uint8 ``[1, H, W, 3]`` RGB."""
+
+    def __init__(self, codec: AnonymizingCodec) -> None:
+        super().__init__()
+        self.g_s = codec.g_s
+        self.register_buffer("medians", codec.entropy_bottleneck._get_medians().detach().reshape(1, -1, 1, 1).clone())
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        """See :meth:`AnonymizingCodec.reconstruct`."""
+        x_hat = self.g_s(symbols.float() + self.medians)
+        return (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def program(codec: AnonymizingCodec, part: str) -> torch.export.ExportedProgram:
+    """The graph of one of the :data:`PARTS`, for pictures of any size."""
+    factor = codec.downsampling_factor
+    rows, columns = (torch.export.Dim(name, min=2, max=MAX_SIZE // factor) for name in ("rows", "columns"))
+    if part == "analysis":
+        module: nn.Module = Analysis(codec)
+        example = torch.zeros(1, 4 * factor, 6 * factor, 3, dtype=torch.uint8)
+        shape = {1: factor * rows, 2: factor * columns}
+    else:
+        module = Synthesis(codec)
+        channels = codec.entropy_bottleneck.channels
+        example = torch.zeros(1, channels, 4, 6, dtype=torch.int32)
+        shape = {2: rows, 3: columns}
+    return torch.export.export(module.eval(), (example,), dynamic_shapes=(shape,))
+
+
+class Engine(Protocol):
+    """What runs a model; may be called from several threads.
+
+    Attributes:
+        name: of the engine.
+    """
+
+    name: str
+
+    def analyse(self, picture: np.ndarray) -> np.ndarray:
+        """Symbols of a picture.
+
+        Args:
+            picture: uint8 ``[H, W, 3]`` RGB, sides of 16 to 8192 pixels; it is padded by repeating its edge.
+
+        Returns:
+            int32 ``[N, h, w]``.
+
+        Raises:
+            ValueError: a latent is not finite.
+            EngineError: the engine is not what the reference is.
+        """
+
+    def synthesise(self, symbols: np.ndarray) -> np.ndarray:
+        """Picture of symbols.
+
+        Args:
+            symbols: int32 ``[N, h, w]``.
+
+        Returns:
+            uint8 ``[h · factor, w · factor, 3]`` RGB, with the padding.
+
+        Raises:
+            EngineError: the engine is not what the reference is.
+        """
+
+
+class TorchEngine:
+    """The reference: torch in float32 on the processor, any size, in strips where a picture is large."""
+
+    name = "torch"
+
+    def __init__(self, model: Model) -> None:
+        self._net = model.codec.to(memory_format=torch.channels_last)
+
+    def analyse(self, picture: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.analyse`."""
+        # Channels last, as the picture is: no transposition in memory.
+        x = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float().div_(255)
+        return self._net.symbols(x)[0].numpy()
+
+    def synthesise(self, symbols: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.synthesise`."""
+        x_hat = self._net.reconstruct(torch.from_numpy(symbols)[None])
+        return x_hat[0].mul(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+class _GraphEngine:
+    """What the engines that run :func:`program` share. Each half is built when it is first used, and tried then."""
+
+    name: str
+
+    def __init__(self, model: Model) -> None:
+        self._model, self._reference = model, TorchEngine(model)
+        self._runs: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
+        self._building = threading.Lock()
+
+    def analyse(self, picture: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.analyse`."""
+        height, width = picture.shape[:2]
+        if height * width > STRIP_PIXELS:  # the reference bounds its memory
+            return self._reference.analyse(picture)
+        factor = self._model.codec.downsampling_factor
+        bottom, right = -height % factor, -width % factor
+        if bottom or right:
+            picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        return self._part("analysis")(np.ascontiguousarray(picture)[None])[0]
+
+    def synthesise(self, symbols: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.synthesise`."""
+        if symbols.shape[1] * symbols.shape[2] * self._model.codec.downsampling_factor**2 > STRIP_PIXELS:
+            return self._reference.synthesise(symbols)
+        return self._part("synthesis")(symbols[None])[0]
+
+    def _part(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
+        with self._building:
+            if part not in self._runs:
+                run = self._build(part)
+                self._check(part, run)
+                self._runs[part] = run
+            return self._runs[part]
+
+    def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
+        """What runs one half: a batch of one as :class:`Analysis` and :class:`Synthesis` take it."""
+        raise NotImplementedError
+
+    def _check(self, part: str, run: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Refuse a half that is not what the reference is."""
+        picture = trial_picture(*TRIAL)
+        symbols = self._reference.analyse(picture)
+        if part == "analysis":
+            share, far = differences(run(picture[None])[0], symbols)
+            allowed = TOLERANCE[self.name][0]
+            if share > allowed or far:
+                raise EngineError(
+                    f"engine {self.name}: {share:.2%} of the symbols differ from the reference's, {far} of them by more "
+                    f"than a rounding; must be at most {allowed:.2%}, and none"
+                )
+        else:
+            mean = float(np.abs(run(symbols[None])[0].astype(int) - self._reference.synthesise(symbols)).mean())
+            if mean > TOLERANCE[self.name][1]:
+                raise EngineError(
+                    f"engine {self.name}: decoded bytes differ from the reference's by {mean:.2f} on average, must be "
+                    f"at most {TOLERANCE[self.name][1]}"
+                )
+
+
+class OpenVinoEngine(_GraphEngine):
+    """OpenVINO on the processor, in bfloat16 where it has instructions for that."""
+
+    name = "openvino"
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        _need("openvino")
+
+    def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
+        import openvino
+
+        core = openvino.Core()
+        can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        compiled = core.compile_model(
+            openvino.convert_model(program(self._model.codec, part)),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in can else "f32",
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": _threads(part),
+            },
+        )
+        mine = threading.local()  # a request serves one thread at a time
+
+        def run(batch: np.ndarray) -> np.ndarray:
+            if not hasattr(mine, "request"):
+                mine.request = compiled.create_infer_request()
+            return mine.request.infer({0: batch}, share_inputs=True)[0]
+
+        return run
+
+
+class OnnxRuntimeEngine(_GraphEngine):
+    """ONNX Runtime with the first of TensorRT, CUDA and the processor that it was built with."""
+
+    name = "onnxruntime"
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        _need("onnxruntime")
+        for part in PARTS:
+            if not onnx_file(model, part).is_file():
+                raise EngineError(
+                    f"engine {self.name}: {onnx_file(model, part)}: no such file; roi-anon export writes it"
+                )
+
+    def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = _threads(part)
+        options.log_severity_level = 3
+        wanted = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+        there = onnxruntime.get_available_providers()
+        path = onnx_file(self._model, part)
+        try:
+            session = onnxruntime.InferenceSession(path, options, [name for name in wanted if name in there])
+        except Exception as error:  # its exceptions have no common base but this
+            raise EngineError(f"engine {self.name}: {path}: {error}") from error
+        mark = session.get_modelmeta().custom_metadata_map.get("fingerprint")
+        if mark != self._model.fingerprint.hex():
+            raise EngineError(
+                f"engine {self.name}: {path}: of model {mark}, must be of {self._model.fingerprint.hex()}; "
+                "roi-anon export writes it anew"
+            )
+        (name,) = (entry.name for entry in session.get_inputs())
+        return lambda batch: session.run(None, {name: batch})[0]
+
+
+class AutoEngine:
+    """The fastest of the engines that are installed, for each half, found at the first picture and remembered.
+
+    Attributes:
+        chosen: why each half runs on what it runs, in words; empty before its first picture.
+    """
+
+    name = AUTO
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._engines: dict[str, Engine] = {}
+        self._choosing = threading.Lock()
+        self.chosen: dict[str, str] = {}
+
+    def analyse(self, picture: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.analyse`."""
+        return self._engine("analysis", picture.shape[1], picture.shape[0]).analyse(picture)
+
+    def synthesise(self, symbols: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.synthesise`."""
+        factor = self._model.codec.downsampling_factor
+        height, width = (factor * side for side in symbols.shape[1:])
+        return self._engine("synthesis", width, height).synthesise(symbols)
+
+    def _engine(self, part: str, width: int, height: int) -> Engine:
+        with self._choosing:
+            if part not in self._engines:
+                self._engines[part], self.chosen[part] = self._choose(part, width, height)
+                log.info("%s: %s", part, self.chosen[part])
+            return self._engines[part]
+
+    def _choose(self, part: str, width: int, height: int) -> tuple[Engine, str]:
+        """The engine of one half, and why."""
+        key = " ".join(
+            [self._model.fingerprint.hex(), part, f"{width}x{height}", f"{_threads(part)} threads", _machine()]
+        )
+        engines: list[Engine] = []
+        for name in ENGINES:
+            try:
+                engines.append(ENGINES[name](self._model))
+            except EngineError as error:
+                log.debug("%s", error)
+        remembered = _remembered().get(key, {})
+        for engine in engines:
+            if engine.name == remembered.get("engine"):
+                try:
+                    self._run(engine, part, TRIAL[0], TRIAL[1])
+                    return engine, f"{remembered['why']}, as measured before"
+                except Exception as error:  # what worked may have been uninstalled in part: measure anew
+                    log.warning("engine %s: %s", engine.name, error)
+        seconds: dict[str, float] = {}
+        for engine in list(engines):
+            try:
+                self._run(engine, part, width, height)
+                seconds[engine.name] = min(self._run(engine, part, width, height) for _ in range(RUNS))
+            except Exception as error:  # whatever is wrong with it, the others may do
+                log.warning("engine %s is left out: %s", engine.name, error)
+                engines.remove(engine)
+        best = min(engines, key=lambda engine: seconds[engine.name])
+        times = ", ".join(f"{name} {1e3 * taken:.1f} ms" for name, taken in sorted(seconds.items(), key=lambda s: s[1]))
+        why = f"{best.name}, for {width}x{height}: {times}"
+        _remember(key, {"engine": best.name, "why": why})
+        return best, why
+
+    def _run(self, engine: Engine, part: str, width: int, height: int) -> float:
+        """Seconds that one half takes for a picture of this size."""
+        if part == "analysis":
+            work: Callable[[np.ndarray], np.ndarray] = engine.analyse
+            data = trial_picture(width, height)
+        else:
+            factor = self._model.codec.downsampling_factor
+            work = engine.synthesise
+            shape = self._model.codec.entropy_bottleneck.channels, -(-height // factor), -(-width // factor)
+            data = np.zeros(shape, np.int32)
+        begin = time.perf_counter()
+        work(data)
+        return time.perf_counter() - begin
+
+
+#: The engines by name, but ``auto``.
+ENGINES: dict[str, Callable[[Model], Engine]] = {
+    engine.name: engine for engine in (TorchEngine, OpenVinoEngine, OnnxRuntimeEngine)
+}
+
+
+def make_engine(name: str, model: Model) -> Engine:
+    """An engine by its name.
+
+    Args:
+        name: ``torch``, ``openvino``, ``onnxruntime`` or ``auto``.
+        model: that it runs.
+
+    Raises:
+        ValueError: no such engine.
+        EngineError: what it needs is not here; from its first picture also: it is not what the reference is.
+    """
+    if name == AUTO:
+        return AutoEngine(model)
+    if name not in ENGINES:
+        raise ValueError(f"engine: {name!r}, must be one of {', '.join([*ENGINES, AUTO])}")
+    return ENGINES[name](model)
+
+
+def onnx_file(model: Model, part: str) -> Path:
+    """Where the ONNX file of one of the :data:`PARTS` lies: beside the model's file."""
+    return model.path.with_name(f"{model.path.stem}-{part}.onnx")
+
+
+def export(model: Model, folder: Path) -> dict[str, Path]:
+    """Write the two halves of a model as ONNX, for pictures of any size.
+
+    Each holds the whole way between a picture's bytes and its symbols, see :class:`Analysis` and :class:`Synthesis`,
+    and the model's fingerprint in its metadata.
+
+    Args:
+        model: to export.
+        folder: where to; it is made.
+
+    Returns:
+        The file of each part.
+
+    Raises:
+        EngineError: the packages for it are missing.
+    """
+    _need("onnxscript", "export")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for part in PARTS:
+        names = ["picture", "symbols"] if part == "analysis" else ["symbols", "picture"]
+        onnx = torch.onnx.export(
+            program(model.codec, part), dynamo=True, verbose=False, input_names=names[:1], output_names=names[1:]
+        )
+        onnx.model.metadata_props["fingerprint"] = model.fingerprint.hex()
+        written[part] = folder / onnx_file(model, part).name
+        beside = written[part].with_suffix(".part")
+        onnx.save(beside, external_data=False)
+        os.replace(beside, written[part])
+    return written
+
+
+def trial_picture(width: int, height: int) -> np.ndarray:
+    """Coloured noise with the spectrum of photos, about, uint8 ``[height, width, 3]``; the same every time."""
+    rng = np.random.default_rng(0)
+    image = np.full((height, width, 3), 128, np.float32)
+    for side in (4, 8, 16, 32, 64, 128):
+        coarse = rng.normal(0, 22, (max(height // side, 1), max(width // side, 1), 3)).astype(np.float32)
+        image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def differences(symbols: np.ndarray, reference: np.ndarray) -> tuple[float, int]:
+    """Share of the symbols that differ from the reference's, and how many do by more than 1 and a 64th of it."""
+    apart = np.abs(symbols.astype(np.int64) - reference)
+    return float((apart > 0).mean()), int((apart > 1 + np.abs(reference) / 64).sum())
+
+
+def _threads(part: str) -> int:
+    """Threads of one half: the analysis' number is fixed, so that the bytes do not depend on settings."""
+    return ANALYSIS_THREADS if part == "analysis" else torch.get_num_threads()
+
+
+def _need(package: str, extra: str = "edge") -> None:
+    if find_spec(package) is None:
+        raise EngineError(f"{package} is not installed: pip install 'roi_anon_ros[{extra}]'")
+
+
+def _machine() -> str:
+    """What a measurement holds for: the processor, and the versions of what runs on it."""
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    versions = []
+    for package in ENGINES:
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return ", ".join([models[0] if models else platform.processor(), platform.machine(), *versions])
+
+
+def _remembered() -> dict[str, Any]:
+    """What was measured on this machine, by key; nothing where the file is unreadable."""
+    try:
+        found = json.loads((cache_dir() / MEMORY).read_text())
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(key: str, choice: dict[str, str]) -> None:
+    path = cache_dir() / MEMORY
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(json.dumps(_remembered() | {key: choice}, indent=1))
+        os.replace(part, path)
+    except OSError as error:  # a read-only home costs the measurement at each start, and nothing else
+        log.warning("%s: %s", path, error)
