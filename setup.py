@@ -53,6 +53,7 @@ setup(
             "edge_node = roi_anon_ros.nodes.edge:main",
             "server_node = roi_anon_ros.nodes.server:main",
             "camera_node = roi_anon_ros.nodes.camera:main",
+            "server_bench = roi_anon_ros.nodes.bench:main",
             "demo_node = roi_anon_ros.nodes.demo:main",
         ],
     },

@@ -54,9 +54,9 @@ def make_model(path: Path, seed: int = 0, change: Callable[[PaperCodec], None] =
 class Process:
     """A process whose output goes to a file."""
 
-    def __init__(self, command: list[str], domain: int, log: Path) -> None:
+    def __init__(self, command: list[str], domain: int, log: Path, more: dict[str, str]) -> None:
         self.log = log
-        environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"} | more
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
@@ -96,6 +96,7 @@ class Probe:
         self._executor.add_node(self.node)
         self._folder = folder
         self.processes: list[Process] = []
+        self.environment: dict[str, str] = {}  # more of it, for processes to come
         self.diagnostics: dict[str, DiagnosticStatus] = {}
         self._reports: dict[str, int] = {}
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
@@ -116,11 +117,13 @@ class Probe:
     def start(self, *command: str) -> Process:
         """Start ``python ARGUMENTS...`` in the probe's domain."""
         log = self._folder / f"process{len(self.processes)}.log"
-        self.processes.append(Process([sys.executable, *command], self.domain, log))
+        self.processes.append(Process([sys.executable, *command], self.domain, log, self.environment))
         return self.processes[-1]
 
     def start_node(self, module: str, **parameters: Any) -> Process:
-        """Start one of the nodes, and wait for its lifecycle services."""
+        """Start one of the nodes, by default with the engine that is there at once, and wait for its services."""
+        if module in ("edge", "server"):
+            parameters = {"engine": "torch"} | parameters
         arguments = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
         process = self.start("-m", f"roi_anon_ros.nodes.{module}", "--ros-args", *arguments)
         client = self.node.create_client(GetState, f"/{module}/get_state")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -74,9 +75,16 @@ def assert_sound(found: Detections, image: np.ndarray, label: str) -> None:
     assert (left < right).all() and (top < bottom).all()
 
 
-@pytest.fixture(scope="module", params=["yolov8n.onnx", "yolov8n.pt"])
-def persons(request: pytest.FixtureRequest) -> YoloPersons:
-    return YoloPersons(str(weights_file(request.param)), device="cpu")
+@pytest.fixture(scope="module", params=["yolov8n.onnx", "yolov8n.pt", "openvino"])
+def persons(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[YoloPersons]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "openvino":
+            pytest.importorskip("openvino", reason="openvino is not installed")
+            weights = weights_file("yolov8n.pt").resolve()
+            patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+            yield YoloPersons(weights, device="cpu", engine="openvino")
+        else:
+            yield YoloPersons(str(weights_file(request.param)), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +248,27 @@ def test_importing_costs_no_detector(tmp_path: Path) -> None:
         tmp_path,
     )
     assert ran.stdout.strip() == "[]", ran.stderr
+
+
+def test_openvino_finds_what_torch_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    weights = weights_file("yolov8n.pt").resolve()
+    reference = YoloPersons(weights, device="cpu")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = sorted(weights.parent.iterdir())
+    detect = YoloPersons(weights, device="cpu", engine="openvino")
+    assert sorted(weights.parent.iterdir()) == before, "nothing is written beside the weights"
+    for image in (picture("bus.jpg"), picture("zidane.jpg")):
+        (expected,), (found,) = reference([image]), detect([image])
+        assert len(found.boxes) == len(expected.boxes)
+        assert np.abs(found.scores - expected.scores).max() < 0.03
+        assert all(iou(a, b) > 0.95 for a, b in zip(found.boxes, expected.boxes, strict=True))
+    (kept,) = (tmp_path / "roi_anon_ros" / "weights").iterdir()
+    stamp = kept.stat().st_mtime_ns
+    YoloPersons(weights, device="cpu", engine="openvino")
+    assert kept.stat().st_mtime_ns == stamp, "it is made once"
+    with pytest.raises(ValueError, match="engine: expected torch, openvino or auto, got 'abacus'"):
+        YoloPersons(weights, engine="abacus")
 
 
 def test_missing_ultralytics_names_extra_and_licence(tmp_path: Path) -> None:

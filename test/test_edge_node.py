@@ -26,6 +26,7 @@ from std_msgs.msg import Header  # isort: skip
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import Codec
+from roi_anon_ros.codec.engine import ENGINES
 from roi_anon_ros.nodes.diagnostics import StreamHealth
 from roi_anon_ros.nodes.images import ENCODINGS, ImageError, decompress, to_rgb
 from roi_anon_ros.nodes.mailbox import Mailbox
@@ -162,15 +163,45 @@ def test_mailbox_keeps_the_newest_and_streams_take_turns() -> None:
     mailbox: Mailbox[int] = Mailbox()
     puts = [("a", 1), ("b", 2), ("a", 3), ("a", 4), ("c", 5)]
     assert [mailbox.put(*put) for put in puts] == [False, False, True, True, False]
-    assert mailbox.take() == ("a", 4)
+    assert mailbox.take() == [("a", 4)]
     mailbox.put("a", 6)
-    assert [mailbox.take() for _ in range(3)] == [("b", 2), ("c", 5), ("a", 6)]
+    assert [mailbox.take() for _ in range(3)] == [[("b", 2)], [("c", 5)], [("a", 6)]]
+
+
+def test_mailbox_gives_what_waits_up_to_a_number_and_waits_for_no_more() -> None:
+    mailbox: Mailbox[int] = Mailbox()
+    for stream in "abc":
+        mailbox.put(stream, 0)
+    assert mailbox.take(2) == [("a", 0), ("b", 0)]
+    for stream in "abcd":  # the newest of c, whose turn is still before that of those taken
+        mailbox.put(stream, 1)
+    assert mailbox.take(2) == [("c", 1), ("a", 1)]
+    assert mailbox.take(9) == [("b", 1), ("d", 1)]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_no_stream_starves_in_a_mailbox_where_all_are_always_full(most: int) -> None:
+    mailbox: Mailbox[int] = Mailbox()
+    takes = []
+    for item in range(20):
+        for stream in "abcde":
+            mailbox.put(stream, item)
+        takes.append([stream for stream, _ in mailbox.take(most)])
+        assert len(takes[-1]) == most
+    turn = -(-5 // most)  # takes until everybody had one
+    for first in range(20 - turn):
+        assert {stream for take in takes[first : first + turn] for stream in take} == set("abcde")
+
+
+def test_a_closed_mailbox_gives_nothing() -> None:
+    mailbox: Mailbox[int] = Mailbox()
     taken: list[object] = []
-    waiting = threading.Thread(target=lambda: taken.append(mailbox.take()))
+    waiting = threading.Thread(target=lambda: taken.append(mailbox.take(3)))
     waiting.start()
     mailbox.close()
     waiting.join(10)
-    assert taken == [None]
+    mailbox.put("a", 1)
+    assert taken == [[]] and mailbox.take() == []
 
 
 def test_health_shows_an_error_until_a_good_frame_and_at_least_once() -> None:
@@ -206,6 +237,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def probe(folder: Path) -> Iterator[Probe]:
     with probing(folder) as probe:
+        probe.environment["XDG_CACHE_HOME"] = str(folder / "cache")
         topics = ("image_raw", "image_raw/compressed")
         reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in topics}
         probe.start_node("edge", model=folder / "model.safetensors", max_side=80, **reliable)
@@ -438,6 +470,36 @@ def test_compressed_pictures(probe: Probe, latents: list, codec: Codec) -> None:
         assert counted(probe, f"dropped, {reason}", expected[reason])["level"] == ERROR and not latents, what
     camera.publish(image := good())
     assert arrives(probe, latents, image).packet.tobytes() == codec.encode(GOOD, 80).packet
+
+
+def test_its_engine_is_chosen_by_parameter(
+    probe: Probe, folder: Path, camera: object, latents: list, codec: Codec
+) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+
+    def configure(engine: str) -> bool:
+        if probe.state("edge") == "active":
+            clean_up(probe)
+        values = {"engine": engine, "input_transport": "raw"}
+        parameters = [
+            Parameter(name=n, value=ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=v))
+            for n, v in values.items()
+        ]
+        request = SetParameters.Request(parameters=parameters)
+        assert all(r.successful for r in probe.call(SetParameters, "/edge/set_parameters", request).results)
+        return probe.transit("edge", "configure")
+
+    for engine in ("openvino", "auto"):
+        assert configure(engine) and probe.transit("edge", "activate")
+        connect(probe, camera, latents)
+        camera.publish(image := message(GOOD, header=probe.header()))
+        latent = arrives(probe, latents, image)
+        assert codec.decode(latent.packet).image.shape == (53, 80, 3), "the decoder does not mind the engine"
+        assert edge_report(probe)["engine"].split(",")[0] in (("openvino",) if engine == "openvino" else ENGINES)
+    assert ", for 640x480: " in edge_report(probe)["engine"]
+    assert not configure("abacus")
+    assert "engine: 'abacus', must be one of" in edge_report(probe)["message"]
+    assert configure("torch") and probe.transit("edge", "activate")
 
 
 def test_it_ends_cleanly_on_sigint(probe: Probe, latents: list) -> None:

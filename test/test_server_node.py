@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from ros_graph import BEST_EFFORT, LATCHED, RELIABLE, Probe, make_model, probing  # first: it skips without ROS
+from ros_graph import BEST_EFFORT, LATCHED, RELIABLE, Probe, Process, make_model, probing  # first: it skips without ROS
 
 from rcl_interfaces.srv import DescribeParameters, SetParameters  # isort: skip
 from rclpy.parameter import Parameter  # isort: skip
@@ -23,7 +23,8 @@ vision_msgs = pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: 
 from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
 from roi_anon_ros.codec import Codec  # noqa: E402
 from roi_anon_ros.codec import packet as packets  # noqa: E402
-from roi_anon_ros.detect import WeightsError, YoloPersons, find_weights  # noqa: E402
+from roi_anon_ros.detect import Detections, WeightsError, YoloPersons, find_weights  # noqa: E402
+from roi_anon_ros.nodes.diagnostics import REPLACED  # noqa: E402
 from roi_anon_ros.nodes.images import to_rgb  # noqa: E402
 
 OK, WARN, ERROR = 0, 1, 2
@@ -106,6 +107,23 @@ def arrives(probe: Probe, camera: int, latent: CompressedLatent) -> vision_msgs.
     return found
 
 
+def check_boxes(
+    found: vision_msgs.Detection2DArray, expected: Detections, latent: CompressedLatent, scale: np.ndarray
+) -> None:
+    """Compare what was published for a latent with what the detector finds in its picture."""
+    assert found.header == latent.header
+    assert len(found.detections) == len(expected.boxes) > 0
+    for detection, box, score in zip(found.detections, expected.boxes, expected.scores, strict=True):
+        assert detection.header == latent.header and detection.id == ""
+        (result,) = detection.results
+        assert result.hypothesis.class_id == "person"
+        assert result.hypothesis.score == pytest.approx(score, rel=1e-3)
+        centre, size = detection.bbox.center.position, (detection.bbox.size_x, detection.bbox.size_y)
+        ours = (centre.x - size[0] / 2, centre.y - size[1] / 2, centre.x + size[0] / 2, centre.y + size[1] / 2)
+        assert ours == pytest.approx(box * scale, abs=0.1)
+        assert 0 <= ours[0] < ours[2] <= 200 and 0 <= ours[1] < ours[3] <= 152
+
+
 def good(probe: Probe, codec: Codec, seed: int = 0, max_side: int = 96) -> CompressedLatent:
     encoded = codec.encode(picture(seed), max_side)
     return latent_of(codec, encoded.packet, encoded.header, probe.header())
@@ -119,22 +137,18 @@ def counted(probe: Probe, name: str, key: str, count: int) -> dict[str, str]:
     raise AssertionError(f"{key} is not {count}: {report}")
 
 
+def errors(report: dict[str, str]) -> dict[str, str]:
+    """How often frames were dropped, by reason, other than for a newer one."""
+    return {key: n for key, n in report.items() if key.startswith("dropped, ") and key != f"dropped, {REPLACED}"}
+
+
 def test_detections_are_the_detectors_in_source_pixels(probe: Probe, codec: Codec, weights: Path) -> None:
     probe.cameras[0].publish(latent := good(probe, codec))
     found = arrives(probe, 0, latent)
     decoded = codec.decode(latent.packet.tobytes())
     assert decoded.image.shape == (73, 96, 3)
     (expected,) = YoloPersons(str(weights), CONFIDENCE)([decoded.image])
-    assert len(found.detections) == len(expected.boxes) > 0
-    for detection, box, score in zip(found.detections, expected.boxes, expected.scores, strict=True):
-        assert detection.header == latent.header and detection.id == ""
-        (result,) = detection.results
-        assert result.hypothesis.class_id == "person"
-        assert result.hypothesis.score == pytest.approx(score, rel=1e-3)
-        centre, size = detection.bbox.center.position, (detection.bbox.size_x, detection.bbox.size_y)
-        ours = (centre.x - size[0] / 2, centre.y - size[1] / 2, centre.x + size[0] / 2, centre.y + size[1] / 2)
-        assert ours == pytest.approx(box * SCALE, abs=0.1)
-        assert 0 <= ours[0] < ours[2] <= 200 and 0 <= ours[1] < ours[3] <= 152
+    check_boxes(found, expected, latent, SCALE)
 
 
 def test_parameters_are_described_and_the_config_names_them(probe: Probe) -> None:
@@ -144,7 +158,7 @@ def test_parameters_are_described_and_the_config_names_them(probe: Probe) -> Non
     described = probe.call(DescribeParameters, "/server/describe_parameters", request).descriptors
     assert [d.name for d in described if d.description] == names
     ranges = {d.name for d in described if d.integer_range or d.floating_point_range}
-    assert ranges == {"confidence", "max_pixels", "threads"}
+    assert ranges == {"confidence", "max_pixels", "max_batch", "threads"}
 
 
 def test_labels_wait_for_late_comers(probe: Probe) -> None:
@@ -301,3 +315,98 @@ def test_a_detector_that_raises_costs_one_frame_and_nobody_is_an_empty_array(tmp
         assert error["dropped, RuntimeError"] == "1" and "the detector broke" in error["message"]
         assert probe.report("/house/server: server")["level"] == OK
         assert process.end() == 0
+
+
+SLOW = """
+import time
+import numpy as np
+from roi_anon_ros.detect import Detections
+from roi_anon_ros.nodes import server
+
+class Slow(server.YoloPersons):
+    def __call__(self, images):
+        print("CALL", len(images), images[0].shape[1], flush=True)
+        time.sleep(2)  # whatever comes meanwhile waits together
+        return super().__call__(images)
+
+class RaisesForSmall:
+    def __init__(self, weights, confidence):
+        pass
+    def __call__(self, images):
+        print("CALL", len(images), images[0].shape[1], flush=True)
+        time.sleep(2)
+        if images[0].shape[1] < 96:
+            raise RuntimeError("the detector broke")
+        return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), []) for _ in images]
+
+server.YoloPersons = {}
+server.main()
+"""
+
+
+def start_batching(probe: Probe, detector: str, cameras: int, **parameters: object) -> Process:
+    """Start a server with this detector, whose calls are in its output, and connect the cameras to it."""
+    topics = [f"cam{i}/latent" for i in range(1, cameras + 1)]
+    parameters |= {"latent_topics": f"[{', '.join(topics)}]", "max_batch": 8, "threads": 1, "autostart": "true"}
+    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    process = probe.start("-c", SLOW.replace("{}", detector), "--ros-args", *words)
+    probe.cameras = [probe.talk(CompressedLatent, topic) for topic in topics]
+    probe.detections = [
+        probe.listen(vision_msgs.Detection2DArray, f"cam{i}/detections", RELIABLE) for i in range(1, cameras + 1)
+    ]
+    return process
+
+
+def send_together(probe: Probe, process: Process, codec: Codec, latents: list[CompressedLatent]) -> None:
+    """Send a latent from each camera while the detector is busy with another one."""
+    before = process.output.count("CALL")
+    probe.cameras[0].publish(plug := good(probe, codec))
+    probe.wait_for(lambda: process.output.count("CALL") > before, "the detector to be busy")
+    for camera, latent in zip(probe.cameras, latents, strict=True):
+        camera.publish(latent)
+    arrives(probe, 0, plug)
+
+
+def test_a_batch_of_cameras_is_answered_as_each_alone(tmp_path: Path, codec: Codec, weights: Path) -> None:
+    model = make_model(tmp_path / "model.safetensors")
+    detect = YoloPersons(str(weights), CONFIDENCE)
+    with probing(tmp_path) as probe:
+        process = start_batching(probe, "Slow", 4, model=model, weights=weights, confidence=CONFIDENCE)
+        for camera in (0, 1, 3):
+            connect(probe, codec, camera)
+        # Two cameras of one size, one that sends garbage, one of another size.
+        latents = [good(probe, codec, seed, side) for seed, side in ((4, 96), (5, 96), (6, 96), (7, 64))]
+        latents[2].packet = array("B", random.Random(0).randbytes(len(latents[2].packet)))
+        send_together(probe, process, codec, latents)
+        for camera in (0, 1, 3):
+            decoded = codec.decode(latents[camera].packet.tobytes())
+            (expected,) = detect([decoded.image])
+            scale = np.array([200 / decoded.image.shape[1], 152 / decoded.image.shape[0]] * 2)
+            check_boxes(arrives(probe, camera, latents[camera]), expected, latents[camera], scale)
+        calls = [line for line in process.output.splitlines() if line.startswith("CALL")]
+        assert calls[-2:] == ["CALL 2 96", "CALL 1 64"]
+        report = counted(probe, "/server: cam3/latent", "dropped, magic", 1)
+        assert report["level"] == ERROR and report["frames sent"] == "0" and not probe.detections[2]
+        for camera in (1, 2, 4):
+            report = probe.report(f"/server: cam{camera}/latent")
+            assert not errors(report) and report["level"] != ERROR
+            assert 1000 <= float(report["detect median (ms)"])
+        # Each of the two pictures of one call has half its time.
+        assert float(probe.report("/server: cam2/latent")["detect last (ms)"]) < 2000
+
+
+def test_a_detector_that_raises_costs_its_call_and_no_other(tmp_path: Path, codec: Codec) -> None:
+    model = make_model(tmp_path / "model.safetensors")
+    with probing(tmp_path) as probe:
+        process = start_batching(probe, "RaisesForSmall", 3, model=model)
+        connect(probe, codec, 0)
+        latents = [good(probe, codec, seed, side) for seed, side in ((4, 96), (5, 64), (6, 64))]
+        send_together(probe, process, codec, latents)
+        arrives(probe, 0, latents[0])
+        for camera in (2, 3):
+            report = counted(probe, f"/server: cam{camera}/latent", "dropped, RuntimeError", 1)
+            assert report["level"] == ERROR and report["message"] == "RuntimeError: the detector broke"
+        assert "CALL 2 64" in process.output
+        assert not errors(probe.report("/server: cam1/latent"))
+        assert errors(probe.report("/server: server")) == {"dropped, RuntimeError": "2"}
+        assert not probe.detections[1] and not probe.detections[2]

@@ -7,9 +7,10 @@ from array import array
 
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header as HeaderMessage
 
 from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE
+from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
 from roi_anon_ros.codec.picture import coded_size
 from roi_anon_ros.nodes.images import decompress, to_rgb
 from roi_anon_ros.nodes.worker import WorkerNode, newest_only, run
@@ -28,6 +29,7 @@ class EdgeNode(WorkerNode):
     """
 
     role = "edge"
+    part = "analysis"
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,20 +58,23 @@ class EdgeNode(WorkerNode):
         image = self._read(message)
         seconds = {"read": time.perf_counter() - started}
         encoded = self.codec.encode(image, self.max_side)
-        header = encoded.header
-        self._latent.publish(
-            CompressedLatent(
-                header=message.header,
-                model_name=self.codec.name,
-                fingerprint=np.frombuffer(header.fingerprint, np.uint8),
-                source_width=header.source_size[0],
-                source_height=header.source_size[1],
-                coded_width=header.coded_size[0],
-                coded_height=header.coded_size[1],
-                packet=array("B", encoded.packet),  # bytes would be checked one by one
-            )
-        )
+        self._latent.publish(to_message(encoded, self.codec.name, message.header))
         return encoded.bits_per_pixel, seconds | encoded.seconds
+
+
+def to_message(encoded: Encoded, model: str, header: HeaderMessage) -> CompressedLatent:
+    """The message of a packet, with the header of its picture."""
+    packed = encoded.header
+    return CompressedLatent(
+        header=header,
+        model_name=model,
+        fingerprint=np.frombuffer(packed.fingerprint, np.uint8),
+        source_width=packed.source_size[0],
+        source_height=packed.source_size[1],
+        coded_width=packed.coded_size[0],
+        coded_height=packed.coded_size[1],
+        packet=array("B", encoded.packet),  # bytes would be checked one by one
+    )
 
 
 def main(args: list[str] | None = None) -> None:

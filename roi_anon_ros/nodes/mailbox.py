@@ -24,17 +24,24 @@ class Mailbox(Generic[Item]):
             self._ready.notify()
             return replaced
 
-    def take(self) -> tuple[str, Item] | None:
-        """Wait for an item of the stream whose turn it is; None once the mailbox is closed."""
+    def take(self, most: int = 1) -> list[tuple[str, Item]]:
+        """Wait for an item, and take what waits, without waiting for more.
+
+        Args:
+            most: items to take, one of each stream, in the order of their streams' turns.
+
+        Returns:
+            Streams and items, at least one; none once the mailbox is closed.
+        """
         with self._ready:
             self._ready.wait_for(lambda: self._slots or self._closed)
             if self._closed:
-                return None
-            stream = next(iter(self._slots))
-            return stream, self._slots.pop(stream)
+                return []
+            streams = list(self._slots)[:most]
+            return [(stream, self._slots.pop(stream)) for stream in streams]
 
     def close(self) -> None:
-        """Drop what is left, and let :meth:`take` return None from now on."""
+        """Drop what is left, and let :meth:`take` return nothing from now on."""
         with self._ready:
             self._closed = True
             self._ready.notify_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from std_msgs.msg import Header as HeaderMessage
 from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypothesisWithPose, VisionClass
 
 from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.codec import MAX_PIXELS, MAX_SIZE, MIN_SIZE, Header
+from roi_anon_ros.codec import MAX_PIXELS, MAX_SIZE, MIN_SIZE, Decoded, Header
 from roi_anon_ros.detect import Detections, YoloPersons
 from roi_anon_ros.nodes.images import draw_boxes, from_rgb
 from roi_anon_ros.nodes.worker import WorkerNode, newest_only, run
@@ -30,6 +31,15 @@ class Outputs:
     annotated: Any = None
 
 
+@dataclass(frozen=True)
+class Frame:
+    """One camera's frame, decoded."""
+
+    topic: str
+    message: CompressedLatent
+    decoded: Decoded
+
+
 class ContradictionError(ValueError):
     """A message whose fields say something else than its packet."""
 
@@ -37,9 +47,10 @@ class ContradictionError(ValueError):
 
 
 class ServerNode(WorkerNode):
-    """Decodes the newest latent of each camera in turn, and publishes beside it who is in the picture."""
+    """Decodes the newest latents of its cameras, which take turns, and publishes beside them who is in the pictures."""
 
     role = "server"
+    part = "synthesis"
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,6 +62,7 @@ class ServerNode(WorkerNode):
         self.setting("weights", "yolov8n", "The detector's YOLO weights: a name, or a .pt or .onnx file")
         self.setting("confidence", 0.25, "Least score of a detection", (0.0, 1.0))
         self.setting("max_pixels", MAX_PIXELS, "Packets with more coded pixels are refused", (MIN_SIZE**2, MAX_SIZE**2))
+        self.setting("max_batch", 1, "Cameras whose pictures the detector gets in one call, if they wait", (1, 64))
         self.setting("threads", 0, "CPU threads of the networks; 0: torch's own choice", (0, 256))
         self.setting("publish_anonymized", False, "Publish the decoded pictures on image_anonymized")
         self.setting("publish_annotated", False, "Publish the decoded pictures with boxes on image_annotated")
@@ -63,8 +75,11 @@ class ServerNode(WorkerNode):
             raise ValueError(f"latent_topics: {topics}, must be one or more, each in a namespace of its own")
         if self.value("threads"):
             torch.set_num_threads(self.value("threads"))
+        self.max_batch = self.value("max_batch")
         self._max_pixels: int = self.value("max_pixels")
-        self._detect = YoloPersons(self.value("weights"), self.value("confidence"))
+        # onnxruntime runs .onnx weights, whatever the engine.
+        engine = "torch" if self.value("engine") == "onnxruntime" else self.value("engine")
+        self._detect = YoloPersons(self.value("weights"), self.value("confidence"), engine=engine)
         self._outputs_of = {topic: self._open(namespace) for topic, namespace in namespaces.items()}
         return {topic: CompressedLatent for topic in topics}
 
@@ -89,24 +104,42 @@ class ServerNode(WorkerNode):
             outputs.labels.publish(info)
         return result
 
-    def process(self, topic: str, message: CompressedLatent) -> tuple[float, dict[str, float]]:
-        """Decode one latent, find the persons, publish them in the pixels of the source."""
-        decoded = self.codec.decode(message.packet, self._max_pixels)
-        _check_fields(message, decoded.header)
-        started = time.perf_counter()
-        (found,) = self._detect([decoded.image])
-        seconds = decoded.seconds | {"detect": time.perf_counter() - started}
-        found.boxes = decoded.header.to_source(found.boxes)
-        outputs = self._outputs_of[topic]
-        outputs.detections.publish(to_message(found, message.header))
+    def process_batch(self, frames: list[tuple[str, CompressedLatent]]) -> None:
+        """Decode each latent, find the persons in all pictures of a size at once, publish those of each camera.
+
+        The seconds of ``detect`` are each picture's equal share of its call; the other stages are each frame's own.
+        """
+        # Pictures of one size go together: a detector may see one differently that is padded to another's size.
+        groups: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
+        for topic, message in frames:
+            with self.at_the_cost_of([topic]):
+                decoded = self.codec.decode(message.packet, self._max_pixels)
+                _check_fields(message, decoded.header)
+                groups[decoded.image.shape].append(Frame(topic, message, decoded))
+        for group in groups.values():
+            with self.at_the_cost_of([frame.topic for frame in group]):
+                started = time.perf_counter()
+                found_in = self._detect([frame.decoded.image for frame in group])
+                share = (time.perf_counter() - started) / len(group)
+                pairs = list(zip(group, found_in, strict=True))  # raises before anything goes out
+                for frame, found in pairs:
+                    with self.at_the_cost_of([frame.topic]):
+                        self._publish(frame, found)
+                        bits_per_pixel = frame.decoded.header.bits_per_pixel(len(frame.message.packet))
+                        self.sent(frame.topic, bits_per_pixel, frame.decoded.seconds | {"detect": share})
+
+    def _publish(self, frame: Frame, found: Detections) -> None:
+        """Publish who was found, in the pixels of the source, and the pictures that somebody wants."""
+        found.boxes = frame.decoded.header.to_source(found.boxes)
+        outputs = self._outputs_of[frame.topic]
+        outputs.detections.publish(to_message(found, frame.message.header))
         images = [p for p in (outputs.anonymized, outputs.annotated) if p and p.get_subscription_count()]
         if images:
-            image = decoded.at_source_size()
+            image = frame.decoded.at_source_size()
             for publisher in images:
                 annotated = publisher is outputs.annotated
                 shown = draw_boxes(image, found.boxes, found.scores) if annotated else image
-                publisher.publish(from_rgb(shown, message.header))
-        return decoded.header.bits_per_pixel(len(message.packet)), seconds
+                publisher.publish(from_rgb(shown, frame.message.header))
 
 
 def to_message(found: Detections, header: HeaderMessage) -> Detection2DArray:

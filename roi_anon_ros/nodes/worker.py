@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -67,14 +69,19 @@ class WorkerNode(LifecycleNode):
     """A node that works on the newest frame of each topic in a thread of its own while it is active.
 
     Whatever goes wrong with a frame costs that frame: it is counted, named in the diagnostics, and the next
-    one is tried. A subclass says what to load (:meth:`setup`) and what to do (:meth:`process`).
+    one is tried. A subclass says what to load (:meth:`setup`) and what to do (:meth:`process`, or
+    :meth:`process_batch` where frames of several topics are better worked on at once).
 
     Attributes:
         role: the node's default name, and the name of its status in the diagnostics.
+        part: which half of the codec it runs, of ``codec.engine.PARTS``.
+        max_batch: frames, each of another topic, that are worked on at once where so many wait.
         codec: the loaded model, while configured.
     """
 
     role: str
+    part: str
+    max_batch: int = 1
     codec: Codec | None = None
 
     def __init__(self) -> None:
@@ -90,6 +97,7 @@ class WorkerNode(LifecycleNode):
         self._thread: threading.Thread | None = None
         autostart = declare(self, "autostart", False, "Configure and activate at start-up, unasked", read_only=True)
         self.setting("model", "fast", "Name of an installed model, or path of a .safetensors file")
+        self.setting("engine", "auto", "What runs the networks: torch, openvino, onnxruntime, auto")
         self.add_on_set_parameters_callback(self._check_settable)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Wall-clock seconds, also where the node follows a simulation's or a bag's time.
@@ -122,6 +130,38 @@ class WorkerNode(LifecycleNode):
             Exception: the frame is dropped, and counted by the exception's ``reason``, or else its type.
         """
         raise NotImplementedError
+
+    def process_batch(self, frames: list[tuple[str, Any]]) -> None:
+        """Work on the newest messages of up to :attr:`max_batch` topics, here one after the other.
+
+        Each frame is to be reported: by :meth:`sent`, or by an exception within :meth:`at_the_cost_of`.
+        """
+        for topic, message in frames:
+            with self.at_the_cost_of([topic]):
+                self.sent(topic, *self.process(topic, message))
+
+    def sent(self, topic: str, bits_per_pixel: float, seconds: dict[str, float]) -> None:
+        """Report a frame that went out, with the seconds that each stage took for it."""
+        for health in self._streams(topic):
+            health.sent(bits_per_pixel, seconds)
+
+    @contextmanager
+    def at_the_cost_of(self, topics: Sequence[str]) -> Iterator[None]:
+        """Let an exception cost the frames of these topics, and nothing else.
+
+        They are dropped, and counted by the exception's ``reason``, or else its type.
+        """
+        try:
+            yield
+        except Exception as error:
+            if not self.context.ok():
+                return  # the process is being ended: publishers fail then
+            reason = getattr(error, "reason", type(error).__name__)
+            for topic in topics:
+                for health in self._streams(topic):
+                    health.failed(reason, str(error))
+            dropped = ", ".join(topics)
+            self.get_logger().error(f"{dropped}: frame dropped: {error}", throttle_duration_sec=LOG_PERIOD)
 
     def setting(self, name: str, default: Any, description: str, bounds: tuple[float, float] | None = None) -> None:
         """Declare a parameter that is read while configuring, and cannot be set while configured."""
@@ -156,8 +196,9 @@ class WorkerNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and all else; on failure say why and stay unconfigured."""
         try:
-            self.codec = Codec.load(self.value("model"))
+            self.codec = Codec.load(self.value("model"), self.value("engine"))
             self._topics = self.setup()
+            self.codec.warm_up(self.part)
         except Exception as error:
             self._fault = f"configure: {error}"
             self.get_logger().error(self._fault)
@@ -168,7 +209,8 @@ class WorkerNode(LifecycleNode):
         # One status for the node, and with several topics one for each.
         names = [self.role, *self._topics] if len(self._topics) > 1 else [self.role]
         self._health = {name: StreamHealth() for name in names}
-        self.get_logger().info(f"model {self.codec.name} {self.codec.fingerprint}")
+        engine = self.codec.engine.runs(self.part)
+        self.get_logger().info(f"model {self.codec.name} {self.codec.fingerprint}; {self.part} on {engine}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -198,7 +240,7 @@ class WorkerNode(LifecycleNode):
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop listening; the frame at work is finished first."""
+        """Stop listening; the frames at work are finished first."""
         self._stop()
         self._state = "inactive"
         return super().on_deactivate(state)
@@ -258,20 +300,8 @@ class WorkerNode(LifecycleNode):
                 health.replaced()
 
     def _work(self, mailbox: Mailbox[Any]) -> None:
-        while (item := mailbox.take()) is not None:
-            topic, message = item
-            try:
-                bits_per_pixel, seconds = self.process(topic, message)
-            except Exception as error:
-                if not self.context.ok():
-                    return  # the process is being ended: publishers fail then
-                reason = getattr(error, "reason", type(error).__name__)
-                for health in self._streams(topic):
-                    health.failed(reason, str(error))
-                self.get_logger().error(f"{topic}: frame dropped: {error}", throttle_duration_sec=LOG_PERIOD)
-            else:
-                for health in self._streams(topic):
-                    health.sent(bits_per_pixel, seconds)
+        while frames := mailbox.take(self.max_batch):
+            self.process_batch(frames)
 
     def _check_settable(self, parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:
@@ -291,6 +321,7 @@ class WorkerNode(LifecycleNode):
             status.values += [
                 KeyValue(key="model", value=codec.name if codec else self.value("model")),
                 KeyValue(key="fingerprint", value=codec.fingerprint if codec else ""),
+                KeyValue(key="engine", value=codec.engine.runs(self.part) if codec else self.value("engine")),
             ]
             array.status.append(status)
         self._diagnostics.publish(array)
