@@ -272,6 +272,14 @@ def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPat
     assert json.loads(json.dumps(results)) == results
 
 
+def test_memory_is_of_the_row_alone() -> None:
+    small, large = (bench.peak_memory("jpeg:50", picture(side, side)) for side in (256, 4096))
+    assert 0 <= small < 60
+    assert large - small > 3 * 4096**2 / 2**20, "the decoded picture at least"
+    with pytest.raises(RuntimeError, match="jpeg:200: the process"):
+        bench.peak_memory("jpeg:200", picture())
+
+
 def test_unknown_rows_are_refused() -> None:
     for name, message in (
         ("jpeg:101", "jpeg:101: quality '101'"),

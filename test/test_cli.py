@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -589,6 +590,22 @@ def test_info_of_a_picture(tmp_path: Path, installed: Path, codec: Codec) -> Non
     text = call("info", tmp_path / "a.ran").stdout
     assert "100 x 70" in text
     assert codec.fingerprint in text
+
+
+def test_export_writes_networks_that_find_what_torch_finds(tmp_path: Path, model: Path) -> None:
+    pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    done = call("export", model, "--out", tmp_path / "new")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"tiny-analysis.onnx: 0\.0\d\d% of the symbols differ from torch's", done.stdout)
+    assert "tiny-synthesis.onnx: bytes differ from torch's by 0.00" in done.stdout
+    files = sorted(file.name for file in (tmp_path / "new").iterdir())
+    assert files == ["tiny-analysis.onnx", "tiny-synthesis.onnx"]
+    session = onnxruntime.InferenceSession(tmp_path / "new" / files[0])
+    (symbols,) = session.run(["symbols"], {"picture": picture(1, 96, 64)[None]})
+    assert symbols.shape == (1, 8, 4, 6) and symbols.dtype == np.int32
+    refused = call("export", tmp_path / "none.safetensors")
+    assert refused.exit_code == 2 and "none.safetensors" in refused.output
 
 
 def test_info_of_a_damaged_file_as_a_process(tmp_path: Path, codec: Codec) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,6 +158,38 @@ def decode(
                 run.tally.add(packet)
 
         _execute(plan, work, "decoded", resumes=source.is_dir())
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of an installed model, or a file.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder.", show_default="the model's own, where the engine onnxruntime looks for them"),
+    ] = None,
+) -> None:
+    """Write the two networks of a model as ONNX, and compare what they find with torch.
+
+    MODEL-analysis.onnx takes a picture (uint8, 1 x H x W x 3, RGB, sides multiples of 16) to its symbols, MODEL-
+    synthesis.onnx symbols to a picture, at any size.
+    """
+    with interruptible():
+        quiet_libraries()
+        from ..codec import Codec, CodecError, find_model, load_model
+        from ..codec import engine as engines
+
+        try:
+            loaded = load_model(find_model(model))
+            there = replace(loaded, path=(out or loaded.path.parent) / loaded.path.name)
+            files = engines.export(there)
+            codec = Codec(there, "onnxruntime")
+            for part in engines.PARTS:
+                codec.warm_up(part)
+        except (CodecError, OSError) as error:
+            usage_error(str(error))
+        off = codec.engine.off
+        typer.echo(f"{files['analysis']}: {off['analysis']:.3%} of the symbols differ from torch's")
+        typer.echo(f"{files['synthesis']}: bytes differ from torch's by {off['synthesis']:.4f} on average")
 
 
 @app.command()

@@ -23,8 +23,8 @@ def evaluate(
     rows: Annotated[
         str,
         typer.Option(
-            help="Models (name or file), jpeg:Q, avif:Q, webp:Q, the same behind blur+, pixelate+ or mask+, and "
-            "attack:FILE; the original is always there."
+            help="Models (name or file, behind it @ and an engine), jpeg:Q, avif:Q, webp:Q, the same behind blur+, "
+            "pixelate+ or mask+, and attack:FILE; the original is always there."
         ),
     ] = "fast,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
     weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
@@ -254,10 +254,11 @@ def bench(
             help="The first one is what the others are compared with. As evaluate's, and paper: the paper's network "
             "the paper's way; paper-here: the same network through this package."
         ),
-    ] = "paper,paper-here,fast,jpeg:10,avif:10,webp:10",
+    ] = "paper,paper-here,paper-here@openvino,fast,fast@openvino,jpeg:10,avif:10,webp:10",
     sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one or more.")] = "512x512",
     rounds: Annotated[int, typer.Option(help="In each, every row has one turn.", min=2)] = 30,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", show_default="as many as cores", min=1)] = None,
+    memory: Annotated[bool, typer.Option("--memory", help="Also each row's peak memory, in a new process.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
     """Time encoding and decoding, memory to memory, all rows taking turns in one run; ratios first.
@@ -287,6 +288,7 @@ def bench(
                     rounds,
                     threads=threads,
                     source=source,
+                    memory=memory,
                     track=lambda steps: progress.track(steps, len(steps), "rounds"),
                 )
         except (ImportError, ValueError, OSError, ModelFileError) as error:

@@ -86,6 +86,24 @@ class Codec:
         """
         return cls(load_model(find_model(model)), engine)
 
+    def warm_up(self, part: str, width: int = 640, height: int = 480) -> None:
+        """Run one half of the engine on a picture of this size, so that the first one does not wait for it.
+
+        Args:
+            part: ``"analysis"`` or ``"synthesis"``.
+            width: pixels.
+            height: pixels.
+
+        Raises:
+            EngineError: the engine is not what the reference is.
+        """
+        factor = self._net.downsampling_factor
+        if part == "analysis":
+            self.engine.analyse(np.zeros((height, width, 3), np.uint8))
+        else:
+            shape = self._net.tables.channels, -(-height // factor), -(-width // factor)
+            self.engine.synthesise(np.zeros(shape, np.int32))
+
     @property
     def name(self) -> str:
         """Name of the model."""

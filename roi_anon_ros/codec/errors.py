@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class CodecError(ValueError):
-    """Base of the codec's errors about data that came from outside."""
+    """Base of the codec's errors about what comes from outside: packets, files, engines."""
 
 
 class PacketError(CodecError):
@@ -24,5 +24,5 @@ class ModelFileError(CodecError):
     """A model file that is not loaded; the message says why and names the file."""
 
 
-class EngineError(RuntimeError):
+class EngineError(CodecError):
     """An engine that is not used; the message says why and what helps."""

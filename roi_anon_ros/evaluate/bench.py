@@ -8,6 +8,7 @@ ratios to the reference row, and the milliseconds only with the machine they wer
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import platform
 import random
@@ -15,7 +16,9 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
+from multiprocessing.connection import Connection
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,12 +34,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..codec import MAX_SIZE, MIN_SIZE, Codec
+from ..codec.engine import processor
 from ..codec.modelfile import Model, fingerprint
 from ..codec.picture import check_picture, resize
 from ..codec.transforms import ANALYSIS_THREADS, AnonymizingCodec, PaperCodec, pad_to_multiple
 from ..files import read_picture
 from .precision import bootstrap
-from .rows import ORIGINAL, STILL, make_row
+from .rows import ORIGINAL, STILL, load_codec, make_row
 from .tables import Table
 
 #: The paper's network the paper's own way, and the same network through this package's codec.
@@ -86,18 +90,19 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
     """
     if name.startswith(f"{PAPER}:"):
         return paper_way(Codec.load(name.partition(":")[2]).model.codec, name)
-    if name in (PAPER, PAPER_HERE):
+    what, _, engine = name.partition("@")
+    if what in (PAPER, PAPER_HERE):
         net = paper_network(picture)
         note = f"not trained: scaled to a realistic rate, {ALIVE} of 128 channels carry it; its pictures show nothing"
         if name == PAPER:
             return paper_way(net, name, note)
         model = Model(net, fingerprint(net.state_dict()), {"name": name})
-        return codec_way(Codec(model), name, note)
+        return codec_way(Codec(model, engine or "torch"), name, note)
     if name == ORIGINAL or name.rpartition("+")[2].partition(":")[0] in STILL:
         row = make_row(name)
         note = "" if name == ORIGINAL else "Pillow's encoder with its other defaults"
         return Timed(name, lambda image: (row.encode(image), {}), lambda data: (row.decode(data), {}), note)
-    return codec_way(Codec.load(name), name)
+    return codec_way(load_codec(name), name)
 
 
 def codec_way(codec: Codec, name: str, note: str = "") -> Timed:
@@ -259,6 +264,7 @@ def run(
     threads: int | None = None,
     reference: str | None = None,
     source: str = "a picture of the caller",
+    memory: bool = False,
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
     """Time all rows.
@@ -273,15 +279,17 @@ def run(
         threads: of torch, OpenCV and Pillow's AVIF, at least 1; None: as many as cores. Other encoders have one.
         reference: name of the row that the others are compared with; None: the first.
         source: what the picture is, for the results.
+        memory: also take the :func:`peak_memory` of each row, which is made anew for it by its name.
         track: yields what it is given, one step for each round of each size: for a bar of progress.
 
     Returns:
         What can be written as JSON. ``sizes`` holds for each size and row ``bits_per_pixel``, and for ``encode`` and
         ``decode`` the ``seconds`` of all rounds, their ``min``, ``mean``, ``median`` and ``sd``, the ``ratio`` of the
         median to the reference's with its 95 % ``ratio_interval`` (rounds drawn with replacement, both rows' together),
-        and the ``stages`` with ``min``, ``mean``, ``median``, ``sd`` each, in seconds. With ``multiply_adds`` also
-        ``analysis``: GFLOP/s, and its share of the ``peak`` of float32 and bfloat16 matrix products with all threads,
-        taken in every round; each at its fastest, which on a busy machine are not equally fast. The rest says what
+        and the ``stages`` with ``min``, ``mean``, ``median``, ``sd`` each, in seconds; ``memory`` in MiB. With
+        ``multiply_adds`` also ``analysis``: GFLOP/s, and its share of the ``peak`` of float32 and bfloat16 matrix
+        products with all threads, taken in every round; each at its fastest, which on a busy machine are not equally
+        fast. The rest says what
         was run, and where.
 
     Raises:
@@ -322,7 +330,52 @@ def run(
         results["sizes"][size] = {
             row.name: _summary(row, all_rounds[row.name], all_rounds[reference], pixels, peak) for row in rows
         }
+        if memory:
+            for row in rows:
+                results["sizes"][size][row.name]["memory"] = peak_memory(row.name, pictures[size], threads)
     return results
+
+
+def peak_memory(name: str, picture: np.ndarray, threads: int | None = None) -> float:
+    """Memory that a row takes at most, MiB: of a process of its own that encodes and decodes a picture three times.
+
+    What the process had before it made the row, Python and the libraries, is not in it; the row's weights are.
+
+    Args:
+        name: as :func:`make_timed` takes it.
+        picture: uint8 ``[H, W, 3]`` RGB.
+        threads: as in :func:`run`.
+
+    Raises:
+        RuntimeError: the process ended without an answer.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    answer, question = spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_grow, args=(name, picture, threads or _cores(), question))
+    process.start()
+    question.close()
+    try:
+        return answer.recv() / 2**20
+    except EOFError:
+        raise RuntimeError(f"{name}: the process that was to measure its memory ended") from None
+    finally:
+        process.join()
+
+
+def _grow(name: str, picture: np.ndarray, threads: int, answer: Connection) -> None:
+    """Send by how many bytes this process grows."""
+    with _threads(threads):
+        before = _memory("VmRSS")
+        row = make_timed(name, picture)
+        for _ in range(3):
+            row.decode(row.encode(picture)[0])
+        answer.send(_memory("VmHWM") - before)
+
+
+def _memory(field: str) -> int:
+    """Bytes of a field of /proc/self/status: VmRSS, the present memory, or VmHWM, the highest so far."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
+    return 1024 * int(line.split()[1])
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
@@ -335,12 +388,15 @@ def tables(results: dict[str, Any]) -> list[Table]:
     for size, rows in results["sizes"].items():
         lines = [[size, *(f"{what}, of {results['reference']}'s (95 %)" for what in STAGES), "bits per pixel"]]
         lines[0] += [f"{what}, ms: median (min, mean ± sd)" for what in STAGES]
+        lines[0] += ["peak memory, MiB"] * any("memory" in row for row in rows.values())
         for name, row in rows.items():
             ratios = (map("{:#.3g}".format, [row[w]["ratio"], *row[w]["ratio_interval"]]) for w in STAGES)
             lines.append([name, *("{} ({} to {})".format(*ratio) for ratio in ratios), f"{row['bits_per_pixel']:.3f}"])
             for what in STAGES:
                 median, least, mean, sd = (1e3 * row[what][key] for key in ("median", "min", "mean", "sd"))
                 lines[-1].append(f"{median:.2f} ({least:.2f}, {mean:.2f} ± {sd:.2f})")
+            if "memory" in row:
+                lines[-1].append(f"{row['memory']:.0f}")
         made.append(lines)
     return made
 
@@ -440,16 +496,14 @@ def _multiply_adds(net: AnonymizingCodec) -> float:
 
 
 def _environment(threads: int) -> dict[str, Any]:
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cpu": processor(),
         "cores": _cores(),
         "threads": threads,
         "load average before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
+        **{package: version(package) for package in ("openvino", "onnxruntime") if find_spec(package)},
         "compressai": compressai.__version__,
         "pillow": PIL.__version__,
         **{f"lib{name}": features.version(name) for name in ("avif", "webp", "jpg")},

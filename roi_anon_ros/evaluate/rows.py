@@ -14,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..anonymize import FaceAnonymizer
+from ..codec import MAX_SIZE, Codec
+from ..codec.engine import ENGINES, PARTS
 from ..detect import MtcnnFaces
 
 #: The unprotected baseline of every table.
@@ -51,7 +53,8 @@ def make_row(name: str) -> Row:
         name: ``original``; ``jpeg:Q``, ``avif:Q`` or ``webp:Q`` with a quality from 0 to 100 (Pillow's encoders and
             their other defaults); the same behind an anonymizer's name, such as ``blur+avif:10`` (the faces that MTCNN
             finds are treated with it first, see ``anonymize/``); the name of an installed model, or its file, which
-            codes a picture at the picture's own size; or ``attack:FILE``, what an attacker recovers (``attack.py``).
+            codes a picture at the picture's own size, behind it ``@`` and an engine other than torch; or
+            ``attack:FILE``, what an attacker recovers (``attack.py``).
 
     Raises:
         ValueError: no row has this name, or an attack's file cannot be used.
@@ -74,16 +77,29 @@ def make_row(name: str) -> Row:
             return _encode(hide(image), STILL[kind], quality=int(quality))
 
         return Row(name, f"{name} Pillow {PIL.__version__}", encode, _decode)
-    from ..codec import MAX_SIZE, Codec
-
-    codec = Codec.load(name)
+    codec = load_codec(name)
     return Row(
         name,
-        codec.fingerprint,
+        codec.fingerprint if codec.engine.name == "torch" else f"{codec.fingerprint} {codec.engine.name}",
         lambda image: codec.encode(image, 0).packet,
         lambda packet: codec.decode(packet, MAX_SIZE**2).at_source_size(),
         lambda packet: codec.latent(packet, MAX_SIZE**2),
     )
+
+
+def load_codec(name: str) -> Codec:
+    """A model by its name or its file, behind it ``@`` and the engine that runs it: ``fast@openvino``.
+
+    Raises:
+        ModelFileError, EngineError: the model, or the engine, cannot be used.
+    """
+    model, _, engine = name.rpartition("@")
+    if engine not in ENGINES:
+        return Codec.load(name)
+    codec = Codec.load(model, engine)
+    for part in PARTS:
+        codec.warm_up(part)  # an engine is tried when it is first used: refused now, not at some picture
+    return codec
 
 
 def make_rows(names: str) -> list[Row]:
