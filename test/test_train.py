@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -159,19 +160,20 @@ def test_bounded_losses_equal_their_literal_form_and_gradient(batch: dict, hide:
 def test_the_rate_inside_heads_equals_its_literal_form_and_gradient(batch: dict) -> None:
     x, boxes, regions = (batch[key] for key in ("x", "boxes", "regions"))
     likelihoods = torch.rand(4, 5, 2, 3).clamp(min=0.01).requires_grad_()  # cells of 16 pixels, partly padding
-    literal = torch.zeros(())
+    bits, pixels = torch.zeros(()), 0
     for picture, rectangles in enumerate(boxes["heads"]):
-        for x1, y1, x2, y2 in rectangles:
-            bits = torch.zeros(())
-            for row in range(y1, y2):
-                for column in range(x1, x2):
-                    bits = bits - likelihoods[picture, :, row // 16, column // 16].log2().sum() / 256
-            literal = literal + bits / ((x2 - x1) * (y2 - y1)) / len(rectangles) / len(boxes["heads"])
+        for row, column in itertools.product(range(30), range(40)):
+            if any(x1 <= column < x2 and y1 <= row < y2 for x1, y1, x2, y2 in rectangles):
+                bits = bits - likelihoods[picture, :, row // 16, column // 16].log2().sum() / 256
+                pixels += 1
+    literal = bits / pixels
     rate = rate_inside(likelihoods, regions["heads"], x)
     assert rate.item() == pytest.approx(literal.item(), rel=1e-5)
     (gradient,) = torch.autograd.grad(rate, likelihoods)
     (expected,) = torch.autograd.grad(literal, likelihoods)
     assert torch.allclose(gradient, expected, atol=1e-6)
+    nobody = Regions.stack([torch.zeros(0, 4)] * 4)
+    assert rate_inside(likelihoods, nobody, x).item() == 0
 
 
 def test_what_the_prior_expects_teaches_the_latent_alone() -> None:

@@ -148,10 +148,11 @@ def bits_per_pixel(likelihoods: Tensor, pixels: int) -> Tensor:
 
 
 def rate_inside(likelihoods: Tensor, regions: Regions, like: Tensor) -> Tensor:
-    """Bits per pixel that are sent of the boxes, averaged as ``L_0`` is, a scalar.
+    """Bits that are sent of a pixel inside the boxes, on average, a scalar; 0 without boxes.
 
     The region loss hides a head in the decoded picture and leaves it to the analysis transform whether the latent
-    shows it. This makes every bit that is sent of it cost, so that there is nothing to decode.
+    shows it. This makes every bit that is sent of it cost, so that there is nothing to decode. Each pixel counts
+    alike, and a large head more than a small one: it shows more of who it is.
 
     Args:
         likelihoods: ``[B, N, h, w]``; each of its cells stands for a square of pixels, those beyond the right and
@@ -163,7 +164,8 @@ def rate_inside(likelihoods: Tensor, regions: Regions, like: Tensor) -> Tensor:
     cell = 2 ** math.ceil(math.log2(height / likelihoods.shape[-2]))
     bits = -likelihoods.log2().sum(1, keepdim=True) / cell**2
     bits = bits.repeat_interleave(cell, -2).repeat_interleave(cell, -1)[..., :height, :width]
-    return (bits * region_weights(regions, like)).sum()
+    inside = 1 - outside(regions, like)
+    return (bits * inside).sum() / inside.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)

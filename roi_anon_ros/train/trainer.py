@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from ..codec.modelfile import find_model, load_model, save_model
-from ..codec.transforms import AnonymizingCodec, build
+from ..codec.transforms import AnonymizingCodec, FastCodec, build
 from .adversary import Adversary
 from .card import write_card
 from .crops import Crops, WholePictures, collate
@@ -58,8 +58,9 @@ class Config:
         detector: YOLOv8 weights, name or file, for ``guide`` and for validation.
         guide: weight λ of :class:`~roi_anon_ros.detect.guide.PersonGuide`, which makes decoded pictures look to that
             detector like their originals; 0: none.
-        head_map: weight λ of a map of the heads, cross entropy, that the features before the latent are asked for
-            through a 1×1 convolution: it teaches the analysis where heads are, and is thrown away; 0: none.
+        head_map: weight λ of the cross entropy between the map of heads that closes the latent of the network
+            ``fast`` (:class:`~roi_anon_ros.codec.transforms.GatedConv`) and where heads are; 0: none. A cell that
+            heads cover by half is all head.
         sent: weight λ of the bits per pixel that the latent spends inside heads, see
             :func:`~roi_anon_ros.train.losses.rate_inside`; the prior does not learn from it. 0: none.
         adversary: weight λ of the defence against :class:`~roi_anon_ros.train.adversary.Adversary`; 0: none.
@@ -120,7 +121,8 @@ class Config:
             if not isinstance(sets, list) or not all(isinstance(s, dict) and "annotations" in s for s in sets):
                 raise ValueError(f"{name}: must be a list of sets, each with annotations")
         RoiLoss(**self.loss)
-        build(self.configuration)
+        if self.head_map and not isinstance(build(self.configuration), FastCodec):
+            raise ValueError(f"head_map: {self.head_map}, must be 0 for {self.configuration}, which has no such map")
 
     @classmethod
     def read(cls, path: Path) -> Config:
@@ -159,10 +161,8 @@ class CodecTraining(lightning.LightningModule):
 
             self.guide = PersonGuide(config.detector)
         self.adversary = Adversary(self.codec.g_s) if config.adversary else None
-        self.head_map = None
         if config.head_map:
-            self.head_map = nn.Conv2d(self.codec.g_a[-1].in_channels, 1, 1)
-            self.codec.g_a[-1].register_forward_pre_hook(self._keep_features)
+            self.codec.g_a[-1].heads.register_forward_hook(self._keep_head_map)
         self.witnesses = Witnesses(config.detector)
         self._shown: list[tuple[Any, Any, Any]] = []
         self._started: tuple[float, int] | None = None
@@ -198,9 +198,9 @@ class CodecTraining(lightning.LightningModule):
         if self.guide is not None:
             terms["guide"] = self.guide(output["x_hat"].float(), x, keep)
             terms["loss"] = terms["loss"] + self.config.guide * terms["guide"]
-        if self.head_map is not None:
-            shown = self.head_map(self._features).float()
-            covered = F.adaptive_avg_pool2d(1 - keep, shown.shape[-2:])
+        if self.config.head_map:
+            shown = self._head_map.float()
+            covered = (2 * F.adaptive_avg_pool2d(1 - keep, shown.shape[-2:])).clamp(max=1)
             terms["head_map"] = F.binary_cross_entropy_with_logits(shown, covered)
             terms["loss"] = terms["loss"] + self.config.head_map * terms["head_map"]
         if self.config.sent:
@@ -223,8 +223,8 @@ class CodecTraining(lightning.LightningModule):
             self.log(name, terms[name], prog_bar=True, logger=False, batch_size=len(x))
         return terms["loss"]
 
-    def _keep_features(self, layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        self._features = inputs[0]
+    def _keep_head_map(self, layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        self._head_map = output
 
     def on_train_epoch_end(self) -> None:
         """Log the speed of this process, and the share of the time that it waited for crops."""
@@ -292,12 +292,13 @@ class CodecTraining(lightning.LightningModule):
         return pace * (self.config.steps - self.global_step)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Adam over the transforms, their prior, the head map and the adversary."""
+        """Adam over the transforms, their prior and the adversary."""
         rate = self.config.learning_rate
         transforms = [*self.codec.g_a.parameters(), *self.codec.g_s.parameters()]
         prior = [p for p in self.codec.entropy_bottleneck.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": transforms}, {"params": prior, "lr": PRIOR_SPEED * rate}]
-        groups += [{"params": list(m.parameters())} for m in (self.head_map, self.adversary) if m is not None]
+        if self.adversary is not None:
+            groups.append({"params": list(self.adversary.parameters())})
         optimizer = torch.optim.Adam(groups, lr=rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
