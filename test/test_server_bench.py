@@ -54,12 +54,22 @@ def test_its_figures_fit_together(tmp_path: Path, weights: Path) -> None:
     model = make_model(tmp_path / "model.safetensors")
     steps: list[Any] = []
     results = bench.run(
-        [2], 5.0, 2.0, (96, 64), str(model), str(weights), max_batch=2, track=lambda rows: steps.append(rows) or rows
+        [2],
+        5.0,
+        2.0,
+        (96, 64),
+        str(model),
+        str(weights),
+        max_batch=2,
+        engine="torch",
+        track=lambda rows: steps.append(rows) or rows,
     )
     assert json.loads(json.dumps(results)) == results
     assert results["model"] == "tiny" and results["max_batch"] == 2 and results["size"] == [96, 64]
     rows = results["rows"]
     assert list(rows) == ["2 cameras", "edge included"] and len(*steps) == 2
+    assert rows["2 cameras"]["engines"] == {"server": "torch"}
+    assert rows["edge included"]["engines"] == {"server": "torch", "edge": "torch"}
     assert [row["cameras"] for row in rows.values()] == [2, 1]
     for row, most in zip(rows.values(), (20, 30), strict=True):
         assert 0 < row["answered"] <= row["published"] <= most + 2
@@ -118,7 +128,7 @@ def test_a_node_that_fails_is_reported_and_nothing_goes_on(tmp_path: Path) -> No
     model = make_model(tmp_path / "model.safetensors")
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no weights")
-    process = start(tmp_path / "log", "--cameras=1", f"--model={model}", f"--weights={broken}")
+    process = start(tmp_path / "log", "--cameras=1", "--engine=torch", f"--model={model}", f"--weights={broken}")
     assert process.wait(2 * START) == 1
     assert not running(process.pid)
     said = (tmp_path / "log").read_text()
@@ -128,7 +138,7 @@ def test_a_node_that_fails_is_reported_and_nothing_goes_on(tmp_path: Path) -> No
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_all_processes(tmp_path: Path, weights: Path, number: signal.Signals) -> None:
     model = make_model(tmp_path / "model.safetensors")
-    process = start(tmp_path / "log", "--cameras=2", f"--model={model}", f"--weights={weights}")
+    process = start(tmp_path / "log", "--cameras=2", "--engine=torch", f"--model={model}", f"--weights={weights}")
     end = time.monotonic() + START
     while len(running(process.pid)) < 3:  # itself, the server node, the cameras
         assert process.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()

@@ -284,7 +284,7 @@ from roi_anon_ros.nodes import server
 
 class RaisesOnce:
     calls = 0
-    def __init__(self, weights, confidence):
+    def __init__(self, weights, confidence, engine):
         pass
     def __call__(self, images):
         RaisesOnce.calls += 1
@@ -330,7 +330,7 @@ class Slow(server.YoloPersons):
         return super().__call__(images)
 
 class RaisesForSmall:
-    def __init__(self, weights, confidence):
+    def __init__(self, weights, confidence, engine):
         pass
     def __call__(self, images):
         print("CALL", len(images), images[0].shape[1], flush=True)
@@ -347,7 +347,8 @@ server.main()
 def start_batching(probe: Probe, detector: str, cameras: int, **parameters: object) -> Process:
     """Start a server with this detector, whose calls are in its output, and connect the cameras to it."""
     topics = [f"cam{i}/latent" for i in range(1, cameras + 1)]
-    parameters |= {"latent_topics": f"[{', '.join(topics)}]", "max_batch": 8, "threads": 1, "autostart": "true"}
+    parameters |= {"latent_topics": f"[{', '.join(topics)}]", "max_batch": 8, "threads": 1}
+    parameters |= {"engine": "torch", "autostart": "true"}
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     process = probe.start("-c", SLOW.replace("{}", detector), "--ros-args", *words)
     probe.cameras = [probe.talk(CompressedLatent, topic) for topic in topics]

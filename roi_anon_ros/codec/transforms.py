@@ -117,10 +117,10 @@ class AnonymizingCodec(CompressionModel):
         Unlike those of :meth:`forward` their gradient reaches the latent (``y_hat``, ``[B, N, h, w]`` float32) alone:
         the prior learns nothing from them.
         """
-        values = y_hat.transpose(0, 1)
-        likelihoods, _, _ = self.entropy_bottleneck._likelihood(values.reshape(len(values), 1, -1), stop_gradient=True)
-        bounded = self.entropy_bottleneck.likelihood_lower_bound(likelihoods)
-        return bounded.reshape(values.shape).transpose(0, 1)
+        prior, values = self.entropy_bottleneck, y_hat.float().transpose(0, 1)
+        with torch.autocast(y_hat.device.type, enabled=False):  # as in forward
+            likelihoods, _, _ = prior._likelihood(values.reshape(len(values), 1, -1), stop_gradient=True)
+        return prior.likelihood_lower_bound(likelihoods).reshape(values.shape).transpose(0, 1)
 
     @torch.inference_mode()
     def symbols(self, x: Tensor) -> Tensor:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from collections import defaultdict
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,6 +17,8 @@ from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.detect.boxes import Detections, check_confidence, check_images, gather
 from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
 from roi_anon_ros.detect.weights import find_weights
+
+log = logging.getLogger(__name__)
 
 
 class YoloPersons:
@@ -58,20 +60,25 @@ class YoloPersons:
             raise ValueError(f"weights: expected a .pt or .onnx file, got {self.weights}")
         if engine not in ("torch", "openvino", "auto"):
             raise ValueError(f"engine: expected torch, openvino or auto, got {engine!r}")
-        if engine == "auto":
+        free = engine == "auto"
+        if free:
             engine = "openvino" if find_spec("openvino") and not torch.cuda.is_available() else "torch"
         # An exported file does not say its task reliably, and may be fixed to one picture a call.
         self._one_by_one = suffix == ".onnx"
         self._model = ultralytics.YOLO(str(self.weights), task="detect" if self._one_by_one else None)
+        threads = torch.get_num_threads()
         if engine == "openvino" and suffix == ".pt":
-            task = self._model.task
-            self._model = ultralytics.YOLO(str(openvino_form(self.weights)), task=task)
+            try:
+                self._model = ultralytics.YOLO(str(openvino_form(self.weights)), task=self._model.task)
+            except Exception as error:  # of ultralytics' export, whatever it is, or of a cache that is read-only
+                if not free:
+                    raise
+                log.warning("the detector stays with torch: %s", error)
         if self._model.task not in ("detect", "segment", "pose"):
             raise ValueError(f"weights: {self.weights} does {self._model.task}, expected one that gives boxes")
         self._persons: list[int] | None = None
-        threads = torch.get_num_threads()
         self._predict([np.zeros((image_size, image_size, 3), np.uint8)])
-        torch.set_num_threads(threads)  # on a CPU, the first run takes one from the whole process
+        torch.set_num_threads(threads)  # on a CPU, an export and the first run take one from the whole process
         names: dict[int, str] = self._model.predictor.model.names
         self._persons = [i for i, name in names.items() if name == "person"]
         if not self._persons:
@@ -117,7 +124,9 @@ def openvino_form(weights: Path) -> Path:
     if find_spec("openvino") is None:
         raise ImportError("engine openvino is not installed: pip install 'roi_anon_ros[server]'")
     ultralytics = import_ultralytics()
-    made_by = f"{ultralytics.__version__}-{version('openvino')}"
+    import openvino
+
+    made_by = f"{ultralytics.__version__}-{openvino.__version__.split('-')[0]}"
     kept = cache_dir() / "weights" / f"{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}-{made_by}_openvino_model"
     if not kept.is_dir():
         kept.parent.mkdir(parents=True, exist_ok=True)

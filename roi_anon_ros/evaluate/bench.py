@@ -91,7 +91,7 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
     if name.startswith(f"{PAPER}:"):
         return paper_way(Codec.load(name.partition(":")[2]).model.codec, name)
     what, _, engine = name.partition("@")
-    if what in (PAPER, PAPER_HERE):
+    if name == PAPER or what == PAPER_HERE:
         net = paper_network(picture)
         note = f"not trained: scaled to a realistic rate, {ALIVE} of 128 channels carry it; its pictures show nothing"
         if name == PAPER:
@@ -332,7 +332,10 @@ def run(
         }
         if memory:
             for row in rows:
-                results["sizes"][size][row.name]["memory"] = peak_memory(row.name, pictures[size], threads)
+                try:
+                    results["sizes"][size][row.name]["memory"] = peak_memory(row.name, pictures[size], threads)
+                except RuntimeError as error:  # the times are not lost for it
+                    results["notes"][row.name] = "; ".join(filter(None, [row.note, str(error)]))
     return results
 
 

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -77,10 +78,13 @@ def make_row(name: str) -> Row:
             return _encode(hide(image), STILL[kind], quality=int(quality))
 
         return Row(name, f"{name} Pillow {PIL.__version__}", encode, _decode)
-    codec = load_codec(name)
+    codec, key = load_codec(name), ""
+    for part in PARTS if codec.engine.name != "torch" else ():
+        codec.warm_up(part)  # an engine is tried when it is first used: refused now, not at some picture
+        key += f" {codec.engine.runs(part)} {version(codec.engine.name)}"
     return Row(
         name,
-        codec.fingerprint if codec.engine.name == "torch" else f"{codec.fingerprint} {codec.engine.name}",
+        codec.fingerprint + key,
         lambda image: codec.encode(image, 0).packet,
         lambda packet: codec.decode(packet, MAX_SIZE**2).at_source_size(),
         lambda packet: codec.latent(packet, MAX_SIZE**2),
@@ -94,12 +98,7 @@ def load_codec(name: str) -> Codec:
         ModelFileError, EngineError: the model, or the engine, cannot be used.
     """
     model, _, engine = name.rpartition("@")
-    if engine not in ENGINES:
-        return Codec.load(name)
-    codec = Codec.load(model, engine)
-    for part in PARTS:
-        codec.warm_up(part)  # an engine is tried when it is first used: refused now, not at some picture
-    return codec
+    return Codec.load(model, engine) if engine in ENGINES else Codec.load(name)
 
 
 def make_rows(names: str) -> list[Row]:
@@ -119,7 +118,8 @@ def make_rows(names: str) -> list[Row]:
 
 def slug(name: str) -> str:
     """A row's name as part of a file's name."""
-    return re.sub(r"[^a-z0-9]+", "-", Path(name).stem.lower()).strip("-")
+    path, at, engine = name.partition("@")
+    return re.sub(r"[^a-z0-9]+", "-", f"{Path(path).stem}{at}{engine}".lower()).strip("-")
 
 
 def _encode(image: np.ndarray, kind: str, **options: int) -> bytes:

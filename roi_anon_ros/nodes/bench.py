@@ -37,6 +37,7 @@ from vision_msgs.msg import Detection2DArray
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE, Codec
+from roi_anon_ros.codec.engine import processor
 from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.detect import find_weights
 from roi_anon_ros.evaluate.bench import default_picture, parse_sizes
@@ -55,7 +56,7 @@ LATE = 0.2
 #: The camera in front of the edge node: width and height, pictures a second.
 EDGE_SIZE, EDGE_RATE = (640, 480), 15.0
 #: Least and greatest values of what is asked for.
-BOUNDS = {"cameras": (1, 64), "rate": (1, 1000), "seconds": (1, 3600), "max_batch": (1, 64)}
+BOUNDS = {"cameras": (1, 64), "rate": (1.0, 1000.0), "seconds": (1, 3600), "max_batch": (1, 64)}
 
 
 class ServerBenchError(RuntimeError):
@@ -107,10 +108,12 @@ class Graph:
 
     Attributes:
         ages: of each camera's detections, seconds from the camera's stamp to their arrival, by that stamp (ns).
+        engines: what the nodes say that they run on, by node.
     """
 
     def __init__(self, topics: Sequence[str], folder: Path) -> None:
         self.ages: list[dict[int, float]] = [{} for _ in topics]
+        self.engines: dict[str, str] = {}
         self._folder = folder
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._error = ""
@@ -190,6 +193,9 @@ class Graph:
         for status in message.status:
             if status.level == DiagnosticStatus.ERROR:
                 self._error = f"{status.name}: {status.message}"
+            for pair in status.values:
+                if pair.key == "engine":
+                    self.engines[status.name.partition(":")[0].strip("/")] = pair.value
 
 
 @contextmanager
@@ -210,6 +216,7 @@ def run(
     model: str = "fast",
     weights: str = "yolov8n",
     max_batch: int = 1,
+    engine: str = "auto",
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
     """Measure a server node with each number of cameras, and one camera with an edge node before it.
@@ -222,6 +229,7 @@ def run(
         model: name or file of the codec's model.
         weights: of the person detector.
         max_batch: the server's parameter.
+        engine: the nodes' parameter.
         track: wraps the rows, for progress.
 
     Returns:
@@ -229,7 +237,8 @@ def run(
         detections, their ``share``, detections ``per_second`` and those of the camera that got the fewest
         (``least_per_second``), ``median``, ``p95`` and ``max`` of the ``age`` of detections (camera stamp to arrival,
         seconds; None where there are none), and how many were ``late``, older than 0.2 s. All these are about the
-        frames that were stamped while it was measured. The rest says what was run.
+        frames that were stamped while it was measured; ``engines`` is what each node ran on. The rest says what was
+        run, and where.
 
     Raises:
         ValueError: names the argument and the bound.
@@ -253,8 +262,14 @@ def run(
     picture, source = default_picture()
     latent = to_message(codec.encode(resize(picture, *size)), codec.name, Header(frame_id="camera"))
     image = from_rgb(resize(picture, *EDGE_SIZE), Header(frame_id="camera"))
-    server = {"model": model, "weights": find_weights(weights), "max_batch": max_batch, "autostart": "true"}
-    edge = {"model": model, "autostart": "true", "qos_overrides./image_raw.subscription.reliability": "reliable"}
+    server = {"model": model, "weights": find_weights(weights), "max_batch": max_batch}
+    server |= {"engine": engine, "autostart": "true"}
+    edge = {
+        "model": model,
+        "engine": engine,
+        "autostart": "true",
+        "qos_overrides./image_raw.subscription.reliability": "reliable",
+    }
 
     def row_of(number: int | None) -> dict[str, Any]:
         with TemporaryDirectory() as folder:
@@ -274,13 +289,15 @@ def run(
                 row.start("cameras", "bench.cameras_main", **publish)
                 begin, end = _measure(row, seconds)
                 row.end(["cameras"])  # they write their stamps
-            return _summary(json.loads(publish["stamps"].read_text()), row.ages, begin, end)
+            stamps = json.loads(publish["stamps"].read_text())
+            return _summary(stamps, row.ages, begin, end) | {"engines": row.engines}
 
     names = {f"{number} camera{'s' * (number > 1)}": number for number in cameras} | {"edge included": None}
     rows = {name: row_of(number) for name, number in track(list(names.items()))}
     asked_for = {"rate": rate, "seconds": seconds, "size": list(size), "max_batch": max_batch}
     coded = {"model": codec.name, "fingerprint": codec.fingerprint, "packet_bytes": len(latent.packet)}
-    return {"picture": source, **asked_for, **coded, "weights": server["weights"].name, "rows": rows}
+    machine = {"cpu": processor(), "cores": len(os.sched_getaffinity(0))}
+    return {"picture": source, **asked_for, **coded, "weights": server["weights"].name, **machine, "rows": rows}
 
 
 def table(results: dict[str, Any]) -> Table:
@@ -369,6 +386,7 @@ def main() -> None:
     parser.add_argument("--model", default="fast", help="name or file of the codec's model (default: %(default)s)")
     parser.add_argument("--weights", default="yolov8n", help="the person detector's weights (default: %(default)s)")
     parser.add_argument("--max-batch", type=int, default=1, help="the server's parameter (default: %(default)s)")
+    parser.add_argument("--engine", default="auto", help="the nodes' parameter (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     given = parser.parse_args()
     console = Console(stderr=True)
@@ -384,6 +402,7 @@ def main() -> None:
             given.model,
             given.weights,
             given.max_batch,
+            given.engine,
             track=lambda rows: progress(rows, "rows", console=console, transient=True),
         )
     except (RuntimeError, ValueError, OSError) as error:
@@ -394,7 +413,9 @@ def main() -> None:
         sys.exit(130)
     if given.out:
         given.out.write_text(json.dumps(results, indent=1) + "\n")
-    print(to_markdown(table(results)), end="")
+    print(to_markdown(table(results)))
+    engines = {f"{name}: {engine}" for row in results["rows"].values() for name, engine in row["engines"].items()}
+    print("; ".join([*sorted(engines), results["cpu"], f"{results['cores']} cores"]))
 
 
 if __name__ == "__main__":

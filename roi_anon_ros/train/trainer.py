@@ -121,7 +121,8 @@ class Config:
             if not isinstance(sets, list) or not all(isinstance(s, dict) and "annotations" in s for s in sets):
                 raise ValueError(f"{name}: must be a list of sets, each with annotations")
         RoiLoss(**self.loss)
-        if self.head_map and not isinstance(build(self.configuration), FastCodec):
+        network = build(self.configuration)
+        if self.head_map and not isinstance(network, FastCodec):
             raise ValueError(f"head_map: {self.head_map}, must be 0 for {self.configuration}, which has no such map")
 
     @classmethod
