@@ -343,9 +343,10 @@ class GatedConv(nn.Conv2d):
 
     With p the probability of a head that ``heads``, two small convolutions, finds in the same features f:
 
-        y = b + max(1 − 4p, 0) · W f
+        y = b + g · W f,    g = 2 − 8p, at least 0 and at most 1
 
-    Where p is a quarter or more, every channel is its bias b, whatever the picture shows there.
+    Where p is a quarter or more, every channel is its bias b, whatever the picture shows there; where it is an eighth
+    or less, the gate is wide open.
     """
 
     def __init__(self, channels: int, N: int) -> None:
@@ -355,7 +356,7 @@ class GatedConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features to latent."""
-        gate = F.relu(1 - 4 * torch.sigmoid(self.heads(x)))
+        gate = (2 - 8 * torch.sigmoid(self.heads(x))).clamp(0, 1)
         return F.conv2d(x, self.weight) * gate + self.bias[:, None, None]
 
 
