@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -21,9 +20,8 @@ from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec import load_model
-from roi_anon_ros.codec.transforms import build
 from roi_anon_ros.train.adversary import Adversary
-from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside, rate_inside
+from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -155,38 +153,6 @@ def test_bounded_losses_equal_their_literal_form_and_gradient(batch: dict, hide:
     (gradient,) = torch.autograd.grad(terms["loss"], x_hat)
     (literal,) = torch.autograd.grad(expected, x_hat)
     assert torch.allclose(gradient, literal, atol=1e-7)
-
-
-def test_the_rate_inside_heads_equals_its_literal_form_and_gradient(batch: dict) -> None:
-    x, boxes, regions = (batch[key] for key in ("x", "boxes", "regions"))
-    likelihoods = torch.rand(4, 5, 2, 3).clamp(min=0.01).requires_grad_()  # cells of 16 pixels, partly padding
-    bits, pixels = torch.zeros(()), 0
-    for picture, rectangles in enumerate(boxes["heads"]):
-        for row, column in itertools.product(range(30), range(40)):
-            if any(x1 <= column < x2 and y1 <= row < y2 for x1, y1, x2, y2 in rectangles):
-                bits = bits - likelihoods[picture, :, row // 16, column // 16].log2().sum() / 256
-                pixels += 1
-    literal = bits / pixels
-    rate = rate_inside(likelihoods, regions["heads"], x)
-    assert rate.item() == pytest.approx(literal.item(), rel=1e-5)
-    (gradient,) = torch.autograd.grad(rate, likelihoods)
-    (expected,) = torch.autograd.grad(literal, likelihoods)
-    assert torch.allclose(gradient, expected, atol=1e-6)
-    nobody = Regions.stack([torch.zeros(0, 4)] * 4)
-    assert rate_inside(likelihoods, nobody, x).item() == 0
-
-
-def test_what_the_prior_expects_teaches_the_latent_alone() -> None:
-    torch.manual_seed(0)
-    codec = build("fast")
-    output = codec(torch.rand(2, 3, 40, 64))
-    likelihoods = codec.likelihoods(output["y_hat"])
-    assert torch.allclose(likelihoods, output["likelihoods"]["y"])
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(codec.likelihoods(output["y_hat"]), likelihoods), "the prior loses its tails in bfloat16"
-    likelihoods.log2().sum().backward()
-    assert all(p.grad is None for p in codec.entropy_bottleneck.parameters())
-    assert all(p.grad is not None for p in codec.g_a.parameters())
 
 
 def test_warm_up_scales_the_head_term_alone(batch: dict) -> None:

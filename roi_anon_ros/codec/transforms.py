@@ -111,17 +111,6 @@ class AnonymizingCodec(CompressionModel):
         x_hat = self.g_s(y_hat)[..., :height, :width]
         return {"x_hat": x_hat, "y_hat": y_hat, "likelihoods": {"y": likelihoods}}
 
-    def likelihoods(self, y_hat: Tensor) -> Tensor:
-        """What the prior expects of latents, ``[B, N, h, w]``, more than 0 and at most 1.
-
-        Unlike those of :meth:`forward` their gradient reaches the latent (``y_hat``, ``[B, N, h, w]`` float32) alone:
-        the prior learns nothing from them.
-        """
-        prior, values = self.entropy_bottleneck, y_hat.float().transpose(0, 1)
-        with torch.autocast(y_hat.device.type, enabled=False):  # as in forward
-            likelihoods, _, _ = prior._likelihood(values.reshape(len(values), 1, -1), stop_gradient=True)
-        return prior.likelihood_lower_bound(likelihoods).reshape(values.shape).transpose(0, 1)
-
     @torch.inference_mode()
     def symbols(self, x: Tensor) -> Tensor:
         """Quantised latent of each picture, as integers around the prior's medians.

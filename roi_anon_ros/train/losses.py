@@ -16,7 +16,6 @@ No loop runs over the boxes: a mean over boxes is a weighted sum over pixels, se
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -145,27 +144,6 @@ def outside(regions: Regions, like: Tensor) -> Tensor:
 def bits_per_pixel(likelihoods: Tensor, pixels: int) -> Tensor:
     """Rate estimated from the prior: −Σ log2 p over ``[B, N, h, w]``, divided by all pixels of the batch."""
     return -likelihoods.log2().sum() / pixels
-
-
-def rate_inside(likelihoods: Tensor, regions: Regions, like: Tensor) -> Tensor:
-    """Bits that are sent of a pixel inside the boxes, on average, a scalar; 0 without boxes.
-
-    The region loss hides a head in the decoded picture and leaves it to the analysis transform whether the latent
-    shows it. This makes every bit that is sent of it cost, so that there is nothing to decode. Each pixel counts
-    alike, and a large head more than a small one: it shows more of who it is.
-
-    Args:
-        likelihoods: ``[B, N, h, w]``; each of its cells stands for a square of pixels, those beyond the right and
-            lower edge of the picture for padding.
-        regions: the boxes.
-        like: ``[B, C, H, W]``, at least one cell a side.
-    """
-    height, width = like.shape[-2:]
-    cell = 2 ** math.ceil(math.log2(height / likelihoods.shape[-2]))
-    bits = -likelihoods.log2().sum(1, keepdim=True) / cell**2
-    bits = bits.repeat_interleave(cell, -2).repeat_interleave(cell, -1)[..., :height, :width]
-    inside = 1 - outside(regions, like)
-    return (bits * inside).sum() / inside.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from .adversary import Adversary
 from .card import write_card
 from .crops import Crops, WholePictures, collate
 from .data import Record, for_training, read_set, split, spread, without_overlap, write_split
-from .losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside, rate_inside
+from .losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside
 from .validation import Witnesses, sheet
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,6 @@ class Config:
         head_map: weight λ of the cross entropy between the map of heads that closes the latent of the network
             ``fast`` (:class:`~roi_anon_ros.codec.transforms.GatedConv`) and where heads are; 0: none. A cell that
             heads cover by half is all head.
-        sent: weight λ of the bits per pixel that the latent spends inside heads, see
-            :func:`~roi_anon_ros.train.losses.rate_inside`; the prior does not learn from it. 0: none.
         adversary: weight λ of the defence against :class:`~roi_anon_ros.train.adversary.Adversary`; 0: none.
         steps: optimiser steps in all.
         batch: crops a step, on each process.
@@ -88,7 +86,6 @@ class Config:
     detector: str = "yolov8n"
     guide: float = 0.0
     head_map: float = 0.0
-    sent: float = 0.0
     adversary: float = 0.0
     steps: int = 20000
     batch: int = 8
@@ -106,7 +103,7 @@ class Config:
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 1, "crop": 32, "epoch": 1, "validation_pictures": 1}
         least |= dict.fromkeys(
-            ("heads_warmup", "guide", "head_map", "sent", "adversary", "warmup", "decay", "patience", "workers"), 0
+            ("heads_warmup", "guide", "head_map", "adversary", "warmup", "decay", "patience", "workers"), 0
         )
         for name, bound in least.items():
             value = getattr(self, name)
@@ -204,9 +201,6 @@ class CodecTraining(lightning.LightningModule):
             covered = (2 * F.adaptive_avg_pool2d(1 - keep, shown.shape[-2:])).clamp(max=1)
             terms["head_map"] = F.binary_cross_entropy_with_logits(shown, covered)
             terms["loss"] = terms["loss"] + self.config.head_map * terms["head_map"]
-        if self.config.sent:
-            terms["sent"] = rate_inside(self.codec.likelihoods(output["y_hat"]), heads, x)
-            terms["loss"] = terms["loss"] + self.config.sent * terms["sent"]
         if self.adversary is not None:
             target = hidden_target(x, heads, "flatten" if self.loss.hide == "inverse" else self.loss.hide)
             terms["attack"], terms["defence"] = self.adversary(output["y_hat"], x, target, heads)
