@@ -109,7 +109,7 @@ def test_the_shipped_model_loses_nothing_by_an_engine(name: str, tmp_path: Path)
         return -10 * np.log10(np.mean((image / 255.0 - picture / 255.0) ** 2))
 
     lost = psnr(there.decode(sent.packet).image) - psnr(here.decode(ours.packet).image)
-    assert abs(lost) < 0.05
+    assert abs(lost) < 0.1
 
 
 def test_every_engine_decodes_what_any_other_encoded(model: Model) -> None:

@@ -12,6 +12,7 @@ every other engine decodes: symbols are integers, and no engine computes a proba
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -279,27 +280,37 @@ class OpenVinoEngine(_GraphEngine):
         import openvino
 
         kept = cache_dir() / f"{self._model.fingerprint.hex()}-{part}-openvino-{_version('openvino')}.xml"
-        core = openvino.Core()
-        if not (kept.is_file() and kept.with_suffix(".bin").is_file()):
+        files = kept, kept.with_suffix(".bin")
+        if not _intact(files):
             graph = openvino.convert_model(program(self._model.codec, part))
             try:
                 cache_dir().mkdir(parents=True, exist_ok=True)
                 with TemporaryDirectory(dir=cache_dir()) as folder:
                     made = Path(folder) / kept.name
                     openvino.save_model(graph, made, compress_to_fp16=False)
-                    # The weights first: whoever finds the .xml finds both.
-                    os.replace(made.with_suffix(".bin"), kept.with_suffix(".bin"))
-                    os.replace(made, kept)
+                    made.with_suffix(".sha256").write_text(_digest((made, made.with_suffix(".bin"))))
+                    for suffix in (".bin", ".xml", ".sha256"):
+                        os.replace(made.with_suffix(suffix), kept.with_suffix(suffix))
             except (OSError, RuntimeError) as error:  # a read-only home costs the seconds at each start
                 log.warning("%s: %s", kept, error)
                 return graph
-        try:
-            # Read also where it was just written: what is read sums in another order than what was converted.
-            return core.read_model(kept)
-        except RuntimeError as error:
-            log.warning("%s: made anew: %s", kept, error)
-            kept.unlink()
-            return self._graph(part)
+        # Read also where it was just written: what is read sums in another order than what was converted.
+        return openvino.Core().read_model(kept)
+
+
+def _digest(files: tuple[Path, Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _intact(files: tuple[Path, Path]) -> bool:
+    """Whether kept files are what was written: OpenVINO's parsers may crash on anything else."""
+    try:
+        return files[0].with_suffix(".sha256").read_text() == _digest(files)
+    except OSError:
+        return False
 
 
 class OnnxRuntimeEngine(_GraphEngine):
