@@ -149,36 +149,6 @@ def test_a_bad_compressed_message_is_refused_by_its_field(what: str) -> None:
     assert caught.value.reason == reason
 
 
-def test_its_engine_is_chosen_by_parameter(
-    probe: Probe, folder: Path, camera: object, latents: list, codec: Codec
-) -> None:
-    pytest.importorskip("openvino", reason="openvino is not installed")
-
-    def configure(engine: str) -> bool:
-        if probe.state("edge") == "active":
-            clean_up(probe)
-        values = {"engine": engine, "input_transport": "raw"}
-        parameters = [
-            Parameter(name=n, value=ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=v))
-            for n, v in values.items()
-        ]
-        request = SetParameters.Request(parameters=parameters)
-        assert all(r.successful for r in probe.call(SetParameters, "/edge/set_parameters", request).results)
-        return probe.transit("edge", "configure")
-
-    for engine in ("openvino", "auto"):
-        assert configure(engine) and probe.transit("edge", "activate")
-        connect(probe, camera, latents)
-        camera.publish(image := message(GOOD, header=probe.header()))
-        latent = arrives(probe, latents, image)
-        assert codec.decode(latent.packet).image.shape == (53, 80, 3), "the decoder does not mind the engine"
-        assert edge_report(probe)["engine"].split()[0].strip(",") in (("openvino",) if engine == "openvino" else ENGINES)
-    assert ", for 640x480: " in edge_report(probe)["engine"]
-    assert not configure("abacus")
-    assert "engine: 'abacus', must be one of" in edge_report(probe)["message"]
-    assert configure("torch") and probe.transit("edge", "activate")
-
-
 def test_compressed_pictures_of_all_modes_are_read() -> None:
     png = CompressedImage(format="png", data=array("B", compressed(GOOD, ".png")))
     np.testing.assert_array_equal(decompress(png), GOOD)
@@ -473,6 +443,36 @@ def test_a_model_that_raises(probe: Probe, folder: Path, camera: object, latents
     connect(probe, camera, latents)
     camera.publish(image := message(GOOD, header=probe.header()))
     assert arrives(probe, latents, image).packet.tobytes() == codec.encode(GOOD, 80).packet
+
+
+def test_its_engine_is_chosen_by_parameter(
+    probe: Probe, folder: Path, camera: object, latents: list, codec: Codec
+) -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+
+    def configure(engine: str) -> bool:
+        if probe.state("edge") == "active":
+            clean_up(probe)
+        values = {"engine": engine, "input_transport": "raw"}
+        parameters = [
+            Parameter(name=n, value=ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=v))
+            for n, v in values.items()
+        ]
+        request = SetParameters.Request(parameters=parameters)
+        assert all(r.successful for r in probe.call(SetParameters, "/edge/set_parameters", request).results)
+        return probe.transit("edge", "configure")
+
+    for engine in ("openvino", "auto"):
+        assert configure(engine) and probe.transit("edge", "activate")
+        connect(probe, camera, latents)
+        camera.publish(image := message(GOOD, header=probe.header()))
+        latent = arrives(probe, latents, image)
+        assert codec.decode(latent.packet).image.shape == (53, 80, 3), "the decoder does not mind the engine"
+        assert edge_report(probe)["engine"].split()[0].strip(",") in (("openvino",) if engine == "openvino" else ENGINES)
+    assert ", for 640x480: " in edge_report(probe)["engine"]
+    assert not configure("abacus")
+    assert "engine: 'abacus', must be one of" in edge_report(probe)["message"]
+    assert configure("torch") and probe.transit("edge", "activate")
 
 
 def test_compressed_pictures(probe: Probe, latents: list, codec: Codec) -> None:
