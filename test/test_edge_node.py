@@ -468,7 +468,9 @@ def test_its_engine_is_chosen_by_parameter(
         camera.publish(image := message(GOOD, header=probe.header()))
         latent = arrives(probe, latents, image)
         assert codec.decode(latent.packet).image.shape == (53, 80, 3), "the decoder does not mind the engine"
-        assert edge_report(probe)["engine"].split()[0].strip(",") in (("openvino",) if engine == "openvino" else ENGINES)
+        assert edge_report(probe)["engine"].split()[0].strip(",") in (
+            ("openvino",) if engine == "openvino" else ENGINES
+        )
     assert ", for 640x480: " in edge_report(probe)["engine"]
     assert not configure("abacus")
     assert "engine: 'abacus', must be one of" in edge_report(probe)["message"]
