@@ -58,10 +58,9 @@ class Codec:
     """Encodes and decodes with one model; may be called from several threads.
 
     On one machine the bytes of a packet depend on the model, the picture, ``max_side`` and the engine alone (``auto``
-    is the one that it chose). On
-    another device, with another engine or version of it, a latent on the edge between two symbols may round to the
-    other one: the packet differs a little, and decodes just as well. Every decoder reads the same symbols from a
-    packet; the pixels that it makes of them may differ by a rounding.
+    is the one that it chose). On another device, with another engine or version of it, a latent on the edge between
+    two symbols may round to the other one: the packet differs a little, and decodes just as well. Every decoder reads
+    the same symbols from a packet; the pixels that it makes of them may differ by a rounding.
 
     Args:
         model: at work.

@@ -279,7 +279,7 @@ class OpenVinoEngine(_GraphEngine):
         """OpenVINO's form of one half, kept in the cache folder: making it takes seconds."""
         import openvino
 
-        kept = cache_dir() / f"{self._model.fingerprint.hex()}-{part}-openvino-{_version('openvino')}.xml"
+        kept = cache_dir() / f"{self._model.fingerprint.hex()}-{part}-openvino-{version_of('openvino')}.xml"
         files = kept, kept.with_suffix(".bin")
         if not _intact(files):
             graph = openvino.convert_model(program(self._model.codec, part))
@@ -395,7 +395,7 @@ class AutoEngine:
                 engines.append(ENGINES[name](self._model))
             except EngineError as error:
                 log.debug("%s", error)
-        versions = ", ".join(f"{engine.name} {_version(engine.name)}" for engine in engines)
+        versions = ", ".join(f"{engine.name} {version_of(engine.name)}" for engine in engines)
         key = f"{self._model.fingerprint.hex()} {part} {size} {_threads(part)} threads, {processor()}, {versions}"
         remembered = _remembered().get(key, {})
         for engine in engines:
@@ -550,7 +550,7 @@ def processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
     """Of a package that is there, perhaps under another distribution's name, such as onnxruntime-gpu."""
     try:
         return version(package)

@@ -16,7 +16,6 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -34,7 +33,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..codec import MAX_SIZE, MIN_SIZE, Codec
-from ..codec.engine import processor
+from ..codec.engine import processor, version_of
 from ..codec.modelfile import Model, fingerprint
 from ..codec.picture import check_picture, resize
 from ..codec.transforms import ANALYSIS_THREADS, AnonymizingCodec, PaperCodec, pad_to_multiple
@@ -506,7 +505,7 @@ def _environment(threads: int) -> dict[str, Any]:
         "load average before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        **{package: version(package) for package in ("openvino", "onnxruntime") if find_spec(package)},
+        **{package: version_of(package) for package in ("openvino", "onnxruntime") if find_spec(package)},
         "compressai": compressai.__version__,
         "pillow": PIL.__version__,
         **{f"lib{name}": features.version(name) for name in ("avif", "webp", "jpg")},

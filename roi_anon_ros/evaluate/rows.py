@@ -6,7 +6,6 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ..anonymize import FaceAnonymizer
 from ..codec import MAX_SIZE, Codec
-from ..codec.engine import ENGINES, PARTS
+from ..codec.engine import ENGINES, PARTS, version_of
 from ..detect import MtcnnFaces
 
 #: The unprotected baseline of every table.
@@ -81,7 +80,7 @@ def make_row(name: str) -> Row:
     codec, key = load_codec(name), ""
     for part in PARTS if codec.engine.name != "torch" else ():
         codec.warm_up(part)  # an engine is tried when it is first used: refused now, not at some picture
-        key += f" {codec.engine.runs(part)} {version(codec.engine.name)}"
+        key += f" {codec.engine.runs(part)} {version_of(codec.engine.name)}"
     return Row(
         name,
         codec.fingerprint + key,
