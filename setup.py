@@ -45,7 +45,10 @@ setup(
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{NAME}/config", sorted(glob("config/*.yaml"))),
         (f"share/{NAME}/config/train", sorted(glob("config/train/*.yaml"))),
-        (f"share/{NAME}/models", sorted(glob("models/*.safetensors") + glob("models/*.md") + glob("models/*.png"))),
+        (
+            f"share/{NAME}/models",
+            sorted(glob("models/*.safetensors") + glob("models/*.md") + glob("models/*.png") + glob("models/*.jpg")),
+        ),
     ],
     entry_points={
         "console_scripts": [

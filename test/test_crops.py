@@ -172,6 +172,22 @@ def test_heads_come_in_all_sizes(tmp_path: Path) -> None:
     assert min(sides) <= 10 and max(sides) >= 160
 
 
+def test_a_share_of_the_crops_has_the_size_at_which_a_camera_codes(tmp_path: Path) -> None:
+    """A head of 50 pixels in a picture that a camera would halve is one of 25 in them, and of all sizes in others."""
+    r = record(tmp_path / "a.png", np.zeros((960, 1280, 3), np.uint8), boxes((620, 460, 670, 510)))
+
+    def heads(own_size: float) -> list[int]:
+        crops = Crops([r], size=192, seed=0, own_size=own_size)
+        items = [crops[i][1] for i in range(120)]
+        return [int(h[0, 3] - h[0, 1]) for h in items if len(h) and 0 < h[0, 1] and h[0, 3] < 192]
+
+    def share(found: list[int]) -> float:
+        return sum(25 <= side <= 27 for side in found) / len(found)
+
+    assert share(heads(1.0)) == 1 and len(heads(1.0)) > 5
+    assert share(heads(0.0)) < 0.2
+
+
 def test_sensor_and_transmission_leave_their_marks(tmp_path: Path) -> None:
     """Three of ten crops are grey, three have another colour; half of the others are exposed, and keep their hue."""
     picture = np.full((200, 200, 3), (90, 120, 60), np.uint8)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import yaml
 from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
-from roi_anon_ros.codec import load_model
+from roi_anon_ros.codec import load_model, save_model
+from roi_anon_ros.codec.transforms import build
 from roi_anon_ros.train.adversary import Adversary
-from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside
+from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -174,6 +176,33 @@ def test_rate_in_bits_per_pixel() -> None:
     assert bits_per_pixel(torch.full((2, 3, 4, 5), 0.5), pixels=240).item() == pytest.approx(120 / 240)
 
 
+def test_a_cell_that_heads_cover_by_half_is_head() -> None:
+    """Cell by cell, with a last row and column that the picture fills in part."""
+    keep = torch.ones(1, 1, 40, 37)
+    keep[..., 16:32, 20:24] = 0  # a quarter of cell (1, 1)
+    keep[..., 3:16, 0:16] = 0  # more than half of cell (0, 0)
+    keep[..., 32:36, 32:37] = 0  # half of what is left of cell (2, 2), whose lower half repeats the edge
+    expected = torch.tensor([[1.0, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
+    assert torch.allclose(head_cells(keep, 16)[0, 0], expected)
+
+
+@pytest.mark.parametrize(("bias", "closed"), [(9.0, 1.0), (-9.0, 0.0)])
+def test_validation_says_what_the_gate_closes(folder: Path, tmp_path: Path, bias: float, closed: float) -> None:
+    """A gate that is shut everywhere, and one that is open everywhere."""
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.train.trainer import train
+
+    net = build("fast")
+    with torch.no_grad():
+        net.g_a[-1].heads[-1].weight.zero_()
+        net.g_a[-1].heads[-1].bias.fill_(bias)
+    net.update()
+    save_model(net, tmp_path / "start.safetensors", name="start")
+    config = settings(folder, steps=1, epoch=1, start=str(tmp_path / "start.safetensors"), learning_rate=1e-6)
+    figures = load_model(train(written(tmp_path / "tiny.yaml", config), tmp_path / "run")).metadata["figures"]
+    assert figures["closed_heads"] == figures["closed_outside"] == closed
+
+
 def test_an_unknown_way_to_hide_is_refused() -> None:
     with pytest.raises(ValueError, match="hide: 'paint', must be one of silhouette, flatten, inverse"):
         RoiLoss(hide="paint")
@@ -277,6 +306,8 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
     for expected in (metadata["fingerprint"], "8 pictures", "roi-anon train", "hide: inverse", "tiny-curve.png"):
         assert expected in card
     assert cv2.imread(str(out / "tiny-curve.png")) is not None
+    if find_spec("ultralytics"):
+        assert "tiny-sheet.jpg" in card and cv2.imread(str(out / "tiny-sheet.jpg")).std() > 10
     first, last = (cv2.imread(str(file)) for file in sorted((out / "sheets").glob("*.png")))
     assert first.shape == last.shape == (480, 600, 3)  # two pictures of 300 x 240 and their decoded ones
     assert list((out / "tensorboard").rglob("events.*"))
@@ -371,6 +402,8 @@ def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
         ({"batch_size": 9}, "batch_size"),
         ({"steps": 0}, "steps: 0, must be a number of at least 1"),
         ({"crop": 100}, "crop: 100, must be a multiple of 32"),
+        ({"steps": 5}, "steps: 5, must be a multiple of epoch, 2"),
+        ({"own_size": 40}, "own_size: 40, must be a number from 0 to 1"),
         ({"learning_rate": -1.0}, "learning_rate: -1.0, must be a number of more than 0"),
         ({"learning_rate": "4e-4"}, "learning_rate: '4e-4', must be a number"),
         ({"configuration": "slow"}, "configuration: 'slow', must be one of"),

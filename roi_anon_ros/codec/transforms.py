@@ -343,10 +343,14 @@ class GatedConv(nn.Conv2d):
         self.heads = nn.Sequential(nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, 1, 3, padding=1))
         nn.init.constant_(self.heads[-1].bias, -3.0)  # open, until it has learned what a head is
 
+    @staticmethod
+    def opening(heads: Tensor) -> Tensor:
+        """g of what ``heads`` gives, the logit of p: 0 where the gate is closed, 1 where it is wide open."""
+        return (2 - 8 * torch.sigmoid(heads)).clamp(0, 1)
+
     def forward(self, x: Tensor) -> Tensor:
         """Features to latent."""
-        gate = (2 - 8 * torch.sigmoid(self.heads(x))).clamp(0, 1)
-        return F.conv2d(x, self.weight) * gate + self.bias[:, None, None]
+        return F.conv2d(x, self.weight) * self.opening(self.heads(x)) + self.bias[:, None, None]
 
 
 @register_model("roi-anon-fast")

@@ -1,14 +1,18 @@
-"""The card of a trained model: what it saw, how it was trained, what was measured, and the curve of its training."""
+"""The card of a trained model: what it saw, how it was trained, what was measured, its curve and its contact sheet."""
 
 from __future__ import annotations
 
 import csv
 import math
+from importlib.util import find_spec
 from pathlib import Path
 
+import cv2
 import yaml
 
-from ..codec.modelfile import load_model
+from ..codec import MAX_SIZE, Codec
+from ..codec.modelfile import Model, load_model
+from ..files import read_picture
 
 #: What the curve shows: column of the log, label, and how a value becomes what is drawn.
 CURVES = {
@@ -19,9 +23,13 @@ CURVES = {
     "val/faces": ("faces still found, of the original's", float),
 }
 
+#: The contact sheet: photos that come with ultralytics, and the longest sides at which a camera codes them.
+PHOTOS = ("zidane.jpg", "bus.jpg")
+SIDES = (640, 320)
+
 
 def write_card(model: Path, log: Path) -> Path:
-    """Write ``<model>.md`` and ``<model>-curve.png`` beside a model file.
+    """Write ``<model>.md``, ``<model>-curve.png`` and ``<model>-sheet.jpg`` beside a model file.
 
     Args:
         model: the .safetensors file.
@@ -33,6 +41,7 @@ def write_card(model: Path, log: Path) -> Path:
     loaded = load_model(model)
     training, figures = loaded.metadata["training"], loaded.metadata["figures"]
     curve = draw_curve(log, model.with_name(f"{model.stem}-curve.png"))
+    pictures = draw_sheet(loaded, model.with_name(f"{model.stem}-sheet.jpg"))
     weights = sum(p.numel() for p in loaded.codec.parameters())
     hyperparameters = ", ".join(f"{name}={value}" for name, value in loaded.metadata["hyperparameters"].items())
     shown = {
@@ -65,6 +74,7 @@ def write_card(model: Path, log: Path) -> Path:
         "",
         f"![Training curve]({curve.name})",
         "",
+        *([f"![Decoded pictures]({pictures.name})", ""] if pictures else []),
         "The configuration:",
         "",
         "```yaml",
@@ -108,4 +118,42 @@ def draw_curve(log: Path, path: Path) -> Path:
         axis.tick_params(labelsize=7)
         axis.grid(alpha=0.3)
     figure.savefig(path, dpi=110)
+    return path
+
+
+def draw_sheet(model: Model, path: Path) -> Path | None:
+    """Send the photos that come with ultralytics, in colour and grey, and draw what arrives into a .jpg file.
+
+    No original is on it, so that it can be shown.
+
+    Returns:
+        The file; None where ultralytics is not installed.
+    """
+    from matplotlib.figure import Figure
+
+    spec = find_spec("ultralytics")  # looked for, not imported: that takes seconds
+    photos = [Path(spec.origin).parent / "assets" / name for name in PHOTOS] if spec and spec.origin else []
+    if not photos or not all(photo.is_file() for photo in photos):
+        return None
+    codec = Codec(model)
+    shown = []
+    for photo in photos:
+        image = read_picture(photo)
+        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        for side in SIDES:
+            for seen in (image, grey):
+                encoded = codec.encode(seen, side)
+                decoded = codec.decode(encoded.packet, MAX_SIZE**2).image
+                height, width = decoded.shape[:2]
+                shown.append((decoded, f"{width} x {height}, {8 * len(encoded.packet) / (width * height):.3f} bpp"))
+    rows = [shown[i : i + 2 * len(SIDES)] for i in range(0, len(shown), 2 * len(SIDES))]
+    figure = Figure(figsize=(16, 8.5), layout="constrained")
+    heights = [row[0][0].shape[0] / row[0][0].shape[1] for row in rows]
+    grid = figure.subplots(len(rows), 2 * len(SIDES), squeeze=False, gridspec_kw={"height_ratios": heights})
+    for axes, row in zip(grid, rows, strict=True):
+        for axis, (decoded, label) in zip(axes, row, strict=True):
+            axis.imshow(decoded)
+            axis.set_title(label, fontsize=8)
+            axis.axis("off")
+    figure.savefig(path, dpi=100)
     return path

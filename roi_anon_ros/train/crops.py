@@ -27,7 +27,8 @@ class Crops(Dataset):
     """Random crops with their boxes; item ``i``, for any ``i`` from 0, is the same in every run with the same seed.
 
     Most crops are made around a head, scaled so that head sizes are spread evenly (in octaves) from 8 pixels
-    to most of the crop, as far as the picture has the pixels; the others show any part of a picture at any scale.
+    to most of the crop, as far as the picture has the pixels; the others show any part of a picture at any scale,
+    or, a share of them, at the size at which a camera codes it.
     Ignored heads are hidden like all others, ignored persons are left out. In place of a picture that cannot be
     decoded comes another one; it is named in a warning, once.
 
@@ -36,15 +37,20 @@ class Crops(Dataset):
         size: side of a crop, pixels.
         seed: of everything random.
         around_heads: share of crops made around a head.
+        own_size: share of crops of any part of a picture at the size at which a camera codes it, 0 to 1; the rest
+            divides as ``around_heads`` says.
 
     Raises:
         ValueError: there is no picture; from items: none of them can be decoded.
     """
 
-    def __init__(self, records: list[Record], size: int, seed: int, around_heads: float = 0.6) -> None:
+    def __init__(
+        self, records: list[Record], size: int, seed: int, around_heads: float = 0.6, own_size: float = 0.0
+    ) -> None:
         if not records:
             raise ValueError("records: none, must be at least 1")
-        self.records, self.size, self.seed, self.around_heads = records, size, seed, around_heads
+        self.records, self.size, self.seed = records, size, seed
+        self.around_heads, self.own_size = around_heads, own_size
         self._boxes = [_boxes(record) for record in records]
         self._cache: dict[int, np.ndarray] = {}
         self._cached_bytes = 0
@@ -86,7 +92,9 @@ class Crops(Dataset):
         boxes, size = self._boxes[index], self.size
         height, width = picture.shape[:2]
         head = None
-        if len(boxes[0]) and rng.random() < self.around_heads:
+        if self.own_size and rng.random() < self.own_size:
+            scale = coded_size(width, height, MAX_SIDE)[0] / width
+        elif len(boxes[0]) and rng.random() < self.around_heads:
             head = boxes[0][rng.integers(len(boxes[0]))]
             side = float((head[2:] - head[:2]).max())
             scale = min(np.exp2(rng.uniform(3, np.log2(0.9 * size))) / side, 3.0)

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..codec.transforms import pad_to_multiple
+
 HIDE = ("silhouette", "flatten", "inverse")
 
 
@@ -139,6 +141,18 @@ def outside(regions: Regions, like: Tensor) -> Tensor:
     """Mask ``[B, 1, H, W]`` of the pixels of ``like`` that no box covers, 1 outside and 0 inside."""
     count = box_map(torch.ones(len(regions.boxes), device=like.device), regions, like)
     return (count < 0.5).to(like.dtype)
+
+
+def head_cells(keep: Tensor, factor: int) -> Tensor:
+    """Which cells of a latent are head: ``[B, 1, ceil(H / factor), ceil(W / factor)]`` in [0, 1].
+
+    A cell that heads cover by half or more is 1, one with none 0, in between it is twice the share.
+
+    Args:
+        keep: ``[B, 1, H, W]``, what :func:`outside` gives.
+        factor: pixels on a side of a cell.
+    """
+    return (2 * F.avg_pool2d(pad_to_multiple(1 - keep, factor), factor)).clamp(max=1)
 
 
 def bits_per_pixel(likelihoods: Tensor, pixels: int) -> Tensor:

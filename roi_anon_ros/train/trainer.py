@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from ..codec.modelfile import find_model, load_model, save_model
-from ..codec.transforms import AnonymizingCodec, FastCodec, build
+from ..codec.transforms import AnonymizingCodec, FastCodec, GatedConv, build
 from .adversary import Adversary
 from .card import write_card
 from .crops import Crops, WholePictures, collate
 from .data import Record, for_training, read_set, split, spread, without_overlap, write_split
-from .losses import Regions, RoiLoss, bits_per_pixel, hidden_target, outside
+from .losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
 from .validation import Witnesses, sheet
 
 log = logging.getLogger(__name__)
@@ -62,9 +62,11 @@ class Config:
             ``fast`` (:class:`~roi_anon_ros.codec.transforms.GatedConv`) and where heads are; 0: none. A cell that
             heads cover by half is all head.
         adversary: weight λ of the defence against :class:`~roi_anon_ros.train.adversary.Adversary`; 0: none.
-        steps: optimiser steps in all.
+        steps: optimiser steps in all, a multiple of ``epoch``.
         batch: crops a step, on each process.
         crop: side of a crop, pixels, a multiple of 32.
+        own_size: share of the crops at the size at which a camera codes their picture, 0 to 1; the others are scaled,
+            most of them so that heads of all sizes are seen.
         learning_rate: of Adam, after ``warmup`` steps and until the last ``decay`` share of the steps, where it
             falls to 0 along a cosine.
         warmup: steps.
@@ -90,6 +92,7 @@ class Config:
     steps: int = 20000
     batch: int = 8
     crop: int = 192
+    own_size: float = 0.0
     learning_rate: float = 4e-4
     warmup: int = 500
     decay: float = 0.3
@@ -109,6 +112,12 @@ class Config:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not value >= bound:
                 raise ValueError(f"{name}: {value!r}, must be a number of at least {bound}")
+        if self.steps % self.epoch:
+            raise ValueError(
+                f"steps: {self.steps}, must be a multiple of epoch, {self.epoch}, to end with a validation"
+            )
+        if not isinstance(self.own_size, int | float) or not 0 <= self.own_size <= 1:
+            raise ValueError(f"own_size: {self.own_size!r}, must be a number from 0 to 1")
         if self.crop % 32:
             raise ValueError(f"crop: {self.crop}, must be a multiple of 32")
         if not isinstance(self.learning_rate, float) or not self.learning_rate > 0:
@@ -159,7 +168,8 @@ class CodecTraining(lightning.LightningModule):
 
             self.guide = PersonGuide(config.detector)
         self.adversary = Adversary(self.codec.g_s) if config.adversary else None
-        if config.head_map:
+        self._head_map: Tensor | None = None
+        if isinstance(self.codec, FastCodec):
             self.codec.g_a[-1].heads.register_forward_hook(self._keep_head_map)
         self.witnesses = Witnesses(config.detector)
         self._shown: list[tuple[Any, Any, Any]] = []
@@ -197,9 +207,8 @@ class CodecTraining(lightning.LightningModule):
             terms["guide"] = self.guide(output["x_hat"].float(), x, keep)
             terms["loss"] = terms["loss"] + self.config.guide * terms["guide"]
         if self.config.head_map:
-            shown = self._head_map.float()
-            covered = (2 * F.adaptive_avg_pool2d(1 - keep, shown.shape[-2:])).clamp(max=1)
-            terms["head_map"] = F.binary_cross_entropy_with_logits(shown, covered)
+            covered = head_cells(keep, self.codec.downsampling_factor)
+            terms["head_map"] = F.binary_cross_entropy_with_logits(self._head_map.float(), covered)
             terms["loss"] = terms["loss"] + self.config.head_map * terms["head_map"]
         if self.adversary is not None:
             target = hidden_target(x, heads, "flatten" if self.loss.hide == "inverse" else self.loss.hide)
@@ -236,7 +245,10 @@ class CodecTraining(lightning.LightningModule):
         self._shown.clear()
 
     def validation_step(self, batch: tuple[Tensor, Regions, Regions], index: int) -> None:
-        """Rate, loss, MSE outside and inside the heads of one whole picture, and what detectors find in it."""
+        """Rate, loss, MSE outside and inside the heads of one whole picture, and what detectors find in it.
+
+        Of a network with a gate also which share of the latent it closes inside and outside the heads.
+        """
         x, heads, persons = batch
         output = self.codec(x)
         error = (output["x_hat"].float().clamp(0, 1) - x).square().mean(1, keepdim=True)
@@ -249,6 +261,12 @@ class CodecTraining(lightning.LightningModule):
         }
         if hidden.any():
             figures["mse_heads"] = (error * hidden).sum() / hidden.sum()
+        if self._head_map is not None:
+            closed = (GatedConv.opening(self._head_map.float()) == 0).float()
+            covered = head_cells(keep, self.codec.downsampling_factor)
+            for name, where in (("closed_heads", covered == 1), ("closed_outside", covered == 0)):
+                if where.any():
+                    figures[name] = closed[where].mean()
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1)
         pictures = [_bytes(t[0]) for t in (x, output["x_hat"])]
         self.witnesses.look(index, self.validation[index], *pictures)
@@ -276,6 +294,8 @@ class CodecTraining(lightning.LightningModule):
         for name in ("persons", "faces"):
             if f"val/{name}" in figures:
                 parts.append(f"{name} {figures[f'val/{name}']:.0%}")
+        if "val/closed_heads" in figures:
+            parts.append(f"gate closed on {figures['val/closed_heads']:.0%} of the heads")
         left = self.seconds_left()
         return ", ".join(parts) + (f"; {left / 60:.0f} min left" if left is not None else "")
 
@@ -422,7 +442,7 @@ def train(config_file: Path, out: Path) -> Path:
     lightning.seed_everything(config.seed, verbose=False)
     out.mkdir(parents=True, exist_ok=True)
     records, validation = read_pictures(config, out)
-    crops = Crops(records, config.crop, config.seed)
+    crops = Crops(records, config.crop, config.seed, own_size=config.own_size)
     crops.preload()
     loader = DataLoader(
         crops,
