@@ -75,12 +75,12 @@ def assert_sound(found: Detections, image: np.ndarray, label: str) -> None:
     assert (left < right).all() and (top < bottom).all()
 
 
-@pytest.fixture(scope="module", params=["yolov8n.onnx", "yolov8n.pt", "openvino"])
+@pytest.fixture(scope="module", params=["yolov8n.onnx", "yolov8n.pt", "openvino onnx", "openvino pt"])
 def persons(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[YoloPersons]:
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "openvino":
+        if request.param.startswith("openvino"):
             pytest.importorskip("openvino", reason="openvino is not installed")
-            weights = weights_file("yolov8n.pt").resolve()
+            weights = weights_file(f"yolov8n.{request.param.split()[1]}").resolve()
             patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
             yield YoloPersons(weights, device="cpu", engine="openvino")
         else:
@@ -250,9 +250,10 @@ def test_importing_costs_no_detector(tmp_path: Path) -> None:
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
-def test_openvino_finds_what_torch_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("suffix", ["pt", "onnx"])
+def test_openvino_finds_what_the_reference_finds(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed")
-    weights = weights_file("yolov8n.pt").resolve()
+    weights = weights_file(f"yolov8n.{suffix}").resolve()
     reference = YoloPersons(weights, device="cpu")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     before = sorted(weights.parent.iterdir())
@@ -262,7 +263,8 @@ def test_openvino_finds_what_torch_finds(tmp_path: Path, monkeypatch: pytest.Mon
         (expected,), (found,) = reference([image]), detect([image])
         assert len(found.boxes) == len(expected.boxes)
         assert np.abs(found.scores - expected.scores).max() < 0.03
-        assert all(iou(a, b) > 0.95 for a, b in zip(found.boxes, expected.boxes, strict=True))
+        for box in expected.boxes:  # in bfloat16 two scores may tie, and change places
+            assert max(iou(other, box) for other in found.boxes) > 0.95, box
     (kept,) = (tmp_path / "roi_anon_ros" / "weights").iterdir()
     stamp = kept.stat().st_mtime_ns
     YoloPersons(weights, device="cpu", engine="openvino")

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import yaml
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.detect.boxes import Detections, check_confidence, check_images, gather
@@ -26,8 +27,8 @@ class YoloPersons:
 
     weights: a name that `find_weights` knows, or a path to a .pt or .onnx file.
     confidence: least score, 0 to 1.
-    engine: what runs .pt weights: "torch", or "openvino", faster on x86 processors and in bfloat16 where they have it;
-        "auto": openvino where it is installed and torch has no GPU.
+    engine: what runs the weights: "torch" (an .onnx file: ONNX Runtime), or "openvino", faster on x86 processors and in
+        bfloat16 where they have it; "auto": openvino where it is installed and torch has no GPU.
     image_size: side in pixels of the square that pictures are fitted into, a multiple of 32 from 32 to 4096;
         an .onnx file of fixed size keeps its own.
     device: as torch names it ("cpu", "cuda:0"); None takes a GPU where there is one.
@@ -67,13 +68,13 @@ class YoloPersons:
         self._one_by_one = suffix == ".onnx"
         self._model = ultralytics.YOLO(str(self.weights), task="detect" if self._one_by_one else None)
         threads = torch.get_num_threads()
-        if engine == "openvino" and suffix == ".pt":
+        if engine == "openvino":
             try:
                 self._model = ultralytics.YOLO(str(openvino_form(self.weights)), task=self._model.task)
-            except Exception as error:  # of ultralytics' export, whatever it is, or of a cache that is read-only
+            except Exception as error:  # of the conversion, whatever it is, or of a cache that is read-only
                 if not free:
                     raise
-                log.warning("the detector stays with torch: %s", error)
+                log.warning("the detector goes without OpenVINO: %s", error)
         if self._model.task not in ("detect", "segment", "pose"):
             raise ValueError(f"weights: {self.weights} does {self._model.task}, expected one that gives boxes")
         self._persons: list[int] | None = None
@@ -104,8 +105,10 @@ class YoloPersons:
         return [found[i] for i in range(len(images))]
 
     def _predict(self, images: list[np.ndarray]) -> list:
+        import cv2  # there, with ultralytics
+
         return self._model.predict(
-            [np.ascontiguousarray(image[..., ::-1]) for image in images],  # ultralytics takes arrays as BGR
+            [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images],  # ultralytics takes arrays as BGR
             batch=len(images),
             classes=self._persons,
             conf=self.confidence,
@@ -117,9 +120,10 @@ class YoloPersons:
 
 
 def openvino_form(weights: Path) -> Path:
-    """Return the folder of these .pt weights as OpenVINO reads them, any size and batch; it is kept in the cache.
+    """Return the folder of these weights as OpenVINO reads them; it is kept in the cache.
 
-    Raises ImportError without openvino, OSError where the cache cannot be written.
+    Of a .pt file any size and batch, of an .onnx file what it was exported for. Raises ImportError without openvino,
+    OSError where the cache cannot be written.
     """
     if find_spec("openvino") is None:
         raise ImportError("engine openvino is not installed: pip install 'roi_anon_ros[server]'")
@@ -131,11 +135,27 @@ def openvino_form(weights: Path) -> Path:
     if not kept.is_dir():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=kept.parent) as folder:
-            copy = shutil.copy(weights, folder)  # ultralytics writes beside the weights
-            made = ultralytics.YOLO(copy).export(format="openvino", dynamic=True, verbose=False)
+            if weights.suffix.lower() == ".onnx":
+                made = _from_onnx(weights, Path(folder))
+            else:
+                copy = shutil.copy(weights, folder)  # ultralytics writes beside the weights
+                made = ultralytics.YOLO(copy).export(format="openvino", dynamic=True, verbose=False)
             try:
                 os.rename(made, kept)
             except OSError:
                 if not kept.is_dir():  # unless another process was faster
                     raise
     return kept
+
+
+def _from_onnx(weights: Path, folder: Path) -> Path:
+    """Convert an .onnx file into ``<folder>/<its name>_openvino_model``, laid out as ultralytics reads it."""
+    import onnxruntime
+    import openvino
+
+    made = folder / f"{weights.stem}_openvino_model"
+    made.mkdir()
+    openvino.save_model(openvino.convert_model(str(weights)), made / "model.xml", compress_to_fp16=False)
+    session = onnxruntime.InferenceSession(str(weights), providers=["CPUExecutionProvider"])
+    (made / "metadata.yaml").write_text(yaml.safe_dump(session.get_modelmeta().custom_metadata_map))
+    return made
