@@ -36,8 +36,6 @@ log = logging.getLogger(__name__)
 #: The prior learns this much faster than the transforms. At their speed it stays too wide for thousands of steps,
 #: and the rate it asks for keeps the latent from carrying anything.
 PRIOR_SPEED = 10
-#: To the gate, a cell with a head that it leaves open is this much worse than one without that it closes.
-HEAD_COST = 1.6
 #: Share of the pictures that are kept apart where the configuration names no validation set.
 VALIDATION_SHARE = 0.1
 #: Pictures on the sheet of every epoch.
@@ -210,8 +208,7 @@ class CodecTraining(lightning.LightningModule):
             terms["loss"] = terms["loss"] + self.config.guide * terms["guide"]
         if self.config.head_map:
             covered = head_cells(keep, self.codec.downsampling_factor)
-            shown, cost = self._head_map.float(), x.new_tensor(HEAD_COST)
-            terms["head_map"] = F.binary_cross_entropy_with_logits(shown, covered, pos_weight=cost)
+            terms["head_map"] = F.binary_cross_entropy_with_logits(self._head_map.float(), covered)
             terms["loss"] = terms["loss"] + self.config.head_map * terms["head_map"]
         if self.adversary is not None:
             target = hidden_target(x, heads, "flatten" if self.loss.hide == "inverse" else self.loss.hide)
