@@ -323,7 +323,7 @@ def test_the_synthetic_picture_has_a_photos_spectrum() -> None:
 def test_the_default_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     image, name = bench.default_picture()
     assert image.dtype == np.uint8 and image.shape[2] == 3 and name in ("bus.jpg of ultralytics", "synthetic")
-    monkeypatch.setattr(bench, "find_spec", lambda name: None)
+    monkeypatch.setattr(bench, "example_photo", lambda name: None)
     image, name = bench.default_picture()
     assert name == "synthetic" and image.shape == (1024, 1024, 3)
 

@@ -51,6 +51,11 @@ def coded_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     return tuple(max(round(side * max_side / longest), MIN_SIZE) for side in (width, height))
 
 
+def as_grey(image: np.ndarray) -> np.ndarray:
+    """A picture, uint8 ``[H, W, 3]`` RGB, as a monochrome camera sees it, in the same shape."""
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
 def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     """Resize uint8 ``[H, W, 3]``: area averaging when shrinking, linear when growing."""
     if image.shape[:2] == (height, width):

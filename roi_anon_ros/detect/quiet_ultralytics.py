@@ -5,9 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 
 from roi_anon_ros.cache import cache_dir
+
+
+def example_photo(name: str) -> Path | None:
+    """Return the file of a photo that comes with ultralytics, such as "bus.jpg"; None where it is not installed."""
+    spec = find_spec("ultralytics")  # looked for, not imported: that takes seconds
+    photo = Path(spec.origin).parent / "assets" / name if spec and spec.origin else None
+    return photo if photo and photo.is_file() else None
 
 
 def import_ultralytics() -> ModuleType:

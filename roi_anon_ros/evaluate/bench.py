@@ -37,6 +37,7 @@ from ..codec.engine import processor, version_of
 from ..codec.modelfile import Model, fingerprint
 from ..codec.picture import check_picture, resize
 from ..codec.transforms import ANALYSIS_THREADS, AnonymizingCodec, PaperCodec, pad_to_multiple
+from ..detect.quiet_ultralytics import example_photo
 from ..files import read_picture
 from .precision import bootstrap
 from .rows import ORIGINAL, STILL, load_codec, make_row
@@ -220,8 +221,7 @@ def paper_network(picture: np.ndarray, bits_per_pixel: float = 0.25, seed: int =
 
 def default_picture() -> tuple[np.ndarray, str]:
     """A picture to encode, uint8 ``[H, W, 3]`` RGB, and what it is: a photo that comes with ultralytics, or drawn."""
-    spec = find_spec("ultralytics")  # the package is looked for, not imported: that takes seconds
-    if spec and spec.origin and (photo := Path(spec.origin).parent / "assets" / "bus.jpg").is_file():
+    if photo := example_photo("bus.jpg"):
         return read_picture(photo), "bus.jpg of ultralytics"
     return synthetic_picture(), "synthetic"
 

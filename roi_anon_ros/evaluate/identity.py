@@ -25,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..codec.picture import as_grey
 from ..detect.recogniser import FaceRecogniser, YunetLandmarks, align
 from ..files import read_picture, write_bytes
 from ..train.data import SUFFIXES
@@ -101,7 +102,7 @@ class Scene:
         _blend(part, _oval(across, down[:, None], 0.42, 0.5), head)
         image = canvas.clip(0, 255).round().astype(np.uint8)
         if self.grey:
-            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+            image = as_grey(image)
         factor = np.array([width, height]) / picture.shape[1::-1]
         return image, (np.asarray(landmarks) + 0.5) * factor - 0.5 + (x, y)
 

@@ -14,10 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
+from ..codec.picture import as_grey
 from ..detect import Detections, PersonDetector
 from ..files import JsonLines, read_picture
 from ..train.data import Boxes, Record
@@ -118,7 +118,7 @@ class Cache(JsonLines):
 def as_seen(record: Record, grey: bool) -> np.ndarray:
     """A picture, uint8 ``[H, W, 3]`` RGB, on demand as a monochrome camera sees it."""
     image = read_picture(record.path)
-    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) if grey else image
+    return as_grey(image) if grey else image
 
 
 def look(record: Record, row: Row, detectors: Mapping[str, PersonDetector], grey: bool = False) -> Seen:

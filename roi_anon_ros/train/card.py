@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
-from importlib.util import find_spec
 from pathlib import Path
 
-import cv2
 import yaml
 
 from ..codec import MAX_SIZE, Codec
 from ..codec.modelfile import Model, load_model
+from ..codec.picture import as_grey
+from ..detect.quiet_ultralytics import example_photo
 from ..files import read_picture
 
 #: What the curve shows: column of the log, label, and how a value becomes what is drawn.
@@ -131,17 +131,15 @@ def draw_sheet(model: Model, path: Path) -> Path | None:
     """
     from matplotlib.figure import Figure
 
-    spec = find_spec("ultralytics")  # looked for, not imported: that takes seconds
-    photos = [Path(spec.origin).parent / "assets" / name for name in PHOTOS] if spec and spec.origin else []
-    if not photos or not all(photo.is_file() for photo in photos):
+    photos = [photo for name in PHOTOS if (photo := example_photo(name))]
+    if not photos:
         return None
     codec = Codec(model)
     shown = []
     for photo in photos:
         image = read_picture(photo)
-        grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
         for side in SIDES:
-            for seen in (image, grey):
+            for seen in (image, as_grey(image)):
                 encoded = codec.encode(seen, side)
                 decoded = codec.decode(encoded.packet, MAX_SIZE**2).image
                 height, width = decoded.shape[:2]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..codec.picture import MAX_SIDE, coded_size, resize
+from ..codec.picture import MAX_SIDE, as_grey, coded_size, resize
 from ..files import read_picture
 from .data import Record, at_least, clip_boxes
 from .losses import Regions
@@ -177,7 +177,7 @@ def _expose(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Colour, exposure, contrast, blur, sensor noise and JPEG artefacts, each now and then."""
     colour = rng.random()
     if colour < 0.3:  # monochrome and infrared cameras: a codec that saw colour alone knows heads by their skin
-        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        crop = as_grey(crop)
     elif colour < 0.6:  # fading, and the colour of the light
         grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
         tinted = (grey + (crop - grey) * rng.uniform(0, 1.4)) * np.exp2(rng.uniform(-0.25, 0.25, 3))
