@@ -420,7 +420,7 @@ def main() -> None:
     try:
         total = demo(arguments.input, arguments.out, arguments.model, arguments.weights, console)
     except (DemoError, ValueError, OSError) as error:
-        console.print(f"[red]demo failed:[/red] {error}")
+        console.print(f"demo failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     persons, faces = total["persons"], total["faces"]
     console.print(
