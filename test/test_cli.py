@@ -608,6 +608,21 @@ def test_export_writes_networks_that_find_what_torch_finds(tmp_path: Path, model
     assert refused.exit_code == 2 and "none.safetensors" in refused.output
 
 
+def test_export_in_int8_takes_its_ranges_from_pictures(tmp_path: Path, model: Path) -> None:
+    pytest.importorskip("nncf", reason="nncf is not installed")
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    refused = call("export", model, "--out", tmp_path / "new", "--int8", seen)
+    assert refused.exit_code == 2 and "pictures: none" in refused.output
+    for number in range(3):
+        (seen / f"{number}.png").write_bytes(files.png(picture(number, 96, 64)))
+    done = call("export", model, "--out", tmp_path / "new", "--int8", seen)
+    assert done.exit_code == 0, done.output
+    assert re.search(r"tiny-analysis-int8.xml: \d\.\d\d\d% of the symbols differ from torch's", done.stdout)
+    written = sorted(file.name for file in (tmp_path / "new").iterdir())
+    assert written == [f"tiny-analysis-int8.{suffix}" for suffix in ("bin", "sha256", "xml")]
+
+
 def test_info_of_a_damaged_file_as_a_process(tmp_path: Path, codec: Codec) -> None:
     (tmp_path / "a.ran").write_bytes(codec.encode(picture(1)).packet[:-1])
     done = process("info", tmp_path / "a.ran", "--json")

@@ -57,7 +57,7 @@ def test_golden_state_dict_keys() -> None:
     ("net", "x_hat", "bits", "latent"),
     [
         (lambda: PaperCodec(8, 2), (0.494031, 0.016546, 0.511282), 519.399475, 4.607305),
-        (lambda: FastCodec(8), (0.501472, 0.020839, 0.456133), 514.133545, 8.823882),
+        (lambda: FastCodec(8), (0.499949, 0.020264, 0.449080), 518.130615, 9.412863),
     ],
 )
 def test_golden_numbers(net, x_hat: tuple[float, ...], bits: float, latent: float) -> None:
@@ -197,7 +197,7 @@ def half_open() -> FastCodec:
     return net
 
 
-@pytest.mark.parametrize(("net", "pixels"), [(lambda: PaperCodec(4, 2), 61), (half_open, 600)])
+@pytest.mark.parametrize(("net", "pixels"), [(lambda: PaperCodec(4, 2), 61), (half_open, 588)])
 def test_receptive_field_is_as_documented(net, pixels: int) -> None:
     x = torch.rand(1, 3, 1024, 1024, requires_grad=True)
     y = net().g_a(x)
@@ -301,7 +301,7 @@ def test_nothing_passes_where_the_analysis_sees_a_head() -> None:
 
 
 @pytest.mark.parametrize(
-    ("net", "documented"), [(lambda: PaperCodec(128, 2), 41376), (lambda: FastCodec(128), 8258.25)]
+    ("net", "documented"), [(lambda: PaperCodec(128, 2), 41376), (lambda: FastCodec(128), 3362.25)]
 )
 def test_operations_of_the_analysis_are_as_documented(net, documented: float) -> None:
     counted = []

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 PACKETS = (".ran",)
+#: Pictures, at most, whose ranges the analysis in int8 gets.
+CALIBRATION = 60
 
 
 @app.command()
@@ -165,31 +167,49 @@ def export(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of an installed model, or a file.")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder.", show_default="the model's own, where the engine onnxruntime looks for them"),
+        typer.Option(help="Folder.", show_default="the model's own, where the engines look for them"),
+    ] = None,
+    int8: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the analysis in int8 instead, for OpenVINO, after these pictures."),
     ] = None,
 ) -> None:
-    """Write the two networks of a model as ONNX, and compare what they find with torch.
+    """Write the networks of a model for other engines than torch, and compare what they find with torch.
 
     MODEL-analysis.onnx takes a picture (uint8, 1 x H x W x 3, RGB, sides multiples of 16) to its symbols, MODEL-
-    synthesis.onnx symbols to a picture, at any size.
+    synthesis.onnx symbols to a picture, at any size: for the engine onnxruntime.
+
+    With --int8, MODEL-analysis-int8.xml (with .bin and .sha256) is the analysis in integers of 8 bits, whose ranges are
+    those of 60 pictures of the folder: for the engine openvino-int8. Take pictures such as the cameras see.
     """
     with interruptible():
+        if int8 is not None:
+            must_exist(int8)
         quiet_libraries()
-        from ..codec import Codec, CodecError, find_model, load_model
+        from .. import files
+        from ..codec import MAX_SIDE, Codec, CodecError, find_model, load_model
         from ..codec import engine as engines
+        from ..codec.picture import coded_size, resize
 
         try:
             loaded = load_model(find_model(model))
             there = replace(loaded, path=(out or loaded.path.parent) / loaded.path.name)
-            files = engines.export(there)
-            codec = Codec(there, "onnxruntime")
-            for part in engines.PARTS:
+            if int8 is None:
+                written, engine = engines.export(there), "onnxruntime"
+            else:
+                found = sorted(file for file in int8.rglob("*") if file.suffix.lower() in PICTURES)
+                pictures = (files.read_picture(file) for file in found[:: -(-len(found) // CALIBRATION) or 1])
+                seen = (resize(p, *coded_size(p.shape[1], p.shape[0], MAX_SIDE)) for p in pictures)
+                written, engine = {"analysis": engines.calibrate(there, seen)}, "openvino-int8"
+            codec = Codec(there, engine)
+            for part in written:
                 codec.warm_up(part)
-        except (CodecError, OSError) as error:
+        except (CodecError, OSError, ValueError) as error:
             usage_error(str(error))
         off = codec.engine.off
-        typer.echo(f"{files['analysis']}: {off['analysis']:.3%} of the symbols differ from torch's")
-        typer.echo(f"{files['synthesis']}: bytes differ from torch's by {off['synthesis']:.4f} on average")
+        typer.echo(f"{written['analysis']}: {off['analysis']:.3%} of the symbols differ from torch's")
+        if "synthesis" in written:
+            typer.echo(f"{written['synthesis']}: bytes differ from torch's by {off['synthesis']:.4f} on average")
 
 
 @app.command()

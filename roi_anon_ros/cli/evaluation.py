@@ -254,7 +254,7 @@ def bench(
             help="The first one is what the others are compared with. As evaluate's, and paper: the paper's network "
             "the paper's way; paper-here: the same network through this package."
         ),
-    ] = "paper,paper-here,paper-here@openvino,fast,fast@openvino,jpeg:10,avif:10,webp:10",
+    ] = "paper,paper-here,paper-here@openvino,fast,fast@openvino,fast@openvino-int8,jpeg:10,avif:10,webp:10",
     sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one or more.")] = "512x512",
     rounds: Annotated[int, typer.Option(help="In each, every row has one turn.", min=2)] = 30,
     threads: Annotated[int | None, typer.Option(help="CPU threads.", show_default="as many as cores", min=1)] = None,

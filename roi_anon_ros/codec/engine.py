@@ -1,9 +1,9 @@
 """Engines: what runs the two networks, and the little around them, between a picture's bytes and its symbols.
 
 ``torch`` is the reference and always there. ``openvino`` runs the same networks on x86 processors in bfloat16 where
-the processor multiplies in it. ``onnxruntime`` runs the files that :func:`export` wrote with the fastest provider that
-it was built with (TensorRT, CUDA, CPU). ``auto`` measures those that are installed, once for each model and size, and
-remembers the fastest.
+the processor multiplies in it, ``openvino-int8`` the analysis in integers of 8 bits, as :func:`calibrate` found them.
+``onnxruntime`` runs the files that :func:`export` wrote with the fastest provider that it was built with (TensorRT,
+CUDA, CPU). ``auto`` measures those that are installed, once for each model and size, and remembers the fastest.
 
 An engine need not find every symbol as the reference does, for it may sum in another order and at another precision:
 :data:`TOLERANCE` says how far it may be off, and one that is further off is refused when it is loaded. What it encodes
@@ -12,14 +12,17 @@ every other engine decodes: symbols are integers, and no engine computes a proba
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 import os
 import platform
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,13 +42,15 @@ from .transforms import ANALYSIS_THREADS, STRIP_PIXELS, AnonymizingCodec
 
 log = logging.getLogger(__name__)
 
-#: How far an engine may be off: (share of the symbols that differ, none by more than 1 and a 64th of itself; mean
-#: difference of a decoded byte of the same symbols). bfloat16 has 8 bits of mantissa: where every channel is busy it
-#: finds one symbol in fifty on the other side of a rounding, with the default model one in a thousand.
-TOLERANCE: dict[str, tuple[float, float]] = {
-    "torch": (0.0, 0.0),
-    "openvino": (0.03, 0.5),
-    "onnxruntime": (0.0005, 0.02),
+#: How far an engine may be off: (share of the symbols that differ; by how much any of them may, beside a 64th of
+#: itself; mean difference of a decoded byte of the same symbols). bfloat16 has 8 bits of mantissa: where every channel
+#: is busy it finds one symbol in fifty on the other side of a rounding, with the default model one in a thousand; 8-bit
+#: integers find one in five there, and one in two hundred.
+TOLERANCE: dict[str, tuple[float, int, float]] = {
+    "torch": (0.0, 0, 0.0),
+    "openvino": (0.03, 1, 0.5),
+    "openvino-int8": (0.3, 4, 0.5),
+    "onnxruntime": (0.0005, 1, 0.02),
 }
 AUTO = "auto"
 #: Size ``(width, height)`` of the picture on which an engine is compared with the reference.
@@ -55,6 +60,8 @@ RUNS = 5
 
 #: Where ``auto`` remembers, in the cache folder.
 MEMORY = "engines.json"
+#: Under which name an exported network carries its model's fingerprint.
+MARK = "fingerprint"
 
 #: The two halves of a codec's work.
 PARTS = ("analysis", "synthesis")
@@ -65,12 +72,14 @@ class Analysis(nn.Module):
 
     def __init__(self, codec: AnonymizingCodec) -> None:
         super().__init__()
-        self.g_a = codec.g_a
+        self.g_a = copy.deepcopy(codec.g_a)
+        with torch.no_grad():
+            self.g_a[0].weight.div_(255)  # bytes go in: bfloat16 holds each of them, and no layer has to divide
         self.register_buffer("medians", codec.entropy_bottleneck._get_medians().detach().reshape(1, -1, 1, 1).clone())
 
     def forward(self, picture: Tensor) -> Tensor:
         """See :meth:`AnonymizingCodec.symbols`."""
-        symbols = torch.round(self.g_a(picture.permute(0, 3, 1, 2).float() / 255) - self.medians)
+        symbols = torch.round(self.g_a(picture.permute(0, 3, 1, 2).float()) - self.medians)
         # What is not finite becomes a symbol that the entropy coder refuses, whatever the device makes of it.
         return torch.nan_to_num(symbols, nan=2.0**30).clamp(-(2.0**30), 2.0**30).int()
 
@@ -110,9 +119,13 @@ class Engine(Protocol):
 
     Attributes:
         name: of the engine.
+        package: that it runs with.
+        parts: the halves that it runs in a way of its own.
     """
 
     name: str
+    package: str
+    parts: tuple[str, ...]
 
     def analyse(self, picture: np.ndarray) -> np.ndarray:
         """Symbols of a picture.
@@ -148,7 +161,8 @@ class Engine(Protocol):
 class TorchEngine:
     """The reference: torch in float32 on the processor, any size, in strips where a picture is large."""
 
-    name = "torch"
+    name = package = "torch"
+    parts = PARTS
 
     def __init__(self, model: Model) -> None:
         self._net = model.codec.to(memory_format=torch.channels_last)
@@ -177,8 +191,11 @@ class _GraphEngine:
     """
 
     name: str
+    package: str
+    parts = PARTS
 
     def __init__(self, model: Model) -> None:
+        _need(self.package)
         self._model, self._reference = model, TorchEngine(model)
         self._runs: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
         self.off: dict[str, float] = {}
@@ -190,11 +207,7 @@ class _GraphEngine:
         height, width = picture.shape[:2]
         if height * width > STRIP_PIXELS:  # the reference bounds its memory
             return self._reference.analyse(picture)
-        factor = self._model.codec.downsampling_factor
-        bottom, right = -height % factor, -width % factor
-        if bottom or right:
-            picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-        return self._part("analysis")(np.ascontiguousarray(picture)[None])[0]
+        return self._part("analysis")(_batch(picture, self._model.codec.downsampling_factor))[0]
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
@@ -227,28 +240,29 @@ class _GraphEngine:
         """How far a half is from the reference; refuse it where that is too far."""
         picture = trial_picture(*TRIAL)
         symbols = self._reference.analyse(picture)
+        most, step, shades = TOLERANCE[self.name]
         if part == "analysis":
-            off, far = differences(run(picture[None])[0], symbols)
-            said = f"{off:.2%} of the symbols differ from the reference's, {far} of them by more than a rounding; must "
-            said += f"be at most {TOLERANCE[self.name][0]:.2%}, and none"
+            off, far = differences(run(picture[None])[0], symbols, step)
+            if off > most or far:
+                raise EngineError(
+                    f"engine {self.name}: {off:.2%} of the symbols differ from the reference's, {far} of them by more "
+                    f"than {step}; must be at most {most:.2%}, and none"
+                )
         else:
-            shown, far = run(symbols[None])[0], 0
+            shown = run(symbols[None])[0]
             off = float(np.abs(shown.astype(int) - self._reference.synthesise(symbols)).mean())
-            said = f"decoded bytes differ from the reference's by {off:.2f} on average, must be at most "
-            said += str(TOLERANCE[self.name][1])
-        if off > TOLERANCE[self.name][PARTS.index(part)] or far:
-            raise EngineError(f"engine {self.name}: {said}")
+            if off > shades:
+                raise EngineError(
+                    f"engine {self.name}: decoded bytes differ from the reference's by {off:.2f} on average, must be "
+                    f"at most {shades}"
+                )
         return off
 
 
 class OpenVinoEngine(_GraphEngine):
     """OpenVINO on the processor, in bfloat16 where it has instructions for that."""
 
-    name = "openvino"
-
-    def __init__(self, model: Model) -> None:
-        super().__init__(model)
-        _need("openvino")
+    name = package = "openvino"
 
     def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
         import openvino
@@ -280,17 +294,10 @@ class OpenVinoEngine(_GraphEngine):
         import openvino
 
         kept = cache_dir() / f"{self._model.fingerprint.hex()}-{part}-openvino-{version_of('openvino')}.xml"
-        files = kept, kept.with_suffix(".bin")
-        if not _intact(files):
+        if not _intact(kept):
             graph = openvino.convert_model(program(self._model.codec, part))
             try:
-                cache_dir().mkdir(parents=True, exist_ok=True)
-                with TemporaryDirectory(dir=cache_dir()) as folder:
-                    made = Path(folder) / kept.name
-                    openvino.save_model(graph, made, compress_to_fp16=False)
-                    made.with_suffix(".sha256").write_text(_digest((made, made.with_suffix(".bin"))))
-                    for suffix in (".bin", ".xml", ".sha256"):
-                        os.replace(made.with_suffix(suffix), kept.with_suffix(suffix))
+                _write(graph, kept)
             except (OSError, RuntimeError) as error:  # a read-only home costs the seconds at each start
                 log.warning("%s: %s", kept, error)
                 return graph
@@ -298,17 +305,74 @@ class OpenVinoEngine(_GraphEngine):
         return openvino.Core().read_model(kept)
 
 
-def _digest(files: tuple[Path, Path]) -> str:
+class OpenVinoInt8Engine(OpenVinoEngine):
+    """The same with the analysis in int8, from the files that :func:`calibrate` wrote beside the model."""
+
+    name = "openvino-int8"
+    parts = ("analysis",)  # the synthesis in int8 misses every byte by 11 of 255
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        if not int8_file(model).is_file():
+            raise EngineError(f"engine {self.name}: {int8_file(model)}: no such file; roi-anon export --int8 writes it")
+
+    def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
+        run = super()._build(part)
+        if part in self.parts:
+            # Another calibration finds other symbols: whoever keeps results keeps them under this.
+            self._on[part] = f"int8 {int8_file(self._model).with_suffix('.sha256').read_text()[:8]}"
+        return run
+
+    def _graph(self, part: str) -> Any:
+        if part not in self.parts:
+            return super()._graph(part)
+        import openvino
+
+        kept = int8_file(self._model)
+        if not _intact(kept):
+            raise EngineError(f"engine {self.name}: {kept}: damaged; roi-anon export --int8 writes it anew")
+        graph = openvino.Core().read_model(kept)
+        mark = graph.get_rt_info(MARK).astype(str) if graph.has_rt_info(MARK) else None
+        if mark != self._model.fingerprint.hex():
+            raise EngineError(
+                f"engine {self.name}: {kept}: of model {mark}, must be of {self._model.fingerprint.hex()}; "
+                "roi-anon export --int8 writes it anew"
+            )
+        return graph
+
+
+def _batch(picture: np.ndarray, factor: int) -> np.ndarray:
+    """What an analysis takes: a batch of one picture, its edge repeated until the sides are multiples of ``factor``."""
+    bottom, right = (-side % factor for side in picture.shape[:2])
+    if bottom or right:
+        picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(picture)[None]
+
+
+def _write(graph: Any, path: Path) -> None:
+    """Write a graph of OpenVINO's: ``path`` (.xml), its weights (.bin), and last the checksum of both (.sha256)."""
+    import openvino
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        openvino.save_model(graph, made, compress_to_fp16=False)
+        made.with_suffix(".sha256").write_text(_digest(made))
+        for suffix in (".bin", ".xml", ".sha256"):
+            os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
+
+
+def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    for file in files:
+    for file in (path, path.with_suffix(".bin")):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
-def _intact(files: tuple[Path, Path]) -> bool:
-    """Whether kept files are what was written: OpenVINO's parsers may crash on anything else."""
+def _intact(path: Path) -> bool:
+    """Whether a graph's files are what was written: OpenVINO's parsers may crash on anything else."""
     try:
-        return files[0].with_suffix(".sha256").read_text() == _digest(files)
+        return path.with_suffix(".sha256").read_text() == _digest(path)
     except OSError:
         return False
 
@@ -316,11 +380,10 @@ def _intact(files: tuple[Path, Path]) -> bool:
 class OnnxRuntimeEngine(_GraphEngine):
     """ONNX Runtime with the first of TensorRT, CUDA and the processor that it was built with."""
 
-    name = "onnxruntime"
+    name = package = "onnxruntime"
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
-        _need("onnxruntime")
         for part in PARTS:
             if not onnx_file(model, part).is_file():
                 raise EngineError(
@@ -344,7 +407,7 @@ class OnnxRuntimeEngine(_GraphEngine):
             session = onnxruntime.InferenceSession(path, options, [w for w in wanted.items() if w[0] in there])
         except Exception as error:  # its exceptions have no common base but this
             raise EngineError(f"engine {self.name}: {path}: {error}") from error
-        mark = session.get_modelmeta().custom_metadata_map.get("fingerprint")
+        mark = session.get_modelmeta().custom_metadata_map.get(MARK)
         if mark != self._model.fingerprint.hex():
             raise EngineError(
                 f"engine {self.name}: {path}: of model {mark}, must be of {self._model.fingerprint.hex()}; "
@@ -358,7 +421,7 @@ class OnnxRuntimeEngine(_GraphEngine):
 class AutoEngine:
     """The fastest of the engines that are installed, for each half, found at the first picture and remembered."""
 
-    name = AUTO
+    name, package, parts = AUTO, "torch", PARTS
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -392,10 +455,12 @@ class AutoEngine:
         engines: list[Engine] = []
         for name in ENGINES:
             try:
-                engines.append(ENGINES[name](self._model))
+                engine = ENGINES[name](self._model)
             except EngineError as error:
                 log.debug("%s", error)
-        versions = ", ".join(f"{engine.name} {version_of(engine.name)}" for engine in engines)
+            else:
+                engines += [engine] if part in engine.parts else []
+        versions = ", ".join(f"{engine.name} {version_of(engine.package)}" for engine in engines)
         key = f"{self._model.fingerprint.hex()} {part} {size} {_threads(part)} threads, {processor()}, {versions}"
         remembered = _remembered().get(key, {})
         for engine in engines:
@@ -441,7 +506,7 @@ class AutoEngine:
 
 #: The engines by name, but ``auto``.
 ENGINES: dict[str, Callable[[Model], Engine]] = {
-    engine.name: engine for engine in (TorchEngine, OpenVinoEngine, OnnxRuntimeEngine)
+    engine.name: engine for engine in (TorchEngine, OpenVinoEngine, OpenVinoInt8Engine, OnnxRuntimeEngine)
 }
 
 
@@ -449,7 +514,7 @@ def make_engine(name: str, model: Model) -> Engine:
     """An engine by its name.
 
     Args:
-        name: ``torch``, ``openvino``, ``onnxruntime`` or ``auto``.
+        name: ``torch``, ``openvino``, ``openvino-int8``, ``onnxruntime`` or ``auto``.
         model: that it runs.
 
     Raises:
@@ -491,11 +556,55 @@ def export(model: Model) -> dict[str, Path]:
         onnx = torch.onnx.export(
             program(model.codec, part), dynamo=True, verbose=False, input_names=names[:1], output_names=names[1:]
         )
-        onnx.model.metadata_props["fingerprint"] = model.fingerprint.hex()
+        onnx.model.metadata_props[MARK] = model.fingerprint.hex()
         beside = path.with_suffix(".part")
         onnx.save(beside, external_data=False)
         os.replace(beside, path)
     return written
+
+
+def int8_file(model: Model) -> Path:
+    """Where the analysis in int8 lies: beside the model's file, with its weights (.bin) and a checksum (.sha256)."""
+    return model.path.with_name(f"{model.path.stem}-analysis-int8.xml")
+
+
+def calibrate(model: Model, pictures: Iterable[np.ndarray]) -> Path:
+    """Write the analysis in int8 beside the model's file, for the engine ``openvino-int8``.
+
+    NNCF rounds the weights of each convolution, and what goes into it, to 255 steps over the range that is seen in
+    these pictures.
+
+    Args:
+        model: to calibrate; the folder of its ``path`` is made.
+        pictures: uint8 ``[H, W, 3]`` RGB, as the cameras code them; some dozens.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: there are no pictures.
+        EngineError: the packages for it are missing.
+    """
+    batches = [_batch(picture, model.codec.downsampling_factor) for picture in pictures]
+    if not batches:
+        raise ValueError("pictures: none, must be 1 at least")
+    for package in ("openvino", "nncf"):
+        _need(package, "export")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # nncf's import asks it for a GPU
+    import nncf
+    import openvino
+
+    nncf.set_log_level(logging.ERROR)
+    with redirect_stdout(sys.stderr):  # its progress
+        graph = nncf.quantize(
+            openvino.convert_model(program(model.codec, "analysis")),
+            nncf.Dataset(batches),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(batches),
+        )
+    graph.set_rt_info(model.fingerprint.hex(), MARK)
+    _write(graph, int8_file(model))
+    return int8_file(model)
 
 
 def trial_picture(width: int, height: int) -> np.ndarray:
@@ -526,10 +635,10 @@ def trial_picture(width: int, height: int) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), 0.7)
 
 
-def differences(symbols: np.ndarray, reference: np.ndarray) -> tuple[float, int]:
-    """Share of the symbols that differ from the reference's, and how many do by more than 1 and a 64th of it."""
+def differences(symbols: np.ndarray, reference: np.ndarray, step: int = 1) -> tuple[float, int]:
+    """Share of the symbols that differ from the reference's, and how many do by more than ``step`` and a 64th of it."""
     apart = np.abs(symbols.astype(np.int64) - reference)
-    return float((apart > 0).mean()), int((apart > 1 + np.abs(reference) / 64).sum())
+    return float((apart > 0).mean()), int((apart > step + np.abs(reference) / 64).sum())
 
 
 def _threads(part: str) -> int:

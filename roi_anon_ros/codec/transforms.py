@@ -3,7 +3,7 @@
 Two architectures share one interface, CompressAI's ``CompressionModel``:
 
 * :class:`PaperCodec`, the network of arXiv 2406.05726 for any width ``N`` and depth ``M``;
-* :class:`FastCodec`, a network for cameras: a fifth of the operations of ``PaperCodec(128, 2)`` and a
+* :class:`FastCodec`, a network for cameras: a twelfth of the operations of ``PaperCodec(128, 2)`` and a
   receptive field wide enough for a head that fills most of the picture.
 """
 
@@ -359,14 +359,15 @@ class FastCodec(AnonymizingCodec):
 
     .. code-block:: none
 
-        analysis    unshuffle 8 │ conv3(192→128) GDN1 │ 2 × block │ conv3(128→192, stride 2)
+        analysis    conv12(3→64, stride 8) GDN1 │ 2 × block │ conv3(64→192, stride 2)
                     │ 4 × block, dilation 1 2 4 8 │ conv1(192→N) × gate
         synthesis   conv1(N→192) │ 4 × block, dilation 8 4 2 1 │ conv3(192→4·128) shuffle 2
                     │ 2 × block │ IGDN1 conv3(128→192) shuffle 8 │ sigmoid
 
     A block is a residual bottleneck. The gate is a map of heads, where it lets nothing into the latent, see
-    :class:`GatedConv`. The latent is ``[N, H / 16, W / 16]``. The analysis costs 8,258 multiply-adds a pixel,
-    ``PaperCodec(128, 2)`` 41,376; it sees 600 × 600 pixels around each latent, against 61.
+    :class:`GatedConv`. The latent is ``[N, H / 16, W / 16]``. The analysis costs 3,362 multiply-adds a pixel,
+    ``PaperCodec(128, 2)`` 41,376; it sees 588 × 588 pixels around each latent, against 61. The synthesis, which no
+    camera has to run, costs 10,800.
 
     Args:
         N: number of channels of the latent, at least 1.
@@ -381,14 +382,13 @@ class FastCodec(AnonymizingCodec):
         if N < 1:
             raise ValueError(f"N: {N}, must be at least 1")
         self.N = int(N)
-        eighth, sixteenth = 128, 192
+        seen, shown, sixteenth = 64, 128, 192
         self.g_a = nn.Sequential(
-            nn.PixelUnshuffle(8),
-            nn.Conv2d(3 * 64, eighth, 3, padding=1),
-            GDN1(eighth),
-            Bottleneck(eighth, 1),
-            Bottleneck(eighth, 2),
-            nn.Conv2d(eighth, sixteenth, 3, stride=2, padding=1),
+            nn.Conv2d(3, seen, 12, stride=8, padding=2),
+            GDN1(seen),
+            Bottleneck(seen, 1),
+            Bottleneck(seen, 2),
+            nn.Conv2d(seen, sixteenth, 3, stride=2, padding=1),
             *[Bottleneck(sixteenth, dilation) for dilation in (1, 2, 4, 8)],
             GatedConv(sixteenth, N),
         )
@@ -396,12 +396,12 @@ class FastCodec(AnonymizingCodec):
         self.g_s = nn.Sequential(
             nn.Conv2d(N, sixteenth, 1),
             *[Bottleneck(sixteenth, dilation) for dilation in (8, 4, 2, 1)],
-            nn.Conv2d(sixteenth, 4 * eighth, 3, padding=1),
+            nn.Conv2d(sixteenth, 4 * shown, 3, padding=1),
             nn.PixelShuffle(2),
-            Bottleneck(eighth, 2),
-            Bottleneck(eighth, 1),
-            GDN1(eighth, inverse=True),
-            nn.Conv2d(eighth, 3 * 64, 3, padding=1),
+            Bottleneck(shown, 2),
+            Bottleneck(shown, 1),
+            GDN1(shown, inverse=True),
+            nn.Conv2d(shown, 3 * 64, 3, padding=1),
             nn.PixelShuffle(8),
             nn.Sigmoid(),
         )

@@ -82,7 +82,7 @@ def make_row(name: str) -> Row:
     codec, key = load_codec(name), ""
     for part in PARTS if codec.engine.name != "torch" else ():
         codec.warm_up(part)  # an engine is tried when it is first used: refused now, not at some picture
-        key += f" {codec.engine.runs(part)} {version_of(codec.engine.name)}"
+        key += f" {codec.engine.runs(part)} {version_of(codec.engine.package)}"
     return Row(
         name,
         codec.fingerprint + key,

@@ -97,7 +97,7 @@ class WorkerNode(LifecycleNode):
         self._thread: threading.Thread | None = None
         autostart = declare(self, "autostart", False, "Configure and activate at start-up, unasked", read_only=True)
         self.setting("model", "fast", "Name of an installed model, or path of a .safetensors file")
-        self.setting("engine", "auto", "What runs the networks: torch, openvino, onnxruntime, auto")
+        self.setting("engine", "auto", "What runs the networks: torch, openvino, openvino-int8, onnxruntime, auto")
         self.add_on_set_parameters_callback(self._check_settable)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Wall-clock seconds, also where the node follows a simulation's or a bag's time.
