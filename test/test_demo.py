@@ -39,8 +39,8 @@ def test_from_picture_to_detections(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     result = json.loads((tmp_path / "zidane.json").read_text())
     assert result["source_size"] == [1280, 720] and result["coded_size"] == [640, 360]
-    # Counts, not matches: a model may show a third person where there is a hand.
-    assert result["persons"]["original"] == 2 and result["persons"]["decoded"] in (2, 3)
+    # Counts, not matches: a model may show one of the crowd behind, or a person twice.
+    assert result["persons"]["original"] == 2 and result["persons"]["decoded"] in (2, 3, 4)
     assert result["faces"]["original"] == 2 and result["faces"]["decoded"] == 0
     for detection in result["detections"]:
         assert detection["class_id"] == "person" and 0.25 <= detection["score"] <= 1
