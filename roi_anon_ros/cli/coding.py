@@ -180,7 +180,7 @@ def export(
     synthesis.onnx symbols to a picture, at any size: for the engine onnxruntime.
 
     With --int8, MODEL-analysis-int8.xml (with .bin and .sha256) is the analysis in integers of 8 bits, whose ranges are
-    those of 60 pictures of the folder: for the engine openvino-int8. Take pictures such as the cameras see.
+    those of up to 60 pictures of the folder: for the engine openvino-int8. Take pictures such as the cameras see.
     """
     with interruptible():
         if int8 is not None:
