@@ -45,10 +45,7 @@ setup(
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{NAME}/config", sorted(glob("config/*.yaml"))),
         (f"share/{NAME}/config/train", sorted(glob("config/train/*.yaml"))),
-        (
-            f"share/{NAME}/models",
-            sorted(glob("models/*.*")),
-        ),
+        (f"share/{NAME}/models", sorted(glob("models/*.*"))),
     ],
     entry_points={
         "console_scripts": [

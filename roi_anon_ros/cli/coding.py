@@ -187,7 +187,7 @@ def export(
             must_exist(int8)
         quiet_libraries()
         from .. import files
-        from ..codec import MAX_SIDE, Codec, CodecError, find_model, load_model
+        from ..codec import MAX_SIDE, Codec, find_model, load_model
         from ..codec import engine as engines
         from ..codec.picture import coded_size, resize
 
@@ -204,7 +204,7 @@ def export(
             codec = Codec(there, engine)
             for part in written:
                 codec.warm_up(part)
-        except (CodecError, OSError, ValueError) as error:
+        except (OSError, ValueError) as error:
             usage_error(str(error))
         off = codec.engine.off
         typer.echo(f"{written['analysis']}: {off['analysis']:.3%} of the symbols differ from torch's")

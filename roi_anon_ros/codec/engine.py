@@ -44,8 +44,8 @@ log = logging.getLogger(__name__)
 
 #: How far an engine may be off: (share of the symbols that differ; by how much any of them may, beside a 64th of
 #: itself; mean difference of a decoded byte of the same symbols). bfloat16 has 8 bits of mantissa: where every channel
-#: is busy it finds one symbol in fifty on the other side of a rounding, with the default model one in a thousand; 8-bit
-#: integers find one in five there, and one in two hundred.
+#: is busy it finds one symbol in fifty on the other side of a rounding, with the default model one in two thousand;
+#: 8-bit integers find one in five there, and one in two hundred.
 TOLERANCE: dict[str, tuple[float, int, float]] = {
     "torch": (0.0, 0, 0.0),
     "openvino": (0.03, 1, 0.5),
@@ -236,6 +236,14 @@ class _GraphEngine:
         """What runs one half: a batch of one as :class:`Analysis` and :class:`Synthesis` take it."""
         raise NotImplementedError
 
+    def _check_mark(self, mark: str | None, path: Path, command: str) -> None:
+        """Refuse an exported network that carries another model's fingerprint, or none."""
+        if mark != self._model.fingerprint.hex():
+            raise EngineError(
+                f"engine {self.name}: {path}: of model {mark}, must be of {self._model.fingerprint.hex()}; "
+                f"{command} writes it anew"
+            )
+
     def _compare(self, part: str, run: Callable[[np.ndarray], np.ndarray]) -> float:
         """How far a half is from the reference; refuse it where that is too far."""
         picture = trial_picture(*TRIAL)
@@ -333,11 +341,7 @@ class OpenVinoInt8Engine(OpenVinoEngine):
             raise EngineError(f"engine {self.name}: {kept}: damaged; roi-anon export --int8 writes it anew")
         graph = openvino.Core().read_model(kept)
         mark = graph.get_rt_info(MARK).astype(str) if graph.has_rt_info(MARK) else None
-        if mark != self._model.fingerprint.hex():
-            raise EngineError(
-                f"engine {self.name}: {kept}: of model {mark}, must be of {self._model.fingerprint.hex()}; "
-                "roi-anon export --int8 writes it anew"
-            )
+        self._check_mark(mark, kept, "roi-anon export --int8")
         return graph
 
 
@@ -407,12 +411,7 @@ class OnnxRuntimeEngine(_GraphEngine):
             session = onnxruntime.InferenceSession(path, options, [w for w in wanted.items() if w[0] in there])
         except Exception as error:  # its exceptions have no common base but this
             raise EngineError(f"engine {self.name}: {path}: {error}") from error
-        mark = session.get_modelmeta().custom_metadata_map.get(MARK)
-        if mark != self._model.fingerprint.hex():
-            raise EngineError(
-                f"engine {self.name}: {path}: of model {mark}, must be of {self._model.fingerprint.hex()}; "
-                "roi-anon export writes it anew"
-            )
+        self._check_mark(session.get_modelmeta().custom_metadata_map.get(MARK), path, "roi-anon export")
         self._on[part] = session.get_providers()[0].removesuffix("ExecutionProvider")
         (name,) = (entry.name for entry in session.get_inputs())
         return lambda batch: session.run(None, {name: batch})[0]
