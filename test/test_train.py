@@ -336,6 +336,26 @@ def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
     assert logged["train/head_map"][-1] < logged["train/head_map"][0]
 
 
+def test_a_synthesis_that_learns_alone_leaves_every_packet_as_it_was(folder: Path, tmp_path: Path) -> None:
+    """Pictures change; analysis, prior and tables do not, to the last bit, also through a checkpoint."""
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.train.trainer import train
+
+    net = build("fast")
+    net.update()
+    save_model(net, tmp_path / "start.safetensors", name="start")
+    config = settings(folder, start=str(tmp_path / "start.safetensors"), synthesis_only=True, learning_rate=1e-3)
+    train(written(tmp_path / "tiny.yaml", config | {"steps": 2}), tmp_path / "run")
+    taught = load_model(train(written(tmp_path / "tiny.yaml", config | {"steps": 4}), tmp_path / "run")).codec
+    first = load_model(tmp_path / "start.safetensors").codec
+    before, after = first.state_dict(), taught.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith("g_s.") for name in changed), changed
+    x = torch.rand(1, 3, 64, 96)
+    (one,), (other,) = first.compress(x)["strings"], taught.compress(x)["strings"]
+    assert one == other
+
+
 def test_a_run_ends_early_when_nothing_gets_better(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.trainer import train
@@ -411,6 +431,8 @@ def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
         ({"loss": {"hide": "paint"}}, "hide: 'paint', must be one of"),
         ({"loss": {"face": 1}}, "face"),
         ({"train": {"annotations": "a.json"}}, "train: must be a list of sets"),
+        ({"synthesis_only": True}, "synthesis_only: true, needs the analysis of a model in start"),
+        ({"synthesis_only": True, "start": "fast", "head_map": 0.5}, "head_map: 0.5, must be 0 with synthesis_only"),
         ({"steps": "many"}, "steps: 'many', must be a number of at least 1"),
     ],
 )

@@ -52,6 +52,8 @@ class Config:
             :func:`~roi_anon_ros.train.data.read_set`; ``images`` may be left out where the set's own layout says it.
         validation: the same, pictures kept apart; empty: a tenth of the training pictures.
         start: name or file of a model to begin with; empty: random weights.
+        synthesis_only: train the synthesis alone. Analysis, prior and tables stay those of ``start``: a picture becomes
+            the same bytes as before, which tell no more than before.
         loss: arguments of :class:`~roi_anon_ros.train.losses.RoiLoss`.
         heads_warmup: steps over which the head term grows from 0 to its weight. The inverted term needs it: on an
             untrained codec it wins at once and nothing else is learned.
@@ -83,6 +85,7 @@ class Config:
     train: list[dict[str, str]]
     validation: list[dict[str, str]] = field(default_factory=list)
     start: str = ""
+    synthesis_only: bool = False
     loss: dict[str, Any] = field(default_factory=dict)
     heads_warmup: int = 0
     detector: str = "yolov8n"
@@ -130,6 +133,12 @@ class Config:
         network = build(self.configuration)
         if self.head_map and not isinstance(network, FastCodec):
             raise ValueError(f"head_map: {self.head_map}, must be 0 for {self.configuration}, which has no such map")
+        if self.synthesis_only and not self.start:
+            raise ValueError("synthesis_only: true, needs the analysis of a model in start")
+        for name in ("head_map", "adversary"):
+            value = getattr(self, name)
+            if self.synthesis_only and value:
+                raise ValueError(f"{name}: {value}, must be 0 with synthesis_only, for the analysis would learn it")
 
     @classmethod
     def read(cls, path: Path) -> Config:
@@ -161,6 +170,9 @@ class CodecTraining(lightning.LightningModule):
             self.codec.load_state_dict(load_model(find_model(config.start)).codec.state_dict())
         # They only bound the entropy coder's tables, and are found by bisection when a model is saved.
         self.codec.entropy_bottleneck.quantiles.requires_grad_(False)
+        if config.synthesis_only:
+            self.codec.g_a.requires_grad_(False)
+            self.codec.entropy_bottleneck.requires_grad_(False)
         self.loss = RoiLoss(**config.loss)
         self.guide = None
         if config.guide:
@@ -176,6 +188,13 @@ class CodecTraining(lightning.LightningModule):
         self._started: tuple[float, int] | None = None
         self._tick = self._batch_end = time.monotonic()
         self._waited = 0.0
+
+    def train(self, mode: bool = True) -> CodecTraining:
+        """Switch to training or evaluation; a synthesis that learns alone sees rounded latents, as a receiver does."""
+        super().train(mode)
+        if self.config.synthesis_only:
+            self.codec.entropy_bottleneck.eval()
+        return self
 
     def on_train_epoch_start(self) -> None:
         """Draw this epoch's crops and noise by its number, so that a continued run draws the same."""
@@ -240,7 +259,8 @@ class CodecTraining(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """The medians around which an evaluated codec rounds follow from the averaged prior."""
-        self.codec.entropy_bottleneck._update_quantiles()
+        if not self.config.synthesis_only:
+            self.codec.entropy_bottleneck._update_quantiles()
         self.witnesses.begin()
         self._shown.clear()
 
@@ -309,7 +329,7 @@ class CodecTraining(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam over the transforms, their prior and the adversary."""
         rate = self.config.learning_rate
-        transforms = [*self.codec.g_a.parameters(), *self.codec.g_s.parameters()]
+        transforms = [p for g in (self.codec.g_a, self.codec.g_s) for p in g.parameters() if p.requires_grad]
         prior = [p for p in self.codec.entropy_bottleneck.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": transforms}, {"params": prior, "lr": PRIOR_SPEED * rate}]
         if self.adversary is not None:
@@ -479,7 +499,8 @@ def train(config_file: Path, out: Path) -> Path:
     trainer.fit(module, loader, DataLoader(whole, 1, collate_fn=collate), ckpt_path=checkpoint, weights_only=False)
     result = out / f"{Path(config_file).stem}.safetensors"
     if trainer.is_global_zero:
-        module.codec.update(force=True, update_quantiles=True)
+        if not config.synthesis_only:
+            module.codec.update(force=True, update_quantiles=True)
         measured = trainer.callback_metrics.items()
         figures = {name.removeprefix("val/"): float(value) for name, value in measured if name.startswith("val/")}
         training = {
