@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -255,6 +254,7 @@ def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
         {"mtcnn": faces((1, 2, 3, 4, 0.5)), "persons": faces()},
     )
     a, b = (record(tmp_path / name, boxes((1, 2, 3, 4)), boxes()) for name in ("a.png", "b.png"))
+    cv2.imwrite(str(b.path), 255 - picture())
     with Cache(tmp_path, "jpeg:10", "one") as cache:
         cache.add(a, seen)
         cache.add(b, seen)
@@ -265,9 +265,12 @@ def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
         assert kept.error == seen.error and kept.bytes == 10 and kept.similarity == 0.25
         assert np.array_equal(kept.detections["mtcnn"].boxes, seen.detections["mtcnn"].boxes)
         again.add(b, seen)
-    os.utime(a.path, ns=(0, 0))  # another picture now
+    copied = tmp_path / "elsewhere.png"
+    copied.write_bytes(b.path.read_bytes())
+    a.path.write_bytes(a.path.read_bytes() + b" ")  # another picture now
     with Cache(tmp_path, "jpeg:10", "one") as third:
         assert third.get(a) is None and third.get(b) is not None
+        assert third.get(dataclasses.replace(b, path=copied)) is not None
         assert third.get(dataclasses.replace(b, heads=boxes((1, 2, 3, 5)))) is None
     with Cache(tmp_path, "jpeg:10", "two") as other:
         assert other.get(b) is None

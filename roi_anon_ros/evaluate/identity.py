@@ -173,8 +173,7 @@ def embed(
     """
     digest = hashlib.sha256(f"{row and row.key}\n{scene} {SCENE_VERSION}\n{recogniser.fingerprint}\n".encode())
     for face in faces:
-        status = face.path.stat()
-        digest.update(f"{face.path} {status.st_size} {status.st_mtime_ns} {face.landmarks.tolist()}\n".encode())
+        digest.update(hashlib.sha256(face.path.read_bytes()).digest() + face.landmarks.tobytes())
     path = cache / f"identity-{slug(row.name if row else 'pictures')}-{digest.hexdigest()[:12]}.npy"
     if path.is_file():
         yield from np.load(path)

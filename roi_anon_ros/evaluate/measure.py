@@ -40,7 +40,7 @@ SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
 #: Least side of a picture that MS-SSIM can be had of: a window of 11 pixels at the coarsest of five scales.
 SIMILARITY_SIDE = 176
 #: Of what is measured on a picture; another one makes no use of older caches.
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Cache(JsonLines):
     def __init__(self, folder: Path, name: str, key: str) -> None:
         digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()[:12]
         super().__init__(folder / f"{slug(name)}-{digest}.jsonl", {"key": key})
-        self._seen = {(e["file"], e["modified"], e["heads"]): Seen.from_json(e) for e in self.entries}
+        self._seen = {(e["picture"], e["heads"]): Seen.from_json(e) for e in self.entries}
 
     def get(self, record: Record) -> Seen | None:
         """What was seen of this very picture with these heads; None: nothing yet."""
@@ -104,15 +104,18 @@ class Cache(JsonLines):
     def add(self, record: Record, seen: Seen) -> Seen:
         """Add a picture, and return what a later run will read of it: scores have four decimals."""
         mark = self._mark(record)
-        line = dict(zip(("file", "modified", "heads"), mark, strict=True)) | seen.to_json()
+        line = dict(zip(("picture", "heads"), mark, strict=True)) | seen.to_json()
         self.write(line)
         self._seen[mark] = Seen.from_json(line)
         return self._seen[mark]
 
     @staticmethod
-    def _mark(record: Record) -> tuple[str, int, str]:
-        heads = hashlib.sha256(record.heads.xyxy.tobytes()).hexdigest()[:12]
-        return str(record.path), record.path.stat().st_mtime_ns, heads
+    def _mark(record: Record) -> tuple[str, str]:
+        """By content: a copy of the set needs no second measurement, wherever it lies."""
+        picture, heads = (
+            hashlib.sha256(data).hexdigest()[:16] for data in (record.path.read_bytes(), record.heads.xyxy.tobytes())
+        )
+        return picture, heads
 
 
 def as_seen(record: Record, grey: bool) -> np.ndarray:
