@@ -336,7 +336,7 @@ def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
     assert logged["train/head_map"][-1] < logged["train/head_map"][0]
 
 
-def test_a_synthesis_that_learns_alone_leaves_every_packet_as_it_was(folder: Path, tmp_path: Path) -> None:
+def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(folder: Path, tmp_path: Path) -> None:
     """Pictures change; analysis, prior and tables do not, to the last bit, also through a checkpoint."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.trainer import train

@@ -52,8 +52,8 @@ class Config:
             :func:`~roi_anon_ros.train.data.read_set`; ``images`` may be left out where the set's own layout says it.
         validation: the same, pictures kept apart; empty: a tenth of the training pictures.
         start: name or file of a model to begin with; empty: random weights.
-        synthesis_only: train the synthesis alone. Analysis, prior and tables stay those of ``start``: a picture becomes
-            the same bytes as before, which tell no more than before.
+        synthesis_only: train the synthesis alone. Analysis, prior and tables stay those of ``start``: the payload of a
+            packet is the same as before, and tells no more than before. The model's fingerprint is another one.
         loss: arguments of :class:`~roi_anon_ros.train.losses.RoiLoss`.
         heads_warmup: steps over which the head term grows from 0 to its weight. The inverted term needs it: on an
             untrained codec it wins at once and nothing else is learned.
