@@ -244,13 +244,24 @@ def test_an_unknown_engine_is_refused(model: Model) -> None:
         Codec(model, "abacus")
 
 
-def test_what_an_engine_lacks_is_named(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    need("onnxruntime")
-    with pytest.raises(EngineError, match="else-analysis.onnx: no such file; roi-anon export"):
-        make_engine("onnxruntime", replace(model, path=tmp_path / "else.safetensors"))
+@pytest.mark.parametrize(
+    ("name", "lacking"),
+    [
+        ("onnxruntime", "else-analysis.onnx: no such file; roi-anon export"),
+        ("openvino-int8", "else-analysis-int8.xml: no such file; roi-anon export --int8"),
+    ],
+)
+def test_an_exported_network_is_of_one_model(name: str, lacking: str, model: Model, tmp_path: Path) -> None:
+    need(name)
+    with pytest.raises(EngineError, match=lacking):
+        make_engine(name, replace(model, path=tmp_path / "else.safetensors"))
     foreign = replace(model, fingerprint=bytes(8))
     with pytest.raises(EngineError, match=f"of model {model.fingerprint.hex()}, must be of {bytes(8).hex()}"):
-        make_engine("onnxruntime", foreign).analyse(trial_picture(32, 32))
+        make_engine(name, foreign).analyse(trial_picture(32, 32))
+
+
+def test_what_an_engine_lacks_is_named(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need("onnxruntime")
     broken = replace(model, path=tmp_path / "broken.safetensors")
     for part in PARTS:
         onnx_file(broken, part).write_bytes(b"not a network")
@@ -264,13 +275,8 @@ def test_what_an_engine_lacks_is_named(model: Model, tmp_path: Path, monkeypatch
         export(model)
 
 
-def test_a_calibration_is_of_one_model_and_intact(model: Model, tmp_path: Path) -> None:
+def test_a_calibration_is_of_pictures_and_intact(model: Model, tmp_path: Path) -> None:
     need("openvino-int8")
-    with pytest.raises(EngineError, match="else-analysis-int8.xml: no such file; roi-anon export --int8"):
-        make_engine("openvino-int8", replace(model, path=tmp_path / "else.safetensors"))
-    foreign = replace(model, fingerprint=bytes(8))
-    with pytest.raises(EngineError, match=f"of model {model.fingerprint.hex()}, must be of {bytes(8).hex()}"):
-        make_engine("openvino-int8", foreign).analyse(trial_picture(32, 32))
     with pytest.raises(ValueError, match="pictures: none"):
         calibrate(model, [])
     broken = replace(model, path=tmp_path / "broken.safetensors")
