@@ -1,0 +1,273 @@
+"""Regions: what of an image is hidden, and how it is painted before anything else sees it.
+
+A frame's regions are a grid of cells of 8 × 8 coded pixels: a cell is painted whole or not at all. Heads, where they
+are known, add a place and a size each, for a stamp. The painted image is a function of the regions and of the pixels
+outside them alone: what stood under them cannot be told from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+#: Pixels on a side of a cell.
+CELL = 8
+#: A head's stamp has this width and height, in sides of the head.
+STAMP_WIDTH, STAMP_HEIGHT = 1.0, 1.2
+#: A head paints all cells that touch its ellipse grown by this factor.
+GROWTH = 1.15
+
+
+def count_cells(width: int, height: int) -> tuple[int, int]:
+    """Columns and rows of the grid over an image of this size, pixels."""
+    return -(-width // CELL), -(-height // CELL)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What is painted in one image.
+
+    Attributes:
+        cells: bool ``[ceil(H / 8), ceil(W / 8)]``, True where all pixels are painted.
+        heads: int32 ``[n, 3]``, centre x, centre y and side of each stamp, coded pixels; the side is 1 or more. A stamp
+            shows only where cells are painted.
+    """
+
+    cells: np.ndarray
+    heads: np.ndarray
+
+    @classmethod
+    def empty(cls, width: int, height: int) -> Regions:
+        """No regions in an image of this size, pixels."""
+        columns, rows = count_cells(width, height)
+        return cls(np.zeros((rows, columns), bool), np.zeros((0, 3), np.int32))
+
+    @classmethod
+    def of_heads(cls, heads: np.ndarray, width: int, height: int) -> Regions:
+        """Every cell that touches a head.
+
+        Args:
+            heads: ``[n, 3]``, centre x, centre y, side, pixels, of any number type.
+            width: of the image, pixels.
+            height: of the image, pixels.
+        """
+        columns, rows = count_cells(width, height)
+        rounded = np.rint(np.asarray(heads, np.float64).reshape(-1, 3)).astype(np.int32)
+        rounded[:, 2] = np.maximum(rounded[:, 2], 1)
+        cells = np.zeros((rows, columns), bool)
+        for x, y, side in rounded:
+            _cover_ellipse(cells, float(x), float(y), float(side))
+        return cls(cells, rounded)
+
+    @classmethod
+    def of_polygons(cls, polygons: list[np.ndarray], width: int, height: int) -> Regions:
+        """Every cell that touches a polygon.
+
+        Args:
+            polygons: each ``[n, 2]``, n at least 3, x and y in pixels; parts outside the image are cut off.
+            width: of the image, pixels.
+            height: of the image, pixels.
+        """
+        columns, rows = count_cells(width, height)
+        mask = np.zeros((rows * CELL, columns * CELL), np.uint8)
+        for polygon in polygons:
+            points = np.rint(np.asarray(polygon, np.float64)).astype(np.int32)
+            cv2.fillPoly(mask, [points.reshape(-1, 1, 2)], 1)
+        return cls.of_mask(mask[:height, :width] != 0)
+
+    @classmethod
+    def of_mask(cls, mask: np.ndarray) -> Regions:
+        """Every cell with a pixel of a mask, bool ``[H, W]``."""
+        height, width = mask.shape
+        columns, rows = count_cells(width, height)
+        padded = np.zeros((rows * CELL, columns * CELL), bool)
+        padded[:height, :width] = mask
+        cells = padded.reshape(rows, CELL, columns, CELL).any(axis=(1, 3))
+        return cls(cells, np.zeros((0, 3), np.int32))
+
+    def union(self, other: Regions) -> Regions:
+        """What either of two regions of one image hides."""
+        if self.cells.shape != other.cells.shape:
+            raise ValueError(
+                f"cells: got {other.cells.shape}, must be {self.cells.shape}, of the same image"
+            )
+        return Regions(self.cells | other.cells, np.concatenate([self.heads, other.heads]))
+
+    @property
+    def share(self) -> float:
+        """Share of the cells that are painted, 0 to 1."""
+        return float(self.cells.mean())
+
+    def mask(self, width: int, height: int) -> np.ndarray:
+        """The painted pixels of an image of this size: bool ``[height, width]``."""
+        full = self.cells.repeat(CELL, axis=0).repeat(CELL, axis=1)
+        return full[:height, :width]
+
+
+def _cover_ellipse(cells: np.ndarray, x: float, y: float, side: float) -> None:
+    """Mark the cells that touch the grown ellipse of a head."""
+    reach_x = GROWTH * STAMP_WIDTH * side / 2
+    reach_y = GROWTH * STAMP_HEIGHT * side / 2
+    rows, columns = cells.shape
+    left = max(int((x - reach_x) // CELL), 0)
+    right = min(int((x + reach_x) // CELL) + 1, columns)
+    top = max(int((y - reach_y) // CELL), 0)
+    bottom = min(int((y + reach_y) // CELL) + 1, rows)
+    if left >= right or top >= bottom:
+        return
+    # The point of each cell that is nearest to the centre.
+    first_x = np.arange(left, right) * CELL
+    first_y = np.arange(top, bottom) * CELL
+    near_x = (np.clip(x, first_x, first_x + CELL) - x) / reach_x
+    near_y = (np.clip(y, first_y, first_y + CELL) - y) / reach_y
+    touched = near_y[:, None] ** 2 + near_x[None, :] ** 2 <= 1
+    cells[top:bottom, left:right] |= touched
+
+
+def paint(image: np.ndarray, regions: Regions, stamp: str = "average") -> np.ndarray:
+    """Paint an image's regions over.
+
+    The cells get the colours around them, spread inwards; then each head gets its stamp.
+
+    Args:
+        image: uint8 ``[H, W, 3]`` RGB.
+        regions: of that image.
+        stamp: one of :data:`STAMPS`.
+
+    Returns:
+        uint8 ``[H, W, 3]``, a new array; the input where nothing is painted.
+
+    Raises:
+        ValueError: the regions are of another size, or there is no such stamp.
+    """
+    height, width = image.shape[:2]
+    columns, rows = count_cells(width, height)
+    if regions.cells.shape != (rows, columns):
+        raise ValueError(f"cells: got {regions.cells.shape}, must be {(rows, columns)}")
+    if stamp not in STAMPS:
+        raise ValueError(f"stamp: got {stamp!r}, must be one of {', '.join(STAMPS)}")
+    if not regions.cells.any():
+        return image
+    mask = regions.mask(width, height)
+    fill = spread_colours(image, regions.cells)
+    canvas = fill.copy()
+    if stamp != "ring":
+        # Small stamps last: in a crowd the near ones would cover them.
+        order = np.argsort(-regions.heads[:, 2], kind="stable")
+        for x, y, side in regions.heads[order]:
+            _place_stamp(canvas, fill, int(x), int(y), int(side), stamp)
+    return np.where(mask[..., None], canvas, image)
+
+
+def spread_colours(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Fill painted cells with the colours of the unpainted ones around them (push-pull over a pyramid).
+
+    Args:
+        image: uint8 ``[H, W, 3]``; its painted pixels are not read.
+        cells: bool ``[rows, columns]``.
+
+    Returns:
+        uint8 ``[H, W, 3]``, smooth everywhere.
+    """
+    height, width = image.shape[:2]
+    rows, columns = cells.shape
+    padded = cv2.copyMakeBorder(
+        image, 0, rows * CELL - height, 0, columns * CELL - width, cv2.BORDER_REPLICATE
+    )
+    blocks = padded.reshape(rows, CELL, columns, CELL, 3)
+    # Integer sums: painted cells are set to 0 whatever is in them.
+    sums = blocks.sum(axis=(1, 3), dtype=np.int64)
+    known = (~cells).astype(np.float64)
+    colour = np.where(cells[..., None], 0, sums / (CELL * CELL))
+    filled = _pull(colour, known)
+    # Bilinear between the centres of cells.
+    large = cv2.resize(
+        filled.astype(np.float32), (columns * CELL, rows * CELL), interpolation=cv2.INTER_LINEAR
+    )
+    return np.clip(np.rint(large), 0, 255).astype(np.uint8)[:height, :width]
+
+
+def _pull(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Fill the unknown from coarser levels; ``colour [h, w, 3]`` is 0 where ``known [h, w]`` is."""
+    if known.all():
+        return colour
+    if not known.any():
+        return np.full_like(colour, 128.0)
+    height, width = known.shape
+    if height == 1 and width == 1:
+        return colour
+    even_height = height + height % 2
+    even_width = width + width % 2
+    weight = np.zeros((even_height, even_width))
+    weight[:height, :width] = known
+    total = np.zeros((even_height, even_width, 3))
+    total[:height, :width] = colour * known[..., None]
+    weight_small = weight.reshape(even_height // 2, 2, even_width // 2, 2).sum(axis=(1, 3))
+    total_small = total.reshape(even_height // 2, 2, even_width // 2, 2, 3).sum(axis=(1, 3))
+    mean = total_small / np.maximum(weight_small, 1)[..., None]
+    coarse = _pull(mean, (weight_small > 0).astype(np.float64))
+    up = cv2.resize(coarse, (even_width, even_height), interpolation=cv2.INTER_LINEAR)
+    return np.where(known[..., None] > 0, colour, up[:height, :width])
+
+
+#: What a head is painted with: only the colours around it; a grey ellipse; a dark head from behind; the mean of many heads.
+STAMPS = ("ring", "grey", "silhouette", "average")
+
+
+@lru_cache(maxsize=512)
+def _stamp(kind: str, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """A stamp of this size: float32 colours ``[h, w, 3]`` and cover ``[h, w, 1]``, 0 to 1."""
+    width = max(round(STAMP_WIDTH * side), 1)
+    height = max(round(STAMP_HEIGHT * side), 1)
+    colours, cover = _master(kind)
+    shrinks = height < colours.shape[0]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(colours, (width, height), interpolation=interpolation)
+    cover = cv2.resize(cover, (width, height), interpolation=interpolation)
+    return resized.reshape(height, width, 3), cover.reshape(height, width, 1)
+
+
+@lru_cache(maxsize=None)
+def _master(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    """A stamp at the size at which it is kept: float32 ``[72, 60, 3]`` and cover ``[72, 60]``."""
+    height, width = 72, 60
+    v, u = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    radius = (np.abs(u) ** 2.3 + np.abs(v) ** 2.3) ** (1 / 2.3)
+    cover = np.clip((1.0 - radius) / 0.12, 0, 1).astype(np.float32)
+    if kind == "grey":
+        colours = np.full((height, width, 3), 128.0, np.float32)
+    elif kind == "silhouette":
+        shade = 46 + 18 * np.clip(-v, 0, 1) - 10 * np.abs(u)
+        colours = np.repeat(shade[..., None], 3, axis=2).astype(np.float32)
+        colours *= np.array([1.05, 0.98, 0.92], np.float32)
+    else:
+        with np.load(Path(__file__).with_name("average_head.npz")) as kept:
+            colours = kept["colours"].astype(np.float32)
+            cover = kept["cover"].astype(np.float32) / 255
+    return colours, cover
+
+
+def _place_stamp(
+    canvas: np.ndarray, fill: np.ndarray, x: int, y: int, side: int, kind: str
+) -> None:
+    """Blend a stamp into ``canvas``, in place."""
+    colours, cover = _stamp(kind, side)
+    height, width = canvas.shape[:2]
+    tall, wide = cover.shape[:2]
+    left = x - wide // 2
+    top = y - tall // 2
+    first_x = max(left, 0)
+    last_x = min(left + wide, width)
+    first_y = max(top, 0)
+    last_y = min(top + tall, height)
+    if first_x >= last_x or first_y >= last_y:
+        return
+    source = np.s_[first_y - top : last_y - top, first_x - left : last_x - left]
+    target = np.s_[first_y:last_y, first_x:last_x]
+    alpha = cover[source]
+    blended = canvas[target] * (1 - alpha) + colours[source] * alpha
+    canvas[target] = np.rint(blended).astype(np.uint8)
