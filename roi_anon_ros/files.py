@@ -31,8 +31,8 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from .codec import PacketError
-from .codec.packet import MAX_PAYLOAD, OVERHEAD
+from roi_anon_ros.codec import PacketError
+from roi_anon_ros.codec.packet import MAX_PAYLOAD, OVERHEAD
 
 SEQUENCE_MAGIC = b"RANS"
 SEQUENCE_VERSION = 1

@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .run import PICTURES, Run, Tally, app, interruptible, must_exist, quiet_libraries, reason, usage_error
+from roi_anon_ros.cli.run import (
+    PICTURES,
+    Run,
+    Tally,
+    app,
+    interruptible,
+    must_exist,
+    quiet_libraries,
+    reason,
+    usage_error,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..codec import Codec, Header
+    from roi_anon_ros.codec import Codec, Header
 
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 PACKETS = (".ran",)
@@ -51,9 +61,9 @@ def encode(
             usage_error(f"{source}: neither a folder nor one of {' '.join(PICTURES + VIDEOS)}")
         plan = _plan(source, out, PICTURES + VIDEOS, lambda _: (".ran",))
         quiet_libraries()
-        from .. import files
-        from ..codec import MAX_SIDE, Codec, ModelFileError
-        from ..codec.picture import coded_size
+        from roi_anon_ros import files
+        from roi_anon_ros.codec import MAX_SIDE, Codec, ModelFileError
+        from roi_anon_ros.codec.picture import coded_size
 
         side = MAX_SIDE if max_side is None else max_side
         try:
@@ -105,9 +115,9 @@ def decode(
     with interruptible():
         must_exist(source)
         quiet_libraries()
-        from .. import files
-        from ..codec import MAX_SIZE, ModelFileError, PacketError
-        from ..codec.packet import unpack
+        from roi_anon_ros import files
+        from roi_anon_ros.codec import MAX_SIZE, ModelFileError, PacketError
+        from roi_anon_ros.codec.packet import unpack
 
         def suffixes(source: Path) -> tuple[str, ...]:
             try:
@@ -186,10 +196,10 @@ def export(
         if int8 is not None:
             must_exist(int8)
         quiet_libraries()
-        from .. import files
-        from ..codec import MAX_SIDE, Codec, find_model, load_model
-        from ..codec import engine as engines
-        from ..codec.picture import coded_size, resize
+        from roi_anon_ros import files
+        from roi_anon_ros.codec import MAX_SIDE, Codec, find_model, load_model
+        from roi_anon_ros.codec import engine as engines
+        from roi_anon_ros.codec.picture import coded_size, resize
 
         try:
             loaded = load_model(find_model(model))
@@ -223,8 +233,8 @@ def info(
         if file.is_dir():
             usage_error(f"{file}: a folder, must be a file")
         quiet_libraries()
-        from .. import files
-        from ..codec.packet import MAGIC
+        from roi_anon_ros import files
+        from roi_anon_ros.codec.packet import MAGIC
 
         errors: list[str] = []
         content: dict[str, Any] = {}
@@ -303,7 +313,7 @@ def _encode_video(
     codec: Codec, source: Path, target: Path, side: int, belongs: Callable[[Header], bool], run: Run
 ) -> None:
     """Encode a video, behind the frames that an interrupted run left."""
-    from .. import files
+    from roi_anon_ros import files
 
     modified = source.stat().st_mtime_ns
     video = files.VideoReader(source)
@@ -333,9 +343,9 @@ def _encode_video(
 
 def _left_over(part: Path, rate: Any, modified_ns: int, belongs: Callable[[Header], bool]) -> tuple[int, int, bytes]:
     """What an interrupted run left that is of use: complete frames, the byte behind them, the last packet."""
-    from .. import files
-    from ..codec import PacketError
-    from ..codec.packet import unpack
+    from roi_anon_ros import files
+    from roi_anon_ros.codec import PacketError
+    from roi_anon_ros.codec.packet import unpack
 
     count, end, last = 0, 0, b""
     if not part.is_file() or part.stat().st_mtime_ns < modified_ns:
@@ -369,8 +379,8 @@ def _kept(run: Run, target: Path, modified_ns: int, packets: Path, belongs: Call
 
 def _tally(file: Path, belongs: Callable[[Header], bool]) -> Tally | None:
     """Count the packets of a file; None if it is damaged, or a packet does not belong."""
-    from .. import files
-    from ..codec import PacketError
+    from roi_anon_ros import files
+    from roi_anon_ros.codec import PacketError
 
     tally = Tally()
     try:
@@ -386,7 +396,7 @@ class _Codecs:
     """The codec for a packet: the one that was asked for, or the installed one that wrote it."""
 
     def __init__(self, model: str | None) -> None:
-        from ..codec import Codec
+        from roi_anon_ros.codec import Codec
 
         self._given = Codec.load(model) if model is not None else None
         self._installed = _installed() if model is None else {}
@@ -394,7 +404,7 @@ class _Codecs:
 
     def of(self, header: Header) -> Codec:
         """Raise a ModelFileError if its model is not installed."""
-        from ..codec import Codec, ModelFileError
+        from roi_anon_ros.codec import Codec, ModelFileError
 
         if self._given:
             return self._given
@@ -410,7 +420,7 @@ def _installed() -> dict[str, Path]:
     """Files of the installed models by fingerprint; what cannot be read is reported."""
     from safetensors import SafetensorError, safe_open
 
-    from ..codec import list_models
+    from roi_anon_ros.codec import list_models
 
     found = {}
     for path in list_models().values():
@@ -436,7 +446,7 @@ def _header_info(header: Header) -> dict[str, Any]:
 
 
 def _packet_info(packet: bytes) -> dict[str, Any]:
-    from ..codec.packet import unpack
+    from roi_anon_ros.codec.packet import unpack
 
     header, payload = unpack(packet)
     return {
@@ -449,8 +459,8 @@ def _packet_info(packet: bytes) -> dict[str, Any]:
 
 def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
     """Of a sequence; the header's fields are those of its first good frame."""
-    from .. import files
-    from ..codec import PacketError
+    from roi_anon_ros import files
+    from roi_anon_ros.codec import PacketError
 
     sequence = files.Sequence(file)
     tally = Tally()
@@ -477,7 +487,7 @@ def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
 
 
 def _model_info(file: Path) -> dict[str, Any]:
-    from ..codec import load_model
+    from roi_anon_ros.codec import load_model
 
     return {"kind": "model", **load_model(file).metadata}
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .run import Run, app, interruptible, must_exist, quiet_libraries, usage_error
+from roi_anon_ros.cli.run import Run, app, interruptible, must_exist, quiet_libraries, usage_error
 
 OUT = Path("runs/evaluate")
 
@@ -44,16 +44,16 @@ def evaluate(
         quiet_libraries()
         import cv2
 
-        from .. import files
-        from ..codec import ModelFileError
-        from ..codec.picture import check_picture
-        from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces, find_weights
-        from ..evaluate.curves import save_plot
-        from ..evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
-        from ..evaluate.rows import ORIGINAL, make_rows
-        from ..evaluate.sheet import pick, save_sheet
-        from ..evaluate.tables import overview, to_markdown
-        from ..train.data import read_set, spread
+        from roi_anon_ros import files
+        from roi_anon_ros.codec import ModelFileError
+        from roi_anon_ros.codec.picture import check_picture
+        from roi_anon_ros.detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces, find_weights
+        from roi_anon_ros.evaluate.curves import save_plot
+        from roi_anon_ros.evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
+        from roi_anon_ros.evaluate.rows import ORIGINAL, make_rows
+        from roi_anon_ros.evaluate.sheet import pick, save_sheet
+        from roi_anon_ros.evaluate.tables import overview, to_markdown
+        from roi_anon_ros.train.data import read_set, spread
 
         run = Run(resumes=True)
         try:
@@ -133,10 +133,10 @@ def attack(
     with interruptible("evaluate"):
         must_exist(annotations)
         quiet_libraries()
-        from ..codec import ModelFileError
-        from ..evaluate.attack import choose, gather, read_attack, train
-        from ..evaluate.rows import make_row, slug
-        from ..train.data import read_set
+        from roi_anon_ros.codec import ModelFileError
+        from roi_anon_ros.evaluate.attack import choose, gather, read_attack, train
+        from roi_anon_ros.evaluate.rows import make_row, slug
+        from roi_anon_ros.train.data import read_set
 
         run = Run(resumes=True)
         target = out or Path("runs/attack") / f"{slug(row)}.safetensors"
@@ -192,13 +192,13 @@ def identify(
         import cv2
         import numpy as np
 
-        from .. import files
-        from ..codec import ModelFileError
-        from ..detect.recogniser import FaceRecogniser, YunetLandmarks
-        from ..evaluate.identity import Scene, embed, find_faces, read_people, summary
-        from ..evaluate.measure import environment
-        from ..evaluate.rows import make_rows
-        from ..evaluate.tables import identities, to_markdown
+        from roi_anon_ros import files
+        from roi_anon_ros.codec import ModelFileError
+        from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks
+        from roi_anon_ros.evaluate.identity import Scene, embed, find_faces, read_people, summary
+        from roi_anon_ros.evaluate.measure import environment
+        from roi_anon_ros.evaluate.rows import make_rows
+        from roi_anon_ros.evaluate.tables import identities, to_markdown
 
         run = Run(resumes=True)
         try:
@@ -269,10 +269,10 @@ def bench(
         if picture is not None:
             must_exist(picture)
         quiet_libraries()
-        from .. import files
-        from ..codec import ModelFileError
-        from ..evaluate import bench as benchmark
-        from ..evaluate.tables import to_markdown
+        from roi_anon_ros import files
+        from roi_anon_ros.codec import ModelFileError
+        from roi_anon_ros.evaluate import bench as benchmark
+        from roi_anon_ros.evaluate.tables import to_markdown
 
         progress = Run(resumes=False)
         try:
@@ -307,8 +307,8 @@ def report(
     """Write report.html, one page that needs no network, and report.md from the results in a folder."""
     with interruptible("evaluate"):
         must_exist(folder)
-        from .. import files
-        from ..evaluate.report import html, markdown, read_results
+        from roi_anon_ros import files
+        from roi_anon_ros.evaluate.report import html, markdown, read_results
 
         try:
             found = read_results(folder)

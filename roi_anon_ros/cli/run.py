@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import typer
 
 if TYPE_CHECKING:  # the real imports stand in the commands: torch takes seconds, --help must not
-    from ..codec import Header
+    from roi_anon_ros.codec import Header
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Tally:
         Raises:
             PacketError: it is damaged.
         """
-        from ..codec.packet import unpack
+        from roi_anon_ros.codec.packet import unpack
 
         header, _ = unpack(packet)
         self += Tally(1, len(packet), header.bits_per_pixel(len(packet)))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .run import PICTURES, Run, app, interruptible, must_exist, quiet_libraries, usage_error
+from roi_anon_ros.cli.run import PICTURES, Run, app, interruptible, must_exist, quiet_libraries, usage_error
 
 
 @app.command()
@@ -28,9 +28,9 @@ def train(
         try:
             import yaml
 
-            from ..detect import WeightsError
-            from ..train.trainer import Config
-            from ..train.trainer import train as run_training
+            from roi_anon_ros.detect import WeightsError
+            from roi_anon_ros.train.trainer import Config
+            from roi_anon_ros.train.trainer import train as run_training
         except ModuleNotFoundError as error:
             usage_error(f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'")
         try:
@@ -77,10 +77,10 @@ def label(
         quiet_libraries()
         import cv2
 
-        from .. import files
-        from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
-        from ..train.data import read_set
-        from ..train.label import CONFIDENCE, Journal, by_hand, find, to_coco
+        from roi_anon_ros import files
+        from roi_anon_ros.detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
+        from roi_anon_ros.train.data import read_set
+        from roi_anon_ros.train.label import CONFIDENCE, Journal, by_hand, find, to_coco
 
         run = Run(resumes=True)
         records = {}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .engine import make_engine
-from .errors import PacketError
-from .modelfile import Model, find_model, load_model
-from .packet import MAX_PIXELS, Header, pack, unpack
-from .picture import MAX_SIDE, check_picture, coded_size, resize
+from roi_anon_ros.codec.engine import make_engine
+from roi_anon_ros.codec.errors import PacketError
+from roi_anon_ros.codec.modelfile import Model, find_model, load_model
+from roi_anon_ros.codec.packet import MAX_PIXELS, Header, pack, unpack
+from roi_anon_ros.codec.picture import MAX_SIDE, check_picture, coded_size, resize
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..cache import cache_dir
-from .errors import EngineError
-from .modelfile import Model
-from .picture import MAX_SIZE
-from .transforms import ANALYSIS_THREADS, STRIP_PIXELS, AnonymizingCodec
+from roi_anon_ros.cache import cache_dir
+from roi_anon_ros.codec.errors import EngineError
+from roi_anon_ros.codec.modelfile import Model
+from roi_anon_ros.codec.picture import MAX_SIZE
+from roi_anon_ros.codec.transforms import ANALYSIS_THREADS, STRIP_PIXELS, AnonymizingCodec
 
 log = logging.getLogger(__name__)
 

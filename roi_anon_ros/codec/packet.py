@@ -29,8 +29,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import PacketError
-from .picture import MAX_SIZE, MIN_SIZE
+from roi_anon_ros.codec.errors import PacketError
+from roi_anon_ros.codec.picture import MAX_SIZE, MIN_SIZE
 
 MAGIC = b"RAN1"
 VERSION = 1

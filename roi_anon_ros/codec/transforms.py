@@ -22,8 +22,8 @@ from compressai.models.utils import conv, deconv
 from compressai.registry import register_model
 from torch import Tensor, nn
 
-from .entropy import EntropyTables
-from .picture import MAX_SIZE, MIN_SIZE
+from roi_anon_ros.codec.entropy import EntropyTables
+from roi_anon_ros.codec.picture import MAX_SIZE, MIN_SIZE
 
 # Above this many pixels a picture goes through the networks in horizontal strips, to bound the memory.
 STRIP_PIXELS = 4 * 1024 * 1024

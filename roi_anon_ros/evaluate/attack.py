@@ -32,12 +32,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..codec.modelfile import fingerprint
-from ..codec.transforms import Bottleneck
-from ..files import read_picture, write_bytes
-from ..train.data import Record, at_least, clip_boxes, spread
-from ..train.losses import Regions, outside, region_weights
-from .rows import ATTACKED, Row, make_row
+from roi_anon_ros.codec.modelfile import fingerprint
+from roi_anon_ros.codec.transforms import Bottleneck
+from roi_anon_ros.evaluate.rows import ATTACKED, Row, make_row
+from roi_anon_ros.files import read_picture, write_bytes
+from roi_anon_ros.train.data import Record, at_least, clip_boxes, spread
+from roi_anon_ros.train.losses import Regions, outside, region_weights
 
 log = logging.getLogger(__name__)
 

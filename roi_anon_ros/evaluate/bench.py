@@ -32,16 +32,16 @@ from PIL import AvifImagePlugin, features
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..codec import MAX_SIZE, MIN_SIZE, Codec
-from ..codec.engine import processor, version_of
-from ..codec.modelfile import Model, fingerprint
-from ..codec.picture import check_picture, resize
-from ..codec.transforms import ANALYSIS_THREADS, AnonymizingCodec, PaperCodec, pad_to_multiple
-from ..detect.quiet_ultralytics import example_photo
-from ..files import read_picture
-from .precision import bootstrap
-from .rows import ORIGINAL, STILL, load_codec, make_row
-from .tables import Table
+from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE, Codec
+from roi_anon_ros.codec.engine import processor, version_of
+from roi_anon_ros.codec.modelfile import Model, fingerprint
+from roi_anon_ros.codec.picture import check_picture, resize
+from roi_anon_ros.codec.transforms import ANALYSIS_THREADS, AnonymizingCodec, PaperCodec, pad_to_multiple
+from roi_anon_ros.detect.quiet_ultralytics import example_photo
+from roi_anon_ros.evaluate.precision import bootstrap
+from roi_anon_ros.evaluate.rows import ORIGINAL, STILL, load_codec, make_row
+from roi_anon_ros.evaluate.tables import Table
+from roi_anon_ros.files import read_picture
 
 #: The paper's network the paper's own way, and the same network through this package's codec.
 PAPER, PAPER_HERE = "paper", "paper-here"

@@ -25,12 +25,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..codec.picture import as_grey
-from ..detect.recogniser import FaceRecogniser, YunetLandmarks, align
-from ..files import read_picture, write_bytes
-from ..train.data import SUFFIXES
-from .precision import RESAMPLES
-from .rows import Row, slug
+from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks, align
+from roi_anon_ros.evaluate.precision import RESAMPLES
+from roi_anon_ros.evaluate.rows import Row, slug
+from roi_anon_ros.files import read_picture, write_bytes
+from roi_anon_ros.train.data import SUFFIXES
 
 #: Sides of a scene, and where the head's top is in it, in heights of the head.
 SIDE, TOP = 4, 0.5

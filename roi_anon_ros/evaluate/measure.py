@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..codec.picture import as_grey
-from ..detect import Detections, PersonDetector
-from ..files import JsonLines, read_picture
-from ..train.data import Boxes, Record
-from ..train.validation import FACE_OVERLAP
-from .precision import RESAMPLES, Judged, average_precision, bootstrap, judge
-from .rows import Row, slug
+from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.detect import Detections, PersonDetector
+from roi_anon_ros.evaluate.precision import RESAMPLES, Judged, average_precision, bootstrap, judge
+from roi_anon_ros.evaluate.rows import Row, slug
+from roi_anon_ros.files import JsonLines, read_picture
+from roi_anon_ros.train.data import Boxes, Record
+from roi_anon_ros.train.validation import FACE_OVERLAP
 
 #: Least overlap, intersection over union, of a detection with the box that it finds.
 OVERLAP = {"persons": 0.5, "faces": FACE_OVERLAP}

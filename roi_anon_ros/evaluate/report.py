@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
-from . import bench, curves
-from .measure import SCORES
-from .rows import ATTACKED, ORIGINAL
-from .tables import faces_of, identities, overview, rates, sizes, to_markdown
+from roi_anon_ros.evaluate import bench, curves
+from roi_anon_ros.evaluate.measure import SCORES
+from roi_anon_ros.evaluate.rows import ATTACKED, ORIGINAL
+from roi_anon_ros.evaluate.tables import faces_of, identities, overview, rates, sizes, to_markdown
 
 #: What the commands leave in a folder, by the name that the page has for it.
 FILES = {"evaluation": "results.json", "identity": "identity.json", "bench": "bench.json"}

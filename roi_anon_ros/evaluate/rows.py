@@ -13,11 +13,11 @@ import PIL
 from PIL import Image
 from torch import Tensor
 
-from ..anonymize import FaceAnonymizer
-from ..anonymize.faces import BLUR, GROW, TILES
-from ..codec import MAX_SIZE, Codec
-from ..codec.engine import ENGINES, PARTS, version_of
-from ..detect import MtcnnFaces
+from roi_anon_ros.anonymize import FaceAnonymizer
+from roi_anon_ros.anonymize.faces import BLUR, GROW, TILES
+from roi_anon_ros.codec import MAX_SIZE, Codec
+from roi_anon_ros.codec.engine import ENGINES, PARTS, version_of
+from roi_anon_ros.detect import MtcnnFaces
 
 #: The unprotected baseline of every table.
 ORIGINAL = "original"
@@ -64,7 +64,7 @@ def make_row(name: str) -> Row:
     if name == ORIGINAL:
         return Row(name, name, lambda image: _encode(image, "PPM"), _decode)
     if name.startswith("attack:"):
-        from .attack import load_attack
+        from roi_anon_ros.evaluate.attack import load_attack
 
         return load_attack(Path(name.removeprefix("attack:")))
     anonymizer, _, still = name.rpartition("+")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..codec.picture import coded_size, resize
-from ..files import png, write_bytes
-from ..train.data import Record, spread
-from .measure import as_seen
-from .rows import Row
+from roi_anon_ros.codec.picture import coded_size, resize
+from roi_anon_ros.evaluate.measure import as_seen
+from roi_anon_ros.evaluate.rows import Row
+from roi_anon_ros.files import png, write_bytes
+from roi_anon_ros.train.data import Record, spread
 
 #: Pictures shown, and their longest side in pixels.
 PICTURES = 4

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .measure import SCORES, SIZES
+from roi_anon_ros.evaluate.measure import SCORES, SIZES
 
 Table = list[list[str]]
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import yaml
 
-from ..codec import MAX_SIZE, Codec
-from ..codec.modelfile import Model, load_model
-from ..codec.picture import as_grey
-from ..detect.quiet_ultralytics import example_photo
-from ..files import read_picture
+from roi_anon_ros.codec import MAX_SIZE, Codec
+from roi_anon_ros.codec.modelfile import Model, load_model
+from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.detect.quiet_ultralytics import example_photo
+from roi_anon_ros.files import read_picture
 
 #: What the curve shows: column of the log, label, and how a value becomes what is drawn.
 CURVES = {

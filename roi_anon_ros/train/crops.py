@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..codec.picture import MAX_SIDE, as_grey, coded_size, resize
-from ..files import read_picture
-from .data import Record, at_least, clip_boxes
-from .losses import Regions
+from roi_anon_ros.codec.picture import MAX_SIDE, as_grey, coded_size, resize
+from roi_anon_ros.files import read_picture
+from roi_anon_ros.train.data import Record, at_least, clip_boxes
+from roi_anon_ros.train.losses import Regions
 
 log = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..detect import PersonDetector
-from ..files import JsonLines
-from .data import KINDS, Record, heads_of
+from roi_anon_ros.detect import PersonDetector
+from roi_anon_ros.files import JsonLines
+from roi_anon_ros.train.data import KINDS, Record, heads_of
 
 #: Least score of a person that goes into the JSON.
 CONFIDENCE = 0.35

@@ -22,14 +22,14 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from ..codec.modelfile import find_model, load_model, save_model
-from ..codec.transforms import AnonymizingCodec, FastCodec, GatedConv, build
-from .adversary import Adversary
-from .card import write_card
-from .crops import Crops, WholePictures, collate
-from .data import Record, for_training, read_set, split, spread, without_overlap, write_split
-from .losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
-from .validation import Witnesses, sheet
+from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
+from roi_anon_ros.codec.transforms import AnonymizingCodec, FastCodec, GatedConv, build
+from roi_anon_ros.train.adversary import Adversary
+from roi_anon_ros.train.card import write_card
+from roi_anon_ros.train.crops import Crops, WholePictures, collate
+from roi_anon_ros.train.data import Record, for_training, read_set, split, spread, without_overlap, write_split
+from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
+from roi_anon_ros.train.validation import Witnesses, sheet
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class CodecTraining(lightning.LightningModule):
         self.loss = RoiLoss(**config.loss)
         self.guide = None
         if config.guide:
-            from ..detect.guide import PersonGuide
+            from roi_anon_ros.detect.guide import PersonGuide
 
             self.guide = PersonGuide(config.detector)
         self.adversary = Adversary(self.codec.g_s) if config.adversary else None

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..detect.matching import match
-from .data import Record
+from roi_anon_ros.detect.matching import match
+from roi_anon_ros.train.data import Record
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Witnesses:
     """
 
     def __init__(self, weights: str) -> None:
-        from ..detect import MtcnnFaces, YoloPersons
+        from roi_anon_ros.detect import MtcnnFaces, YoloPersons
 
         self._detectors = {}
         for name, make in (("persons", lambda: YoloPersons(weights)), ("faces", MtcnnFaces)):
