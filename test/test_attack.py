@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.detect import Detections
 from roi_anon_ros.evaluate import attack
 from roi_anon_ros.evaluate.attack import (
@@ -29,7 +30,6 @@ from roi_anon_ros.evaluate.attack import (
 )
 from roi_anon_ros.evaluate.measure import look
 from roi_anon_ros.evaluate.rows import Row, make_row
-from roi_anon_ros.train.data import Boxes, Record
 from roi_anon_ros.train.losses import Regions
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.train import crops as module
 from roi_anon_ros.train.crops import Crops, WholePictures, collate
-from roi_anon_ros.train.data import Boxes, Record
 
 NONE = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, bool))
 

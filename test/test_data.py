@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from roi_anon_ros.train.data import (
+from roi_anon_ros.datasets import (
     KINDS,
     Boxes,
     Reading,

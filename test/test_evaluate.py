@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
+from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.detect import Detections
 from roi_anon_ros.evaluate.measure import Cache, Seen, look, similarity, summary
 from roi_anon_ros.evaluate.precision import Judged, average_precision, bootstrap, judge
 from roi_anon_ros.evaluate.rows import make_row, make_rows
 from roi_anon_ros.evaluate.tables import overview, to_markdown
-from roi_anon_ros.train.data import Boxes, Record
 
 
 def judged(scores: list[float], correct: list[bool], annotated: int) -> Judged:

@@ -47,13 +47,13 @@ def evaluate(
         from roi_anon_ros import files
         from roi_anon_ros.codec import ModelFileError
         from roi_anon_ros.codec.picture import check_picture
+        from roi_anon_ros.datasets import read_set, spread
         from roi_anon_ros.detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces, find_weights
         from roi_anon_ros.evaluate.curves import save_plot
         from roi_anon_ros.evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
         from roi_anon_ros.evaluate.rows import ORIGINAL, make_rows
         from roi_anon_ros.evaluate.sheet import pick, save_sheet
         from roi_anon_ros.evaluate.tables import overview, to_markdown
-        from roi_anon_ros.train.data import read_set, spread
 
         run = Run(resumes=True)
         try:
@@ -134,9 +134,9 @@ def attack(
         must_exist(annotations)
         quiet_libraries()
         from roi_anon_ros.codec import ModelFileError
+        from roi_anon_ros.datasets import read_set
         from roi_anon_ros.evaluate.attack import choose, gather, read_attack, train
         from roi_anon_ros.evaluate.rows import make_row, slug
-        from roi_anon_ros.train.data import read_set
 
         run = Run(resumes=True)
         target = out or Path("runs/attack") / f"{slug(row)}.safetensors"

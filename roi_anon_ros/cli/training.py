@@ -78,8 +78,8 @@ def label(
         import cv2
 
         from roi_anon_ros import files
+        from roi_anon_ros.datasets import read_set
         from roi_anon_ros.detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
-        from roi_anon_ros.train.data import read_set
         from roi_anon_ros.train.label import CONFIDENCE, Journal, by_hand, find, to_coco
 
         run = Run(resumes=True)

@@ -26,11 +26,11 @@ import cv2
 import numpy as np
 
 from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.datasets import SUFFIXES
 from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks, align
 from roi_anon_ros.evaluate.precision import RESAMPLES
 from roi_anon_ros.evaluate.rows import Row, slug
 from roi_anon_ros.files import read_picture, write_bytes
-from roi_anon_ros.train.data import SUFFIXES
 
 #: Sides of a scene, and where the head's top is in it, in heights of the head.
 SIDE, TOP = 4, 0.5

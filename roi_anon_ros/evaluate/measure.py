@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.detect import Detections, PersonDetector
 from roi_anon_ros.evaluate.precision import RESAMPLES, Judged, average_precision, bootstrap, judge
 from roi_anon_ros.evaluate.rows import Row, slug
 from roi_anon_ros.files import JsonLines, read_picture
-from roi_anon_ros.train.data import Boxes, Record
 from roi_anon_ros.train.validation import FACE_OVERLAP
 
 #: Least overlap, intersection over union, of a detection with the box that it finds.

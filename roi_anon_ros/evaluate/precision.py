@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from roi_anon_ros.datasets import Boxes
 from roi_anon_ros.detect import Detections
 from roi_anon_ros.detect.matching import match, overlaps
-from roi_anon_ros.train.data import Boxes
 
 T = TypeVar("T")
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from roi_anon_ros.codec.picture import coded_size, resize
+from roi_anon_ros.datasets import Record, spread
 from roi_anon_ros.evaluate.measure import as_seen
 from roi_anon_ros.evaluate.rows import Row
 from roi_anon_ros.files import png, write_bytes
-from roi_anon_ros.train.data import Record, spread
 
 #: Pictures shown, and their longest side in pixels.
 PICTURES = 4

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from roi_anon_ros.codec.picture import MAX_SIDE, as_grey, coded_size, resize
+from roi_anon_ros.datasets import Record, at_least, clip_boxes
 from roi_anon_ros.files import read_picture
-from roi_anon_ros.train.data import Record, at_least, clip_boxes
 from roi_anon_ros.train.losses import Regions
 
 log = logging.getLogger(__name__)

@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Sampler
 
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
 from roi_anon_ros.codec.transforms import AnonymizingCodec, FastCodec, GatedConv, build
+from roi_anon_ros.datasets import Record, for_training, read_set, split, spread, without_overlap, write_split
 from roi_anon_ros.train.adversary import Adversary
 from roi_anon_ros.train.card import write_card
 from roi_anon_ros.train.crops import Crops, WholePictures, collate
-from roi_anon_ros.train.data import Record, for_training, read_set, split, spread, without_overlap, write_split
 from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
 from roi_anon_ros.train.validation import Witnesses, sheet
 
@@ -49,7 +49,7 @@ class Config:
     Attributes:
         configuration: name of the network, see ``codec.transforms.CONFIGURATIONS``.
         train: sets to train on, each ``{"annotations": file or folder, "images": folder}``, see
-            :func:`~roi_anon_ros.train.data.read_set`; ``images`` may be left out where the set's own layout says it.
+            :func:`~roi_anon_ros.datasets.read_set`; ``images`` may be left out where the set's own layout says it.
         validation: the same, pictures kept apart; empty: a tenth of the training pictures.
         start: name or file of a model to begin with; empty: random weights.
         synthesis_only: train the synthesis alone. Analysis, prior and tables stay those of ``start``: the payload of a

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from roi_anon_ros.datasets import Record
 from roi_anon_ros.detect.matching import match
-from roi_anon_ros.train.data import Record
 
 log = logging.getLogger(__name__)
 
