@@ -28,7 +28,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E
 from std_msgs.msg import Header  # noqa: E402
 
 from roi_anon_ros.codec import save_model  # noqa: E402
-from roi_anon_ros.codec.transforms import PaperCodec  # noqa: E402
+from roi_anon_ros.codec.networks import PaperCodec  # noqa: E402
 
 #: Seconds until a process must be up, and until anything else must have happened, on a machine that is busy.
 START, PATIENCE = 120.0, 60.0

@@ -15,7 +15,7 @@ from PIL import AvifImagePlugin
 from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
-from roi_anon_ros.codec.transforms import CONFIGURATIONS, build
+from roi_anon_ros.codec.networks import CONFIGURATIONS, build
 from roi_anon_ros.evaluate import bench
 from roi_anon_ros.evaluate.bench import Timed, make_timed, notes, paper_network, parse_sizes, run, stage_tables, tables
 

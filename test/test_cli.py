@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -22,8 +23,8 @@ from typer.testing import CliRunner
 from roi_anon_ros import files
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec import MAX_SIDE, Codec, PacketError, modelfile, save_model
+from roi_anon_ros.codec.networks import PaperCodec
 from roi_anon_ros.codec.packet import pack, unpack
-from roi_anon_ros.codec.transforms import PaperCodec
 
 
 def write_model(path: Path, seed: int) -> Path:
@@ -554,7 +555,7 @@ def test_bounds_of_a_sequence(tmp_path: Path, data: bytes, reason: str) -> None:
 
 
 def test_frames_of_several_sizes_make_no_video(tmp_path: Path, model: Path, codec: Codec) -> None:
-    with files.SequenceWriter(tmp_path / "a.ran", files.Fraction(5)) as writer:
+    with files.SequenceWriter(tmp_path / "a.ran", Fraction(5)) as writer:
         writer.write(codec.encode(picture(1, 64, 48)).packet)
         writer.write(codec.encode(picture(1, 64, 50)).packet)
         writer.finish()

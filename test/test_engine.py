@@ -33,7 +33,7 @@ from roi_anon_ros.codec.engine import (
     trial_picture,
 )
 from roi_anon_ros.codec.modelfile import Model
-from roi_anon_ros.codec.transforms import FastCodec, PaperCodec
+from roi_anon_ros.codec.networks import FastCodec, PaperCodec
 
 OTHERS = [name for name in ENGINES if name != "torch"]
 #: What the analysis in int8 is calibrated with.

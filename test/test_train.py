@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec import load_model, save_model
-from roi_anon_ros.codec.transforms import build
+from roi_anon_ros.codec.networks import build
 from roi_anon_ros.train.adversary import Adversary
 from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
 

@@ -37,8 +37,8 @@ from torch import Tensor, nn
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
+from roi_anon_ros.codec.networks import ANALYSIS_THREADS, STRIP_PIXELS, AnonymizingCodec
 from roi_anon_ros.codec.picture import MAX_SIZE
-from roi_anon_ros.codec.transforms import ANALYSIS_THREADS, STRIP_PIXELS, AnonymizingCodec
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from roi_anon_ros.codec.errors import ModelFileError
-from roi_anon_ros.codec.transforms import ARCHITECTURES, AnonymizingCodec
+from roi_anon_ros.codec.networks import ARCHITECTURES, AnonymizingCodec
 
 FORMAT_VERSION = 1
 LICENCE = "Apache-2.0"

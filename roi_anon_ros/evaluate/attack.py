@@ -33,7 +33,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.modelfile import fingerprint
-from roi_anon_ros.codec.transforms import Bottleneck
+from roi_anon_ros.codec.networks import Bottleneck
 from roi_anon_ros.datasets import Record, at_least, clip_boxes, spread
 from roi_anon_ros.evaluate.rows import ATTACKED, Row, make_row
 from roi_anon_ros.files import read_picture, write_bytes

@@ -35,8 +35,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE, Codec
 from roi_anon_ros.codec.engine import processor, version_of
 from roi_anon_ros.codec.modelfile import Model, fingerprint
+from roi_anon_ros.codec.networks import ANALYSIS_THREADS, AnonymizingCodec, PaperCodec, pad_to_multiple
 from roi_anon_ros.codec.picture import check_picture, resize
-from roi_anon_ros.codec.transforms import ANALYSIS_THREADS, AnonymizingCodec, PaperCodec, pad_to_multiple
 from roi_anon_ros.detect.quiet_ultralytics import example_photo
 from roi_anon_ros.evaluate.precision import bootstrap
 from roi_anon_ros.evaluate.rows import ORIGINAL, STILL, load_codec, make_row

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
-from roi_anon_ros.codec.transforms import AnonymizingCodec, FastCodec, GatedConv, build
+from roi_anon_ros.codec.networks import AnonymizingCodec, FastCodec, GatedConv, build
 from roi_anon_ros.datasets import Record, for_training, read_set, split, spread, without_overlap, write_split
 from roi_anon_ros.train.adversary import Adversary
 from roi_anon_ros.train.card import write_card
@@ -47,7 +47,7 @@ class Config:
     """What a YAML file in ``config/train/`` may set.
 
     Attributes:
-        configuration: name of the network, see ``codec.transforms.CONFIGURATIONS``.
+        configuration: name of the network, see ``codec.networks.CONFIGURATIONS``.
         train: sets to train on, each ``{"annotations": file or folder, "images": folder}``, see
             :func:`~roi_anon_ros.datasets.read_set`; ``images`` may be left out where the set's own layout says it.
         validation: the same, pictures kept apart; empty: a tenth of the training pictures.
@@ -61,7 +61,7 @@ class Config:
         guide: weight λ of :class:`~roi_anon_ros.detect.guide.PersonGuide`, which makes decoded pictures look to that
             detector like their originals; 0: none.
         head_map: weight λ of the cross entropy between the map of heads that closes the latent of the network
-            ``fast`` (:class:`~roi_anon_ros.codec.transforms.GatedConv`) and where heads are; 0: none. A cell that
+            ``fast`` (:class:`~roi_anon_ros.codec.networks.GatedConv`) and where heads are; 0: none. A cell that
             heads cover by half is all head.
         adversary: weight λ of the defence against :class:`~roi_anon_ros.train.adversary.Adversary`; 0: none.
         steps: optimiser steps in all, a multiple of ``epoch``.
