@@ -26,7 +26,7 @@ from std_msgs.msg import Header  # isort: skip
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import Codec
-from roi_anon_ros.codec.engine import ENGINES
+from roi_anon_ros.codec.engines import ENGINES
 from roi_anon_ros.nodes.diagnostics import StreamHealth
 from roi_anon_ros.nodes.images import ENCODINGS, ImageError, decompress, to_rgb
 from roi_anon_ros.nodes.mailbox import Mailbox

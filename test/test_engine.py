@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +17,25 @@ import pytest
 import torch
 
 from roi_anon_ros.codec import Codec, EngineError, PacketError, find_model, load_model, save_model
-from roi_anon_ros.codec import engine as engine_module
-from roi_anon_ros.codec.engine import (
+from roi_anon_ros.codec.engines import (
     ENGINES,
     PARTS,
     TOLERANCE,
     AutoEngine,
     TorchEngine,
-    _GraphEngine,
     calibrate,
+    choice,
     differences,
     export,
+    graph_engine,
     int8_file,
+    machine,
     make_engine,
     onnx_file,
+    openvino_engine,
     trial_picture,
 )
+from roi_anon_ros.codec.engines.graph_engine import GraphEngine
 from roi_anon_ros.codec.modelfile import Model
 from roi_anon_ros.codec.networks import FastCodec, PaperCodec
 
@@ -73,9 +77,9 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_model(scaled(request.param()), path, "small")
     made = load_model(path)
-    if engine_module.find_spec("onnxscript"):
+    if find_spec("onnxscript"):
         export(made)
-    if engine_module.find_spec("nncf"):
+    if find_spec("nncf"):
         calibrate(made, SEEN)
     return made
 
@@ -160,7 +164,7 @@ def test_large_pictures_go_in_the_strips_of_the_reference(model: Model, monkeypa
     need("openvino")
     engine = make_engine("openvino", model)
     picture = trial_picture(320, 240)
-    monkeypatch.setattr(engine_module, "STRIP_PIXELS", 320 * 240 - 1)
+    monkeypatch.setattr(graph_engine, "STRIP_PIXELS", 320 * 240 - 1)
     monkeypatch.setattr(engine, "_build", lambda part: pytest.fail("built for a picture that is too large"))
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, TorchEngine(model).analyse(picture))
@@ -174,7 +178,7 @@ def one_more(symbols: np.ndarray, amount: int) -> np.ndarray:
     return spoilt
 
 
-class Broken(_GraphEngine):
+class Broken(GraphEngine):
     """Runs the reference, and spoils what it found."""
 
     name = package = "openvino"
@@ -267,7 +271,7 @@ def test_what_an_engine_lacks_is_named(model: Model, tmp_path: Path, monkeypatch
         onnx_file(broken, part).write_bytes(b"not a network")
     with pytest.raises(EngineError, match="broken-analysis.onnx"):
         make_engine("onnxruntime", broken).analyse(trial_picture(32, 32))
-    monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
     for name in OTHERS:
         with pytest.raises(EngineError, match=f"{ENGINES[name].package} is not installed: pip install"):
             make_engine(name, model)
@@ -323,7 +327,7 @@ def test_auto_takes_the_fastest_and_remembers_it(
 
 
 def test_auto_goes_on_without_an_engine_that_fails(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "ENGINES", {"torch": TorchEngine, "openvino": Broken})
+    monkeypatch.setattr(choice, "ENGINES", {"torch": TorchEngine, "openvino": Broken})
     monkeypatch.setattr(Broken, "analysis", staticmethod(lambda symbols: symbols[:, ::-1]))
     monkeypatch.setattr(Broken, "synthesis", staticmethod(lambda image: 1 // 0))
     engine = make_engine("auto", model)
@@ -347,7 +351,7 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(model: Model, o
     (kept,) = own_cache.parent.glob("*.xml")
     assert kept.name.startswith(f"{model.fingerprint.hex()}-analysis")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "program", lambda *_: pytest.fail("made again"))
+        patch.setattr(openvino_engine, "program", lambda *_: pytest.fail("made again"))
         assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)
     kept.write_text("no graph")
     assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)
@@ -356,7 +360,7 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(model: Model, o
 def test_openvino_reports_to_nobody(model: Model, tmp_path: Path) -> None:
     need("openvino")
     code = (
-        "import sys; from roi_anon_ros.codec import Codec; from roi_anon_ros.codec.engine import trial_picture\n"
+        "import sys; from roi_anon_ros.codec import Codec; from roi_anon_ros.codec.engines import trial_picture\n"
         f"Codec.load({str(model.path)!r}, 'openvino').encode(trial_picture(32, 32))\n"
         "assert sys.modules['openvino_telemetry'] is None and 'openvino' in sys.modules"
     )

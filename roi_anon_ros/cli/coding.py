@@ -197,8 +197,7 @@ def export(
             must_exist(int8)
         quiet_libraries()
         from roi_anon_ros import files
-        from roi_anon_ros.codec import MAX_SIDE, Codec, find_model, load_model
-        from roi_anon_ros.codec import engine as engines
+        from roi_anon_ros.codec import MAX_SIDE, Codec, engines, find_model, load_model
         from roi_anon_ros.codec.picture import coded_size, resize
 
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from roi_anon_ros.codec.engine import make_engine
+from roi_anon_ros.codec.engines import make_engine
 from roi_anon_ros.codec.errors import PacketError
 from roi_anon_ros.codec.modelfile import Model, find_model, load_model
 from roi_anon_ros.codec.packet import MAX_PIXELS, Header, pack, unpack
@@ -64,7 +64,7 @@ class Codec:
 
     Args:
         model: at work.
-        engine: what runs its networks, see :func:`~roi_anon_ros.codec.engine.make_engine`.
+        engine: what runs its networks, see :func:`~roi_anon_ros.codec.engines.make_engine`.
 
     Raises:
         ValueError: no such engine.

@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE, Codec
-from roi_anon_ros.codec.engine import processor, version_of
+from roi_anon_ros.codec.engines import processor, version_of
 from roi_anon_ros.codec.modelfile import Model, fingerprint
 from roi_anon_ros.codec.networks import ANALYSIS_THREADS, AnonymizingCodec, PaperCodec, pad_to_multiple
 from roi_anon_ros.codec.picture import check_picture, resize

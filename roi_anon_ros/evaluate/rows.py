@@ -16,7 +16,7 @@ from torch import Tensor
 from roi_anon_ros.anonymize import FaceAnonymizer
 from roi_anon_ros.anonymize.faces import BLUR, GROW, TILES
 from roi_anon_ros.codec import MAX_SIZE, Codec
-from roi_anon_ros.codec.engine import ENGINES, PARTS, version_of
+from roi_anon_ros.codec.engines import ENGINES, PARTS, version_of
 from roi_anon_ros.detect import MtcnnFaces
 
 #: The unprotected baseline of every table.

@@ -37,7 +37,7 @@ from vision_msgs.msg import Detection2DArray
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE, Codec
-from roi_anon_ros.codec.engine import processor
+from roi_anon_ros.codec.engines import processor
 from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.detect import find_weights
 from roi_anon_ros.evaluate.bench import default_picture, parse_sizes

@@ -74,7 +74,7 @@ class WorkerNode(LifecycleNode):
 
     Attributes:
         role: the node's default name, and the name of its status in the diagnostics.
-        part: which half of the codec it runs, of ``codec.engine.PARTS``.
+        part: which half of the codec it runs, of ``codec.engines.PARTS``.
         max_batch: frames, each of another topic, that are worked on at once where so many wait.
         codec: the loaded model, while configured.
     """
