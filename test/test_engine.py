@@ -18,10 +18,13 @@ import torch
 
 from roi_anon_ros.codec import Codec, EngineError, PacketError, find_model, load_model, save_model
 from roi_anon_ros.codec.engines import (
+    ANALYSIS,
     ENGINES,
-    PARTS,
+    HALVES,
+    SYNTHESIS,
     TOLERANCE,
     AutoEngine,
+    Half,
     TorchEngine,
     calibrate,
     choice,
@@ -32,7 +35,6 @@ from roi_anon_ros.codec.engines import (
     machine,
     make_engine,
     onnx_file,
-    openvino_engine,
     trial_picture,
 )
 from roi_anon_ros.codec.engines.graph_engine import GraphEngine
@@ -185,33 +187,33 @@ class Broken(GraphEngine):
     analysis: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda symbols: symbols)
     synthesis: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda image: image)
 
-    def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
-        if part == "analysis":
+    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
+        if half is ANALYSIS:
             return lambda batch: self.analysis(self._reference.analyse(batch[0]))[None]
         return lambda batch: self.synthesis(self._reference.synthesise(batch[0]))[None]
 
 
 @pytest.mark.parametrize(
-    ("part", "spoil", "message"),
+    ("half", "spoil", "message"),
     [
-        ("analysis", lambda symbols: np.roll(symbols, 1, axis=2), "of the symbols differ"),
-        ("analysis", lambda symbols: one_more(symbols, 2), "1 of them by more than 1; must"),
-        ("synthesis", lambda image: image[::-1], "decoded bytes differ"),
+        (ANALYSIS, lambda symbols: np.roll(symbols, 1, axis=2), "of the symbols differ"),
+        (ANALYSIS, lambda symbols: one_more(symbols, 2), "1 of them by more than 1; must"),
+        (SYNTHESIS, lambda image: image[::-1], "decoded bytes differ"),
     ],
 )
 def test_an_engine_that_is_not_the_reference_is_refused(
-    model: Model, monkeypatch: pytest.MonkeyPatch, part: str, spoil: Callable, message: str
+    model: Model, monkeypatch: pytest.MonkeyPatch, half: Half, spoil: Callable, message: str
 ) -> None:
     engine = Broken(model)
     picture = trial_picture(64, 64)
     symbols = engine.analyse(picture)  # as long as it is as good as the reference
     assert engine.synthesise(symbols).shape == (64, 64, 3)
-    monkeypatch.setattr(Broken, part, staticmethod(spoil))
+    monkeypatch.setattr(Broken, half.name, staticmethod(spoil))
     spoilt = Broken(model)
     with pytest.raises(EngineError, match=message):
-        spoilt.analyse(picture) if part == "analysis" else spoilt.synthesise(symbols)
+        spoilt.analyse(picture) if half is ANALYSIS else spoilt.synthesise(symbols)
     with pytest.raises(EngineError, match=message):  # not only the first time
-        spoilt.analyse(picture) if part == "analysis" else spoilt.synthesise(symbols)
+        spoilt.analyse(picture) if half is ANALYSIS else spoilt.synthesise(symbols)
 
 
 def test_auto_says_why_the_reference_itself_fails(model: Model) -> None:
@@ -228,7 +230,7 @@ def test_a_latent_that_is_not_finite_is_no_packet(model: Model) -> None:
     with torch.no_grad():
         codec.g_a[-1].bias.fill_(float("nan"))
     engine = make_engine("openvino", replace(model, codec=codec, fingerprint=bytes(8)))
-    symbols = engine._build("analysis")(trial_picture(64, 64)[None])[0]  # as it would run, had nobody compared it
+    symbols = engine._build(ANALYSIS)(trial_picture(64, 64)[None])[0]  # as it would run, had nobody compared it
     with pytest.raises(ValueError, match="symbols: out of bounds"):
         codec.tables.encode(symbols)
 
@@ -267,8 +269,8 @@ def test_an_exported_network_is_of_one_model(name: str, lacking: str, model: Mod
 def test_what_an_engine_lacks_is_named(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("onnxruntime")
     broken = replace(model, path=tmp_path / "broken.safetensors")
-    for part in PARTS:
-        onnx_file(broken, part).write_bytes(b"not a network")
+    for half in HALVES:
+        onnx_file(broken, half).write_bytes(b"not a network")
     with pytest.raises(EngineError, match="broken-analysis.onnx"):
         make_engine("onnxruntime", broken).analyse(trial_picture(32, 32))
     monkeypatch.setattr(machine, "find_spec", lambda name: None)
@@ -288,7 +290,7 @@ def test_a_calibration_is_of_pictures_and_intact(model: Model, tmp_path: Path) -
         int8_file(broken).with_suffix(suffix).write_bytes(int8_file(model).with_suffix(suffix).read_bytes())
     engine = make_engine("openvino-int8", broken)
     engine.analyse(trial_picture(32, 32))
-    assert re.fullmatch(r"openvino-int8 \(int8 [0-9a-f]{8}\)", engine.runs("analysis"))
+    assert re.fullmatch(r"openvino-int8 \(int8 [0-9a-f]{8}\)", engine.runs(ANALYSIS))
     weights = int8_file(broken).with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(EngineError, match="broken-analysis-int8.xml: damaged"):
@@ -301,7 +303,7 @@ def test_auto_takes_the_fastest_and_remembers_it(
     need("openvino")
     runs: list[str] = []
 
-    def run(self: AutoEngine, engine: object, part: str, width: int, height: int) -> float:
+    def run(self: AutoEngine, engine: object, half: Half, width: int, height: int) -> float:
         runs.append(engine.name)
         return {"torch": 0.5, "openvino": 0.25}.get(engine.name, 1.0)
 
@@ -310,15 +312,15 @@ def test_auto_takes_the_fastest_and_remembers_it(
     picture = trial_picture(100, 75)
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, make_engine("openvino", model).analyse(picture))
-    assert engine.runs("analysis").startswith("openvino, for 100x75: openvino 250.0 ms, torch 500.0 ms")
-    assert engine.runs("synthesis").startswith("not chosen"), "what is not used is not measured"
+    assert engine.runs(ANALYSIS).startswith("openvino, for 100x75: openvino 250.0 ms, torch 500.0 ms")
+    assert engine.runs(SYNTHESIS).startswith("not chosen"), "what is not used is not measured"
     measured = len(runs)
     engine.analyse(picture)
     engine.analyse(trial_picture(64, 64))
     assert len(runs) == measured, "it chooses once"
     again = make_engine("auto", model)
     again.analyse(picture)
-    assert len(runs) == measured + 1 and again.runs("analysis").endswith("as measured before")
+    assert len(runs) == measured + 1 and again.runs(ANALYSIS).endswith("as measured before")
     (key,) = json.loads(own_cache.read_text())
     assert model.fingerprint.hex() in key and "analysis 100x75" in key
     own_cache.write_text("{")
@@ -335,7 +337,7 @@ def test_auto_goes_on_without_an_engine_that_fails(model: Model, monkeypatch: py
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, TorchEngine(model).analyse(picture))
     assert np.array_equal(engine.synthesise(symbols), TorchEngine(model).synthesise(symbols))
-    assert all(engine.runs(part).startswith("torch, ") for part in PARTS)
+    assert all(engine.runs(half).startswith("torch, ") for half in HALVES)
 
 
 def test_auto_works_where_nothing_can_be_written(model: Model, own_cache: Path) -> None:
@@ -351,7 +353,7 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(model: Model, o
     (kept,) = own_cache.parent.glob("*.xml")
     assert kept.name.startswith(f"{model.fingerprint.hex()}-analysis")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(openvino_engine, "program", lambda *_: pytest.fail("made again"))
+        patch.setattr(Half, "program", lambda *_: pytest.fail("made again"))
         assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)
     kept.write_text("no graph")
     assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)

@@ -209,16 +209,18 @@ def export(
                 found = sorted(file for file in int8.rglob("*") if file.suffix.lower() in PICTURES)
                 pictures = (files.read_picture(file) for file in found[:: -(-len(found) // CALIBRATION) or 1])
                 seen = (resize(p, *coded_size(p.shape[1], p.shape[0], MAX_SIDE)) for p in pictures)
-                written, engine = {"analysis": engines.calibrate(there, seen)}, "openvino-int8"
+                written, engine = {engines.ANALYSIS: engines.calibrate(there, seen)}, "openvino-int8"
             codec = Codec(there, engine)
-            for part in written:
-                codec.warm_up(part)
+            for half in written:
+                codec.warm_up(half)
         except (OSError, ValueError) as error:
             usage_error(str(error))
         off = codec.engine.off
-        typer.echo(f"{written['analysis']}: {off['analysis']:.3%} of the symbols differ from torch's")
-        if "synthesis" in written:
-            typer.echo(f"{written['synthesis']}: bytes differ from torch's by {off['synthesis']:.4f} on average")
+        for half, file in written.items():
+            if half is engines.ANALYSIS:
+                typer.echo(f"{file}: {off[half]:.3%} of the symbols differ from torch's")
+            else:
+                typer.echo(f"{file}: bytes differ from torch's by {off[half]:.4f} on average")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from roi_anon_ros.codec.engines import make_engine
+from roi_anon_ros.codec.engines import Half, make_engine
 from roi_anon_ros.codec.errors import PacketError
 from roi_anon_ros.codec.modelfile import Model, find_model, load_model
 from roi_anon_ros.codec.packet import MAX_PIXELS, Header, pack, unpack
@@ -86,23 +86,18 @@ class Codec:
         """
         return cls(load_model(find_model(model)), engine)
 
-    def warm_up(self, part: str, width: int = 640, height: int = 480) -> None:
+    def warm_up(self, half: Half, width: int = 640, height: int = 480) -> None:
         """Run one half of the engine on a picture of this size, so that the first one does not wait for it.
 
         Args:
-            part: ``"analysis"`` or ``"synthesis"``.
+            half: ``ANALYSIS`` or ``SYNTHESIS`` of ``codec.engines``.
             width: pixels.
             height: pixels.
 
         Raises:
             EngineError: the engine is not what the reference is.
         """
-        factor = self._net.downsampling_factor
-        if part == "analysis":
-            self.engine.analyse(np.zeros((height, width, 3), np.uint8))
-        else:
-            shape = self._net.tables.channels, -(-height // factor), -(-width // factor)
-            self.engine.synthesise(np.zeros(shape, np.int32))
+        half.run(self.engine)(half.example(self._net, width, height))
 
     @property
     def name(self) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from roi_anon_ros.anonymize import FaceAnonymizer
 from roi_anon_ros.anonymize.faces import BLUR, GROW, TILES
 from roi_anon_ros.codec import MAX_SIZE, Codec
-from roi_anon_ros.codec.engines import ENGINES, PARTS, version_of
+from roi_anon_ros.codec.engines import ENGINES, HALVES, version_of
 from roi_anon_ros.detect import MtcnnFaces
 
 #: The unprotected baseline of every table.
@@ -80,9 +80,9 @@ def make_row(name: str) -> Row:
         treated = f" {GROW} {BLUR} {TILES}" if anonymizer else ""
         return Row(name, f"{name} Pillow {PIL.__version__}{treated}", encode, _decode)
     codec, key = load_codec(name), ""
-    for part in PARTS if codec.engine.name != "torch" else ():
-        codec.warm_up(part)  # an engine is tried when it is first used: refused now, not at some picture
-        key += f" {codec.engine.runs(part)} {version_of(codec.engine.package)}"
+    for half in HALVES if codec.engine.name != "torch" else ():
+        codec.warm_up(half)  # an engine is tried when it is first used: refused now, not at some picture
+        key += f" {codec.engine.runs(half)} {version_of(codec.engine.package)}"
     return Row(
         name,
         codec.fingerprint + key,

@@ -11,6 +11,7 @@ from std_msgs.msg import Header as HeaderMessage
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
+from roi_anon_ros.codec.engines import ANALYSIS
 from roi_anon_ros.codec.picture import coded_size
 from roi_anon_ros.nodes.images import decompress, to_rgb
 from roi_anon_ros.nodes.worker import WorkerNode, newest_only, run
@@ -29,7 +30,7 @@ class EdgeNode(WorkerNode):
     """
 
     role = "edge"
-    part = "analysis"
+    half = ANALYSIS
 
     def __init__(self) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypo
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_PIXELS, MAX_SIZE, MIN_SIZE, Decoded, Header
+from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import Detections, YoloPersons
 from roi_anon_ros.nodes.images import draw_boxes, from_rgb
 from roi_anon_ros.nodes.worker import WorkerNode, newest_only, run
@@ -50,7 +51,7 @@ class ServerNode(WorkerNode):
     """Decodes the newest latents of its cameras, which take turns, and publishes beside them who is in the pictures."""
 
     role = "server"
-    part = "synthesis"
+    half = SYNTHESIS
 
     def __init__(self) -> None:
         super().__init__()

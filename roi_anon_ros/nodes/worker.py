@@ -22,6 +22,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from roi_anon_ros.codec import Codec
+from roi_anon_ros.codec.engines import Half
 from roi_anon_ros.nodes.diagnostics import StreamHealth
 from roi_anon_ros.nodes.mailbox import Mailbox
 
@@ -74,13 +75,13 @@ class WorkerNode(LifecycleNode):
 
     Attributes:
         role: the node's default name, and the name of its status in the diagnostics.
-        part: which half of the codec it runs, of ``codec.engines.PARTS``.
+        half: of the codec's work, which it does.
         max_batch: frames, each of another topic, that are worked on at once where so many wait.
         codec: the loaded model, while configured.
     """
 
     role: str
-    part: str
+    half: Half
     max_batch: int = 1
     codec: Codec | None = None
 
@@ -198,7 +199,7 @@ class WorkerNode(LifecycleNode):
         try:
             self.codec = Codec.load(self.value("model"), self.value("engine"))
             self._topics = self.setup()
-            self.codec.warm_up(self.part)
+            self.codec.warm_up(self.half)
         except Exception as error:
             self._fault = f"configure: {error}"
             self.get_logger().error(self._fault)
@@ -209,8 +210,8 @@ class WorkerNode(LifecycleNode):
         # One status for the node, and with several topics one for each.
         names = [self.role, *self._topics] if len(self._topics) > 1 else [self.role]
         self._health = {name: StreamHealth() for name in names}
-        engine = self.codec.engine.runs(self.part)
-        self.get_logger().info(f"model {self.codec.name} {self.codec.fingerprint}; {self.part} on {engine}")
+        engine = self.codec.engine.runs(self.half)
+        self.get_logger().info(f"model {self.codec.name} {self.codec.fingerprint}; {self.half} on {engine}")
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -321,7 +322,7 @@ class WorkerNode(LifecycleNode):
             status.values += [
                 KeyValue(key="model", value=codec.name if codec else self.value("model")),
                 KeyValue(key="fingerprint", value=codec.fingerprint if codec else ""),
-                KeyValue(key="engine", value=codec.engine.runs(self.part) if codec else self.value("engine")),
+                KeyValue(key="engine", value=codec.engine.runs(self.half) if codec else self.value("engine")),
             ]
             array.status.append(status)
         self._diagnostics.publish(array)

@@ -14,7 +14,7 @@ from roi_anon_ros.codec.engines.base import Engine
 from roi_anon_ros.codec.engines.calibration import calibrate
 from roi_anon_ros.codec.engines.choice import ENGINES, AutoEngine, make_engine
 from roi_anon_ros.codec.engines.export import export
-from roi_anon_ros.codec.engines.graphs import PARTS
+from roi_anon_ros.codec.engines.halves import ANALYSIS, HALVES, SYNTHESIS, Half
 from roi_anon_ros.codec.engines.machine import processor, version_of
 from roi_anon_ros.codec.engines.onnxruntime_engine import OnnxRuntimeEngine, onnx_file
 from roi_anon_ros.codec.engines.openvino_engine import OpenVinoEngine, OpenVinoInt8Engine, int8_file
@@ -23,7 +23,10 @@ from roi_anon_ros.codec.engines.trial import TOLERANCE, differences, trial_pictu
 
 __all__ = [
     "ENGINES",
-    "PARTS",
+    "ANALYSIS",
+    "HALVES",
+    "SYNTHESIS",
+    "Half",
     "TOLERANCE",
     "AutoEngine",
     "Engine",

@@ -6,6 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
+from roi_anon_ros.codec.engines.halves import Half
+
 
 class Engine(Protocol):
     """What runs a model; may be called from several threads.
@@ -13,12 +15,12 @@ class Engine(Protocol):
     Attributes:
         name: of the engine.
         package: that it runs with.
-        parts: the halves that it runs in a way of its own.
+        halves: those that it runs in a way of its own.
     """
 
     name: str
     package: str
-    parts: tuple[str, ...]
+    halves: tuple[Half, ...]
 
     def analyse(self, picture: np.ndarray) -> np.ndarray:
         """Symbols of a picture.
@@ -47,5 +49,5 @@ class Engine(Protocol):
             EngineError: the engine is not what the reference is.
         """
 
-    def runs(self, part: str) -> str:
-        """What one of the :data:`PARTS` runs on, and why where that was a choice."""
+    def runs(self, half: Half) -> str:
+        """What a half runs on, and why where that was a choice."""

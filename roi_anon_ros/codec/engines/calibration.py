@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from roi_anon_ros.codec.engines.graph_engine import to_batch
-from roi_anon_ros.codec.engines.graphs import MARK, program
+from roi_anon_ros.codec.engines.halves import ANALYSIS, MARK
 from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.openvino_engine import int8_file, write_graph
 from roi_anon_ros.codec.modelfile import Model
@@ -46,7 +46,7 @@ def calibrate(model: Model, pictures: Iterable[np.ndarray]) -> Path:
     nncf.set_log_level(logging.ERROR)
     with redirect_stdout(sys.stderr):  # its progress
         graph = nncf.quantize(
-            openvino.convert_model(program(model.codec, "analysis")),
+            openvino.convert_model(ANALYSIS.program(model.codec)),
             nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batches),

@@ -16,12 +16,12 @@ import numpy as np
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.codec.engines.base import Engine
-from roi_anon_ros.codec.engines.graphs import PARTS, threads_of
+from roi_anon_ros.codec.engines.halves import ANALYSIS, HALVES, SYNTHESIS, Half
 from roi_anon_ros.codec.engines.machine import processor, version_of
 from roi_anon_ros.codec.engines.onnxruntime_engine import OnnxRuntimeEngine
 from roi_anon_ros.codec.engines.openvino_engine import OpenVinoEngine, OpenVinoInt8Engine
 from roi_anon_ros.codec.engines.torch_engine import TorchEngine
-from roi_anon_ros.codec.engines.trial import TRIAL, trial_picture
+from roi_anon_ros.codec.engines.trial import TRIAL
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
 
@@ -39,35 +39,35 @@ MEMORY = "engines.json"
 class AutoEngine:
     """The fastest of the engines that are installed, for each half, found at the first picture and remembered."""
 
-    name, package, parts = AUTO, "torch", PARTS
+    name, package, halves = AUTO, "torch", HALVES
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._engines: dict[str, Engine] = {}
+        self._engines: dict[Half, Engine] = {}
         self._choosing = threading.Lock()
-        self._why: dict[str, str] = {}
+        self._why: dict[Half, str] = {}
 
     def analyse(self, picture: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.analyse`."""
-        return self._engine("analysis", picture.shape[1], picture.shape[0]).analyse(picture)
+        return self._engine(ANALYSIS, picture.shape[1], picture.shape[0]).analyse(picture)
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
         factor = self._model.codec.downsampling_factor
         height, width = (factor * side for side in symbols.shape[1:])
-        return self._engine("synthesis", width, height).synthesise(symbols)
+        return self._engine(SYNTHESIS, width, height).synthesise(symbols)
 
-    def runs(self, part: str) -> str:
+    def runs(self, half: Half) -> str:
         """See :meth:`Engine.runs`."""
-        return self._why.get(part, "not chosen before its first picture")
+        return self._why.get(half, "not chosen before its first picture")
 
-    def _engine(self, part: str, width: int, height: int) -> Engine:
+    def _engine(self, half: Half, width: int, height: int) -> Engine:
         with self._choosing:
-            if part not in self._engines:
-                self._engines[part], self._why[part] = self._choose(part, width, height)
-            return self._engines[part]
+            if half not in self._engines:
+                self._engines[half], self._why[half] = self._choose(half, width, height)
+            return self._engines[half]
 
-    def _choose(self, part: str, width: int, height: int) -> tuple[Engine, str]:
+    def _choose(self, half: Half, width: int, height: int) -> tuple[Engine, str]:
         """The engine of one half, and why."""
         size = f"{width}x{height}"
         engines: list[Engine] = []
@@ -77,14 +77,14 @@ class AutoEngine:
             except EngineError as error:
                 log.debug("%s", error)
             else:
-                engines += [engine] if part in engine.parts else []
+                engines += [engine] if half in engine.halves else []
         versions = ", ".join(f"{engine.name} {version_of(engine.package)}" for engine in engines)
-        key = f"{self._model.fingerprint.hex()} {part} {size} {threads_of(part)} threads, {processor()}, {versions}"
+        key = f"{self._model.fingerprint.hex()} {half} {size} {half.threads} threads, {processor()}, {versions}"
         remembered = _remembered().get(key, {})
         for engine in engines:
             if engine.name == remembered.get("engine"):
                 try:
-                    self._run(engine, part, TRIAL[0], TRIAL[1])
+                    self._run(engine, half, TRIAL[0], TRIAL[1])
                     return engine, f"{remembered['why']}, as measured before"
                 except Exception as error:  # what worked may have been uninstalled in part: measure anew
                     log.warning("engine %s: %s", engine.name, error)
@@ -92,7 +92,7 @@ class AutoEngine:
         for turn in range(1 + RUNS):  # they take turns: whatever else the machine does hits them alike
             for engine in [engine for engine in engines if turn == 0 or engine.name in seconds]:
                 try:
-                    taken = self._run(engine, part, width, height)
+                    taken = self._run(engine, half, width, height)
                 except Exception as error:  # whatever is wrong with it, the others may do
                     if engine.name == TorchEngine.name:
                         raise
@@ -102,21 +102,15 @@ class AutoEngine:
                     seconds[engine.name] = min(taken, seconds[engine.name]) if turn > 1 else taken
         best = min((engine for engine in engines if engine.name in seconds), key=lambda engine: seconds[engine.name])
         times = ", ".join(f"{name} {1e3 * taken:.1f} ms" for name, taken in sorted(seconds.items(), key=lambda s: s[1]))
-        why = f"{best.runs(part)}, for {size}: {times}"
+        why = f"{best.runs(half)}, for {size}: {times}"
         if len(seconds) == len(engines):
             _remember(key, {"engine": best.name, "why": why})
         return best, why
 
-    def _run(self, engine: Engine, part: str, width: int, height: int) -> float:
+    def _run(self, engine: Engine, half: Half, width: int, height: int) -> float:
         """Seconds that one half takes for a picture of this size."""
-        if part == "analysis":
-            work: Callable[[np.ndarray], np.ndarray] = engine.analyse
-            data = trial_picture(width, height)
-        else:
-            factor = self._model.codec.downsampling_factor
-            work = engine.synthesise
-            shape = self._model.codec.entropy_bottleneck.channels, -(-height // factor), -(-width // factor)
-            data = np.zeros(shape, np.int32)
+        data = half.example(self._model.codec, width, height)
+        work = half.run(engine)
         begin = time.perf_counter()
         work(data)
         return time.perf_counter() - begin

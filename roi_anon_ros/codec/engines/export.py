@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from roi_anon_ros.codec.engines.graphs import MARK, PARTS, program
+from roi_anon_ros.codec.engines.halves import HALVES, MARK, Half
 from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.onnxruntime_engine import onnx_file
 from roi_anon_ros.codec.modelfile import Model
 
 
-def export(model: Model) -> dict[str, Path]:
+def export(model: Model) -> dict[Half, Path]:
     """Write the two halves of a model as ONNX beside its file, for pictures of any size.
 
     Each holds the whole way between a picture's bytes and its symbols, see :class:`Analysis` and :class:`Synthesis`,
@@ -23,18 +23,17 @@ def export(model: Model) -> dict[str, Path]:
         model: to export; the folder of its ``path`` is made.
 
     Returns:
-        The file of each part.
+        The file of each half.
 
     Raises:
         EngineError: the packages for it are missing.
     """
     require("onnxscript", "export")
-    written = {part: onnx_file(model, part) for part in PARTS}
+    written = {half: onnx_file(model, half) for half in HALVES}
     model.path.parent.mkdir(parents=True, exist_ok=True)
-    for part, path in written.items():
-        names = ["picture", "symbols"] if part == "analysis" else ["symbols", "picture"]
+    for half, path in written.items():
         onnx = torch.onnx.export(
-            program(model.codec, part), dynamo=True, verbose=False, input_names=names[:1], output_names=names[1:]
+            half.program(model.codec), dynamo=True, verbose=False, input_names=[half.takes], output_names=[half.gives]
         )
         onnx.model.metadata_props[MARK] = model.fingerprint.hex()
         beside = path.with_suffix(".part")

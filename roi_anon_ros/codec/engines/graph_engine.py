@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from roi_anon_ros.codec.engines.graphs import PARTS
+from roi_anon_ros.codec.engines.halves import ANALYSIS, HALVES, SYNTHESIS, Half
 from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.torch_engine import TorchEngine
 from roi_anon_ros.codec.engines.trial import TOLERANCE, TRIAL, differences, trial_picture
@@ -19,7 +19,7 @@ from roi_anon_ros.codec.networks import STRIP_PIXELS
 
 
 class GraphEngine:
-    """What the engines that run :func:`program` share. Each half is built when it is first used, and tried then.
+    """What the engines that run the graph of a half share. Each half is built when it is first used, and tried then.
 
     Attributes:
         off: how far each half that is built is from the reference, as in :data:`TOLERANCE`.
@@ -27,14 +27,14 @@ class GraphEngine:
 
     name: str
     package: str
-    parts = PARTS
+    halves = HALVES
 
     def __init__(self, model: Model) -> None:
         require(self.package)
         self._model, self._reference = model, TorchEngine(model)
-        self._runs: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
-        self.off: dict[str, float] = {}
-        self._on: dict[str, str] = {}  # what each half runs on, or in, for whoever asks
+        self._runs: dict[Half, Callable[[np.ndarray], np.ndarray]] = {}
+        self.off: dict[Half, float] = {}
+        self._on: dict[Half, str] = {}  # what each half runs on, or in, for whoever asks
         self._building = threading.Lock()
 
     def analyse(self, picture: np.ndarray) -> np.ndarray:
@@ -42,33 +42,33 @@ class GraphEngine:
         height, width = picture.shape[:2]
         if height * width > STRIP_PIXELS:  # the reference bounds its memory
             return self._reference.analyse(picture)
-        return self._part("analysis")(to_batch(picture, self._model.codec.downsampling_factor))[0]
+        return self._built(ANALYSIS)(to_batch(picture, self._model.codec.downsampling_factor))[0]
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
         if symbols.shape[1] * symbols.shape[2] * self._model.codec.downsampling_factor**2 > STRIP_PIXELS:
             return self._reference.synthesise(symbols)
-        return self._part("synthesis")(symbols[None])[0]
+        return self._built(SYNTHESIS)(symbols[None])[0]
 
-    def runs(self, part: str) -> str:
+    def runs(self, half: Half) -> str:
         """See :meth:`Engine.runs`."""
-        return f"{self.name} ({self._on[part]})" if part in self._on else self.name
+        return f"{self.name} ({self._on[half]})" if half in self._on else self.name
 
-    def _part(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
+    def _built(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
         with self._building:
-            if part not in self._runs:
+            if half not in self._runs:
                 try:
-                    run = self._build(part)
-                    self.off[part] = self._compare(part, run)
+                    run = self._build(half)
+                    self.off[half] = self._compare(half, run)
                 except ValueError:
                     raise
                 except Exception as error:  # whatever a foreign library raises, here it means that it cannot be used
-                    raise EngineError(f"engine {self.name}: {part}: {error}") from error
-                self._runs[part] = run
-            return self._runs[part]
+                    raise EngineError(f"engine {self.name}: {half}: {error}") from error
+                self._runs[half] = run
+            return self._runs[half]
 
-    def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
-        """What runs one half: a batch of one as :class:`Analysis` and :class:`Synthesis` take it."""
+    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
+        """What runs one half: a batch of one as its :meth:`Half.module` takes it."""
         raise NotImplementedError
 
     def _check_mark(self, mark: str | None, path: Path, command: str) -> None:
@@ -79,12 +79,12 @@ class GraphEngine:
                 f"{command} writes it anew"
             )
 
-    def _compare(self, part: str, run: Callable[[np.ndarray], np.ndarray]) -> float:
+    def _compare(self, half: Half, run: Callable[[np.ndarray], np.ndarray]) -> float:
         """How far a half is from the reference; refuse it where that is too far."""
         picture = trial_picture(*TRIAL)
         symbols = self._reference.analyse(picture)
         most, step, shades = TOLERANCE[self.name]
-        if part == "analysis":
+        if half is ANALYSIS:
             off, far = differences(run(picture[None])[0], symbols, step)
             if off > most or far:
                 raise EngineError(

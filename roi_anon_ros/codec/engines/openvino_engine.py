@@ -15,7 +15,7 @@ import numpy as np
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.codec.engines.graph_engine import GraphEngine
-from roi_anon_ros.codec.engines.graphs import MARK, program, threads_of
+from roi_anon_ros.codec.engines.halves import ANALYSIS, MARK, Half
 from roi_anon_ros.codec.engines.machine import version_of
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
@@ -28,19 +28,19 @@ class OpenVinoEngine(GraphEngine):
 
     name = package = "openvino"
 
-    def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
+    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
         import openvino
 
         core = openvino.Core()
         can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._on[part] = "bfloat16" if "BF16" in can else "float32"
+        self._on[half] = "bfloat16" if "BF16" in can else "float32"
         compiled = core.compile_model(
-            self._graph(part),
+            self._graph(half),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in can else "f32",
                 "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": threads_of(part),
+                "INFERENCE_NUM_THREADS": half.threads,
                 "ENABLE_CPU_PINNING": False,  # every process would sit on the first cores
             },
         )
@@ -53,13 +53,13 @@ class OpenVinoEngine(GraphEngine):
 
         return run
 
-    def _graph(self, part: str) -> Any:
+    def _graph(self, half: Half) -> Any:
         """OpenVINO's form of one half, kept in the cache folder: making it takes seconds."""
         import openvino
 
-        kept = cache_dir() / f"{self._model.fingerprint.hex()}-{part}-openvino-{version_of('openvino')}.xml"
+        kept = cache_dir() / f"{self._model.fingerprint.hex()}-{half}-openvino-{version_of('openvino')}.xml"
         if not is_intact(kept):
-            graph = openvino.convert_model(program(self._model.codec, part))
+            graph = openvino.convert_model(half.program(self._model.codec))
             try:
                 write_graph(graph, kept)
             except (OSError, RuntimeError) as error:  # a read-only home costs the seconds at each start
@@ -73,23 +73,23 @@ class OpenVinoInt8Engine(OpenVinoEngine):
     """The same with the analysis in int8, from the files that :func:`calibrate` wrote beside the model."""
 
     name = "openvino-int8"
-    parts = ("analysis",)  # the synthesis in int8 misses every byte by 11 of 255
+    halves = (ANALYSIS,)  # the synthesis in int8 misses every byte by 11 of 255
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         if not int8_file(model).is_file():
             raise EngineError(f"engine {self.name}: {int8_file(model)}: no such file; roi-anon export --int8 writes it")
 
-    def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
-        run = super()._build(part)
-        if part in self.parts:
+    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
+        run = super()._build(half)
+        if half in self.halves:
             # Another calibration finds other symbols: whoever keeps results keeps them under this.
-            self._on[part] = f"int8 {int8_file(self._model).with_suffix('.sha256').read_text()[:8]}"
+            self._on[half] = f"int8 {int8_file(self._model).with_suffix('.sha256').read_text()[:8]}"
         return run
 
-    def _graph(self, part: str) -> Any:
-        if part not in self.parts:
-            return super()._graph(part)
+    def _graph(self, half: Half) -> Any:
+        if half not in self.halves:
+            return super()._graph(half)
         import openvino
 
         kept = int8_file(self._model)

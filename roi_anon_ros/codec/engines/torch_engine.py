@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from roi_anon_ros.codec.engines.graphs import PARTS
+from roi_anon_ros.codec.engines.halves import HALVES, Half
 from roi_anon_ros.codec.modelfile import Model
 
 
@@ -13,7 +13,7 @@ class TorchEngine:
     """The reference: torch in float32 on the processor, any size, in strips where a picture is large."""
 
     name = package = "torch"
-    parts = PARTS
+    halves = HALVES
 
     def __init__(self, model: Model) -> None:
         self._net = model.codec.to(memory_format=torch.channels_last)
@@ -29,6 +29,6 @@ class TorchEngine:
         x_hat = self._net.reconstruct(torch.from_numpy(symbols)[None])
         return x_hat[0].mul(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
 
-    def runs(self, part: str) -> str:
+    def runs(self, half: Half) -> str:
         """See :meth:`Engine.runs`."""
         return self.name
