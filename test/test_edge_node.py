@@ -27,9 +27,9 @@ from std_msgs.msg import Header  # isort: skip
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.engines import ENGINES
-from roi_anon_ros.nodes.diagnostics import StreamHealth
-from roi_anon_ros.nodes.images import ENCODINGS, ImageError, decompress, to_rgb
-from roi_anon_ros.nodes.mailbox import Mailbox
+from roi_anon_ros.nodes.base.diagnostics import StreamHealth
+from roi_anon_ros.nodes.base.images import ENCODINGS, ImageError, decompress, to_rgb
+from roi_anon_ros.nodes.base.mailbox import Mailbox
 
 OK, WARN, ERROR = 0, 1, 2
 RED_OF = {  # one pixel, or two of them where the colour is shared

@@ -15,7 +15,7 @@ from sensor_msgs.msg import Image  # isort: skip # noqa: E402
 from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
 from roi_anon_ros.detect import WeightsError, find_weights  # noqa: E402
 from roi_anon_ros.files import png  # noqa: E402
-from roi_anon_ros.nodes.images import from_rgb  # noqa: E402
+from roi_anon_ros.nodes.base.images import from_rgb  # noqa: E402
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 #: As `ros2 launch FILE NAME:=VALUE ...` does it.

@@ -42,10 +42,10 @@ from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.detect import find_weights
 from roi_anon_ros.evaluate.bench import default_picture, parse_sizes
 from roi_anon_ros.evaluate.tables import Table, to_markdown
+from roi_anon_ros.nodes.base.images import from_rgb
+from roi_anon_ros.nodes.base.worker import declare, newest_only
+from roi_anon_ros.nodes.base.worker import run as run_node
 from roi_anon_ros.nodes.edge import to_message
-from roi_anon_ros.nodes.images import from_rgb
-from roi_anon_ros.nodes.worker import declare, newest_only
-from roi_anon_ros.nodes.worker import run as run_node
 
 #: Seconds that the nodes may take to come up, that a camera may wait for detections, and a process to end.
 START_LIMIT, ANSWER_LIMIT, END_LIMIT = 180.0, 60.0, 20.0

@@ -46,8 +46,8 @@ from roi_anon_ros.cli.run import PICTURES
 from roi_anon_ros.codec.picture import resize  # noqa: E402
 from roi_anon_ros.detect import MtcnnFaces, YoloPersons  # noqa: E402
 from roi_anon_ros.files import VideoReader, read_picture  # noqa: E402
-from roi_anon_ros.nodes.images import draw_boxes, from_rgb, to_rgb  # noqa: E402
-from roi_anon_ros.nodes.worker import newest_only  # noqa: E402
+from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb  # noqa: E402
+from roi_anon_ros.nodes.base.worker import newest_only  # noqa: E402
 
 #: Seconds that the nodes may take to come up, and a picture to come back.
 START_LIMIT, PICTURE_LIMIT = 180.0, 20.0

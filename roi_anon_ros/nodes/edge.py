@@ -13,8 +13,8 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
 from roi_anon_ros.codec.engines import ANALYSIS
 from roi_anon_ros.codec.picture import coded_size
-from roi_anon_ros.nodes.images import decompress, to_rgb
-from roi_anon_ros.nodes.worker import WorkerNode, newest_only, run
+from roi_anon_ros.nodes.base.images import decompress, to_rgb
+from roi_anon_ros.nodes.base.worker import WorkerNode, newest_only, run
 
 #: Topic, message type and reader of each transport.
 TRANSPORTS = {

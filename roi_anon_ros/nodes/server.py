@@ -18,8 +18,8 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_PIXELS, MAX_SIZE, MIN_SIZE, Decoded, Header
 from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import Detections, YoloPersons
-from roi_anon_ros.nodes.images import draw_boxes, from_rgb
-from roi_anon_ros.nodes.worker import WorkerNode, newest_only, run
+from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb
+from roi_anon_ros.nodes.base.worker import WorkerNode, newest_only, run
 
 
 @dataclass

@@ -23,8 +23,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.engines import Half
-from roi_anon_ros.nodes.diagnostics import StreamHealth
-from roi_anon_ros.nodes.mailbox import Mailbox
+from roi_anon_ros.nodes.base.diagnostics import StreamHealth
+from roi_anon_ros.nodes.base.mailbox import Mailbox
 
 #: Seconds after which a node that starts by itself, and could not, tries again.
 RETRY = 10.0
