@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image as PilImage
-from ros_graph import BEST_EFFORT, Probe, make_model, probing  # first: it skips where there is no ROS
+from ros_graph import BEST_EFFORT, Probe, make_model  # first: it skips where there is no ROS
 
 from diagnostic_msgs.msg import DiagnosticStatus  # isort: skip
 from lifecycle_msgs.msg import Transition  # isort: skip
@@ -236,7 +236,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def probe(folder: Path) -> Iterator[Probe]:
-    with probing(folder) as probe:
+    with Probe(folder) as probe:
         probe.environment["XDG_CACHE_HOME"] = str(folder / "cache")
         topics = ("image_raw", "image_raw/compressed")
         reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in topics}
@@ -388,7 +388,7 @@ def test_a_transition_that_is_not_allowed_does_not_end_it(probe: Probe, latents:
     client = probe.node.create_client(ChangeState, "/edge/change_state")
     probe.wait_for(client.service_is_ready, "the service")
     client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
-    probe.wait_for(lambda: "a request failed" in probe.processes[0].output, "the complaint")
+    probe.wait_for(lambda: "a request failed" in probe.processes["edge"].output, "the complaint")
     probe.node.destroy_client(client)
     assert probe.state("edge") == "active"
 
@@ -505,6 +505,6 @@ def test_compressed_pictures(probe: Probe, latents: list, codec: Codec) -> None:
 
 
 def test_it_ends_cleanly_on_sigint(probe: Probe, latents: list) -> None:
-    process = probe.processes.pop()
+    process = probe.processes.pop("edge")
     assert process.end(signal.SIGINT) == 0
     assert "Traceback" not in process.output and "edge]: model tiny" in process.output

@@ -9,46 +9,37 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import signal
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import rclpy
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.node import Node
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile
-from rclpy.serialization import deserialize_message, serialize_message
+from rclpy.serialization import serialize_message
 from rclpy.time import Time
 from rich.console import Console
 from rich.progress import track as progress
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE, Codec
 from roi_anon_ros.codec.engines import processor
 from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.detect import find_weights
 from roi_anon_ros.evaluate.bench import default_picture, parse_sizes
 from roi_anon_ros.evaluate.tables import Table, to_markdown
+from roi_anon_ros.graph.cameras import RATES
+from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import from_rgb
-from roi_anon_ros.nodes.base.worker import declare, newest_only
-from roi_anon_ros.nodes.base.worker import run as run_node
 from roi_anon_ros.nodes.edge import to_message
 
-#: Seconds that the nodes may take to come up, that a camera may wait for detections, and a process to end.
-START_LIMIT, ANSWER_LIMIT, END_LIMIT = 180.0, 60.0, 20.0
+#: Seconds that a camera may wait for detections.
+ANSWER_LIMIT = 60.0
 #: Seconds between the first detections of all cameras and the measurement.
 WARM_UP = 2.0
 #: Detections older than this, in seconds, are late.
@@ -56,55 +47,15 @@ LATE = 0.2
 #: The camera in front of the edge node: width and height, pictures a second.
 EDGE_SIZE, EDGE_RATE = (640, 480), 15.0
 #: Least and greatest values of what is asked for.
-BOUNDS = {"cameras": (1, 64), "rate": (1.0, 1000.0), "seconds": (1, 3600), "max_batch": (1, 64)}
+BOUNDS = {"cameras": (1, 64), "rate": RATES, "seconds": (1, 3600), "max_batch": (1, 64)}
 
 
-class ServerBenchError(RuntimeError):
-    """A process ended, reported an error or did not deliver; the message says which."""
+class Load(Graph):
+    """The nodes and cameras of one row, and how old detections are when they arrive.
 
-
-class Cameras(Node):
-    """Publishes one message to each of several topics in turn, stamped anew each time.
-
-    When it ends, it writes the stamps of each topic, in nanoseconds, into a JSON file.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("cameras")
-        file = declare(self, "message", "", "File of the message to publish, serialized", read_only=True)
-        topics = declare(self, "topics", ["latent"], "Where to publish it", read_only=True)
-        raw = declare(self, "raw", False, "It is an Image, not a CompressedLatent", read_only=True)
-        rate = declare(self, "rate", 15.0, "Messages a second on each topic", BOUNDS["rate"], read_only=True)
-        self._stamps_file = Path(declare(self, "stamps", "", "File for the stamps", read_only=True))
-        self._message = deserialize_message(Path(file).read_bytes(), Image if raw else CompressedLatent)
-        # Raw pictures are reliable, as from camera_node; latents as from an edge node.
-        qos = QoSProfile(depth=1) if raw else newest_only()
-        self._outputs = [self.create_publisher(type(self._message), topic, qos) for topic in topics]
-        self._stamps: list[list[int]] = [[] for _ in topics]
-        self._published = 0
-        self.create_timer(1 / (rate * len(topics)), self._publish_next)  # one at a time: their phases differ
-
-    def _publish_next(self) -> None:
-        camera = self._published % len(self._outputs)
-        now = self.get_clock().now()
-        self._message.header.stamp = now.to_msg()
-        self._outputs[camera].publish(self._message)
-        self._stamps[camera].append(now.nanoseconds)
-        self._published += 1
-
-    def destroy_node(self) -> None:
-        """Write the stamps, and destroy the node."""
-        self._stamps_file.write_text(json.dumps(self._stamps))
-        super().destroy_node()
-
-
-def cameras_main() -> None:
-    """Run the cameras, in a process of their own."""
-    run_node(Cameras)
-
-
-class Graph:
-    """The processes of one row in a domain of their own, and what is published there.
+    Args:
+        topics: of detections, one a camera.
+        folder: for logs.
 
     Attributes:
         ages: of each camera's detections, seconds from the camera's stamp to their arrival, by that stamp (ns).
@@ -114,98 +65,22 @@ class Graph:
     def __init__(self, topics: Sequence[str], folder: Path) -> None:
         self.ages: list[dict[int, float]] = [{} for _ in topics]
         self.engines: dict[str, str] = {}
-        self._folder = folder
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._error = ""
-        # Of its own, so that no robot on the network is disturbed; the processes are given the same.
-        self._domain = random.SystemRandom().randint(1, 101)
-        self._context = rclpy.Context()
-        rclpy.init(args=[], context=self._context, domain_id=self._domain)
-        self._node = rclpy.create_node("bench", context=self._context)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self._node)
+        super().__init__(folder, name="load")
         for topic, ages in zip(topics, self.ages, strict=True):
             arrived = partial(self._arrived, ages)
-            self._node.create_subscription(Detection2DArray, topic, arrived, QoSProfile(depth=100))
-        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._diagnosed, 10)
+            self.node.create_subscription(Detection2DArray, topic, arrived, QoSProfile(depth=100))
 
-    def start(self, name: str, main: str, **parameters: Any) -> None:
-        """Start a node in a process of its own: ``main`` is its function, in the form ``module.function``."""
-        module, function = main.split(".")
-        command = [sys.executable, "-c", f"from roi_anon_ros.nodes import {module}; {module}.{function}()"]
-        command += ["--ros-args", *(word for key, value in parameters.items() for word in ("-p", f"{key}:={value}"))]
-        environment = os.environ | {"ROS_DOMAIN_ID": str(self._domain)}
-        with self._log(name).open("wb") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        self._processes[name] = process
-
-    def end(self, names: Iterable[str]) -> None:
-        """End processes, and wait for them."""
-        ending = [self._processes.pop(name) for name in names]
-        for process in ending:
-            process.terminate()
-        for process in ending:
-            try:
-                process.wait(END_LIMIT)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-
-    def close(self) -> None:
-        """End everything."""
-        try:
-            self.end(list(self._processes))
-        finally:
-            self._executor.shutdown()
-            self._node.destroy_node()
-            self._context.try_shutdown()
-
-    def now(self) -> int:
-        """Nanoseconds of the clock that stamps are of."""
-        return self._node.get_clock().now().nanoseconds
-
-    def wait_for(self, condition: Callable[[], bool], what: str, limit: float) -> None:
-        """Take what arrives until a condition holds.
-
-        Raises:
-            ServerBenchError: it takes more than ``limit`` seconds, a process ended, or a node reported an error.
-        """
-        deadline = time.monotonic() + limit
-        while not condition():
-            self._executor.spin_once(timeout_sec=0.05)
-            for name, process in self._processes.items():
-                if process.poll() is not None:
-                    said = self._log(name).read_text(errors="replace")[-2000:]
-                    raise ServerBenchError(f"the {name} ended with code {process.returncode}: {said}")
-            if self._error:
-                raise ServerBenchError(self._error)
-            if time.monotonic() > deadline:
-                raise ServerBenchError(f"no {what} within {limit:.0f} s")
-
-    def _log(self, name: str) -> Path:
-        return self._folder / f"{name}.log"
-
-    def _arrived(self, ages: dict[int, float], message: Detection2DArray) -> None:
-        stamp = Time.from_msg(message.header.stamp).nanoseconds
-        ages[stamp] = (self.now() - stamp) / 1e9
-
-    def _diagnosed(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.level == DiagnosticStatus.ERROR:
-                self._error = f"{status.name}: {status.message}"
+    def on_diagnostics(self, array: DiagnosticArray) -> None:
+        """Note what nodes say of themselves, and what they run on."""
+        super().on_diagnostics(array)
+        for status in array.status:
             for pair in status.values:
                 if pair.key == "engine":
                     self.engines[status.name.partition(":")[0].strip("/")] = pair.value
 
-
-@contextmanager
-def graph(topics: Sequence[str], folder: Path) -> Iterator[Graph]:
-    """A graph whose processes end with it, whatever happens."""
-    made = Graph(topics, folder)
-    try:
-        yield made
-    finally:
-        made.close()
+    def _arrived(self, ages: dict[int, float], message: Detection2DArray) -> None:
+        stamp = Time.from_msg(message.header.stamp).nanoseconds
+        ages[stamp] = (self.now() - stamp) / 1e9
 
 
 def run(
@@ -244,7 +119,7 @@ def run(
         ValueError: names the argument and the bound.
         ModelFileError: the model cannot be loaded.
         WeightsError: the weights cannot be had.
-        ServerBenchError: a process ended, reported an error or did not deliver.
+        GraphError: a process ended, reported an error or did not deliver.
     """
     asked = [("cameras", number) for number in cameras]
     asked += [("rate", rate), ("seconds", seconds), ("max_batch", max_batch)]
@@ -257,7 +132,6 @@ def run(
     for name, side in zip(("width", "height"), size, strict=True):
         if not MIN_SIZE <= side <= MAX_SIZE:
             raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIZE} to {MAX_SIZE}")
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # read by the processes, and for the context here
     codec = Codec.load(model)
     picture, source = default_picture()
     latent = to_message(codec.encode(resize(picture, *size)), codec.name, Header(frame_id="camera"))
@@ -282,11 +156,13 @@ def run(
             else:
                 spaces = [f"camera{i}/" for i in range(1, number + 1)]
                 publish |= {"topics": _topics(spaces, "latent"), "rate": float(rate)}
-            with graph([f"{space}detections" for space in spaces], Path(folder)) as row:
-                row.start("server node", "server.main", latent_topics=_topics(spaces, "latent"), **server)
+            with Load([f"{space}detections" for space in spaces], Path(folder)) as row:
+                row.start_module(
+                    "server", "roi_anon_ros.nodes.server", latent_topics=_topics(spaces, "latent"), **server
+                )
                 if number is None:
-                    row.start("edge node", "edge.main", **edge)
-                row.start("cameras", "bench.cameras_main", **publish)
+                    row.start_module("edge", "roi_anon_ros.nodes.edge", **edge)
+                row.start_module("cameras", "roi_anon_ros.graph.cameras", **publish)
                 begin, end = _measure(row, seconds)
                 row.end(["cameras"])  # they write their stamps
             stamps = json.loads(publish["stamps"].read_text())
@@ -323,19 +199,21 @@ def _topics(spaces: Iterable[str], name: str) -> str:
     return f"[{', '.join(f'{space}{name}' for space in spaces)}]"
 
 
-def _measure(row: Graph, seconds: float) -> tuple[int, int]:
+def _measure(row: Load, seconds: float) -> tuple[int, int]:
     """Wait until all cameras are served, warm up, and measure.
 
     Returns:
         Stamps between which frames count. All that will ever be answered of them has been.
     """
-    row.wait_for(lambda: all(row.ages), "detections for every camera", START_LIMIT)
+    row.wait_for(lambda: all(row.ages), "detections for every camera", START_LIMIT, healthy=True)
     begin = row.now() + int(WARM_UP * 1e9)
     end = begin + int(seconds * 1e9)
-    row.wait_for(lambda: row.now() >= end, "end", WARM_UP + seconds + ANSWER_LIMIT)
+    row.wait_for(lambda: row.now() >= end, "end", WARM_UP + seconds + ANSWER_LIMIT, healthy=True)
     # The cameras go on meanwhile: a server that may rest answers frames that it would not have come to. A camera's
     # frames are answered in their order.
-    row.wait_for(lambda: all(max(ages) >= end for ages in row.ages), "detections for every camera", ANSWER_LIMIT)
+    row.wait_for(
+        lambda: all(max(ages) >= end for ages in row.ages), "detections for every camera", ANSWER_LIMIT, healthy=True
+    )
     return begin, end
 
 
@@ -343,7 +221,7 @@ def _summary(stamps: list[list[int]], ages: list[dict[int, float]], begin: int, 
     """One row of the results."""
     published = sum(begin <= stamp < end for camera in stamps for stamp in camera)
     if not published:
-        raise ServerBenchError("the cameras' process came to publish nothing: the machine is too busy")
+        raise GraphError("the cameras' process came to publish nothing: the machine is too busy")
     counted = [[age for stamp, age in camera.items() if begin <= stamp < end] for camera in ages]
     every = np.array([age for camera in counted for age in camera])
     seconds = (end - begin) / 1e9

@@ -1,4 +1,4 @@
-"""The demo: the camera's place taken by files, real edge and server nodes, and what came out beside the original.
+"""The demo: the camera's place taken by files, real edge and server nodes, and what came out next to the original.
 
 It starts both nodes as processes of their own, plays pictures to them over DDS, and writes for each picture a
 comparison as PNG and the detections as JSON.
@@ -10,49 +10,41 @@ import argparse
 import io
 import json
 import os
-import random
 import re
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from matplotlib.figure import Figure
+from PIL import Image as PilImage
+from rclpy.qos import QoSProfile
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2DArray
 
-# Rooms of this machine's own: another demo or robot on the network is not disturbed. Set before rclpy starts.
-os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 101)))
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-
-import rclpy  # noqa: E402
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-from PIL import Image as PilImage  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.node import Node  # noqa: E402
-from rclpy.qos import QoSProfile  # noqa: E402
-from rich.console import Console  # noqa: E402
-from rich.progress import Progress  # noqa: E402
-from rich.table import Table  # noqa: E402
-from sensor_msgs.msg import Image  # noqa: E402
-from std_msgs.msg import Header  # noqa: E402
-from vision_msgs.msg import Detection2DArray  # noqa: E402
-
-from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
+from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.cli.run import PICTURES
-from roi_anon_ros.codec.picture import resize  # noqa: E402
-from roi_anon_ros.detect import MtcnnFaces, YoloPersons  # noqa: E402
-from roi_anon_ros.files import VideoReader, read_picture  # noqa: E402
-from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb  # noqa: E402
-from roi_anon_ros.nodes.base.worker import newest_only  # noqa: E402
+from roi_anon_ros.codec.picture import resize
+from roi_anon_ros.detect import MtcnnFaces, YoloPersons
+from roi_anon_ros.files import VideoReader, read_picture
+from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
+from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb
+from roi_anon_ros.nodes.base.worker import newest_only
 
-#: Seconds that the nodes may take to come up, and a picture to come back.
-START_LIMIT, PICTURE_LIMIT = 180.0, 20.0
+#: Seconds that a picture may take to come back.
+PICTURE_LIMIT = 20.0
 #: A picture is played again where best effort lost it on the way.
 TRIES = 3
+#: Messages that may wait before an image is played.
+WAITING = 50
 QUALITY = 10
 #: Which of the nodes' stages count as encoding, decoding and detecting.
 STAGES = {
@@ -60,10 +52,6 @@ STAGES = {
     "decode": ("/server", ("unpack", "entropy", "synthesis")),
     "detect": ("/server", ("detect",)),
 }
-
-
-class DemoError(RuntimeError):
-    """The pipeline did not deliver; the message says which part."""
 
 
 @dataclass
@@ -100,129 +88,102 @@ class Delivery:
         return "image_anonymized" if self.decoded is None else "image_annotated or diagnostics"
 
 
-class DemoNode(Node):
-    """Plays a picture and collects what comes back for it."""
+class Demo(Graph):
+    """An edge and a server node, to which it plays images, collecting what comes back for them.
 
-    def __init__(self) -> None:
-        super().__init__("demo")
-        reliable = QoSProfile(depth=1)
-        self._publisher = self.create_publisher(Image, "image_raw", reliable)
-        self._news = threading.Condition()
+    Args:
+        out: folder for the logs.
+    """
+
+    def __init__(self, out: Path) -> None:
+        # Whoever wants to look at the topics names the domain.
+        domain = os.environ.get("ROS_DOMAIN_ID")
         self._header: Header | None = None
         self._delivery = Delivery()
         self._published = 0.0
-        self.failures: dict[str, str] = {}
-        self.create_subscription(CompressedLatent, "latent", self._take("latent"), newest_only())
-        self.create_subscription(Detection2DArray, "detections", self._take("detections"), reliable)
-        self.create_subscription(Image, "image_anonymized", self._take("decoded", to_rgb), reliable)
-        self.create_subscription(Image, "image_annotated", self._take("annotated", to_rgb), reliable)
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._diagnostics, 10)
+        super().__init__(out, int(domain) if domain else None, name="demo")
+        reliable = QoSProfile(depth=1)
+        self._publisher = self.node.create_publisher(Image, "image_raw", reliable)
+        listen = self.node.create_subscription
+        listen(CompressedLatent, "latent", self._take("latent"), newest_only())
+        listen(Detection2DArray, "detections", self._take("detections"), reliable)
+        listen(Image, "image_anonymized", self._take("decoded", to_rgb), reliable)
+        listen(Image, "image_annotated", self._take("annotated", to_rgb), reliable)
 
-    def connected(self) -> bool:
-        """Whether both nodes are active and everybody has found everybody."""
+    def start_nodes(self, model: str, weights: str) -> None:
+        """Start an edge and a server node."""
+        # Uncompressed pictures are too large for best effort where shared memory is not to be had.
+        edge = {"qos_overrides./image_raw.subscription.reliability": "reliable"}
+        server = {
+            "weights": weights,
+            "publish_anonymized": "true",
+            "publish_annotated": "true",
+            "qos_overrides./image_anonymized.publisher.reliability": "reliable",
+            "qos_overrides./image_annotated.publisher.reliability": "reliable",
+        }
+        for name, parameters in (("edge", edge), ("server", server)):
+            self.start_module(name, f"roi_anon_ros.nodes.{name}", model=model, autostart="true", **parameters)
+
+    def connect(self) -> None:
+        """Wait until both nodes are active and everybody has found everybody.
+
+        Raises:
+            GraphError: a node ended or reported an error, or takes too long.
+        """
+        self.wait_for(self._connected, "connection to both nodes", START_LIMIT, healthy=True)
+
+    def _connected(self) -> bool:
         topics = ("latent", "detections", "image_anonymized", "image_annotated")
         return (
             self._publisher.get_subscription_count() > 0
-            and all(self.count_publishers(topic) for topic in topics)
-            and self.count_subscribers("latent") > 1
+            and all(self.node.count_publishers(topic) for topic in topics)
+            and self.node.count_subscribers("latent") > 1
         )
 
     def play(self, image: np.ndarray) -> Delivery:
         """Publish one picture and wait for everything that comes back.
 
         Raises:
-            DemoError: it does not come back in time.
+            GraphError: it does not come back in time.
         """
-        for _ in range(TRIES):
+        for _ in range(WAITING):
+            self.spin(0.0)  # reports that came meanwhile are about the image before
+        for attempt in range(1, TRIES + 1):
             self._delivery = Delivery()
-            self._header = Header(stamp=self.get_clock().now().to_msg(), frame_id="demo_camera")
+            self._header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id="demo_camera")
             message = from_rgb(image, self._header)
             self._published = time.perf_counter()
             self._publisher.publish(message)
-            with self._news:
-                if self._news.wait_for(self._delivery.complete, PICTURE_LIMIT):
-                    return self._delivery
-        said = "; ".join(self.failures.values()) or "no node reports an error"
-        raise DemoError(f"no {self._delivery.missing()} within {PICTURE_LIMIT:.0f} s, {TRIES} times: {said}")
+            try:
+                self.wait_for(self._delivery.complete, "delivery", PICTURE_LIMIT)
+                break
+            except GraphError as error:
+                if attempt == TRIES:
+                    raise GraphError(f"no {self._delivery.missing()} in {TRIES} tries: {error}") from error
+        return self._delivery
 
-    def _take(self, name: str, read: Callable = lambda message: message) -> Callable:
-        def callback(message: object) -> None:
+    def _take(self, name: str, read: Callable[[Any], Any] = lambda message: message) -> Callable[[Any], None]:
+        def callback(message: Any) -> None:
             arrived = time.perf_counter()
             if self._header is None or message.header != self._header:
                 return
-            with self._news:
-                setattr(self._delivery, name, read(message))
-                if name == "detections":
-                    self._delivery.round_trip = arrived - self._published
-                self._news.notify_all()
+            setattr(self._delivery, name, read(message))
+            if name == "detections":
+                self._delivery.round_trip = arrived - self._published
 
         return callback
 
-    def _diagnostics(self, message: DiagnosticArray) -> None:
-        with self._news:
-            for status in message.status:
-                node = status.name.partition(":")[0]
-                self.failures.pop(node, None)
-                if status.level == status.ERROR:
-                    self.failures[node] = f"{status.name}: {status.message}"
-                # A report after the detections' arrival is about this frame: no other is under way.
-                if self._delivery.detections is not None:
-                    for pair in status.values:
-                        if match := re.fullmatch(r"(\w+) last \(ms\)", pair.key):
-                            self._delivery.milliseconds[node, match[1]] = float(pair.value)
-            self._news.notify_all()
-
-
-@contextmanager
-def nodes(out: Path, model: str, weights: str) -> Iterator[list[subprocess.Popen]]:
-    """Run an edge and a server node as processes, with their logs in ``out``."""
-    # Uncompressed pictures are too large for best effort where shared memory is not to be had.
-    arguments = {
-        "edge": {"qos_overrides./image_raw.subscription.reliability": "reliable"},
-        "server": {
-            "weights": weights,
-            "publish_anonymized": "true",
-            "publish_annotated": "true",
-            "qos_overrides./image_anonymized.publisher.reliability": "reliable",
-            "qos_overrides./image_annotated.publisher.reliability": "reliable",
-        },
-    }
-    processes = []
-    try:
-        for name, parameters in arguments.items():
-            settings = {"model": model, "autostart": "true"} | parameters
-            command = [sys.executable, "-m", f"roi_anon_ros.nodes.{name}", "--ros-args"]
-            for key, value in settings.items():
-                command += ["-p", f"{key}:={value}"]
-            with (out / f"{name}.log").open("w") as log:
-                processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
-        yield processes
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
-def connect(node: DemoNode, processes: list[subprocess.Popen], out: Path) -> None:
-    """Wait until both nodes are active.
-
-    Raises:
-        DemoError: a node ended, or takes too long.
-    """
-    deadline = time.monotonic() + START_LIMIT
-    while not node.connected():
-        for process, name in zip(processes, ("edge", "server"), strict=True):
-            if process.poll() is not None:
-                raise DemoError(f"the {name} node ended with code {process.returncode}, see {out / f'{name}.log'}")
-        if node.failures:
-            raise DemoError("; ".join(node.failures.values()))
-        if time.monotonic() > deadline:
-            raise DemoError(f"the nodes did not come up within {START_LIMIT:.0f} s, see the logs in {out}")
-        time.sleep(0.1)
+    def on_diagnostics(self, array: DiagnosticArray) -> None:
+        """Note what nodes say of themselves, and how long they took for the image that is under way."""
+        super().on_diagnostics(array)
+        if self._delivery.detections is None:
+            return
+        # A report after the detections' arrival is about this frame: no other is under way.
+        for status in array.status:
+            node = status.name.partition(":")[0]
+            for pair in status.values:
+                if match := re.fullmatch(r"(\w+) last \(ms\)", pair.key):
+                    self._delivery.milliseconds[node, match[1]] = float(pair.value)
 
 
 def pictures(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
@@ -254,15 +215,7 @@ def coded_bytes(image: np.ndarray, kind: str) -> int:
     return buffer.tell()
 
 
-@dataclass(frozen=True)
-class Judges:
-    """The detectors that look at both pictures."""
-
-    persons: YoloPersons
-    faces: MtcnnFaces
-
-
-def report(name: str, image: np.ndarray, delivery: Delivery, judges: Judges) -> dict:
+def report(name: str, image: np.ndarray, delivery: Delivery, find_persons: YoloPersons, find_faces: MtcnnFaces) -> dict:
     """Everything measured for one picture, as it is printed and written."""
     latent, found = delivery.latent, delivery.detections
     fitted = resize(image, latent.coded_width, latent.coded_height)
@@ -271,8 +224,8 @@ def report(name: str, image: np.ndarray, delivery: Delivery, judges: Judges) -> 
     }
     total = 1000 * delivery.round_trip
     milliseconds["transport"] = max(total - sum(milliseconds.values()), 0.0)
-    original = judges.persons([image])[0]
-    faces = [len(judges.faces([picture])[0].boxes) for picture in (image, delivery.decoded)]
+    original = find_persons([image])[0]
+    faces = [len(find_faces([picture])[0].boxes) for picture in (image, delivery.decoded)]
     return {
         "picture": name,
         "model": latent.model_name,
@@ -368,41 +321,31 @@ def demo(source: Path | None, out: Path, model: str, weights: str, console: Cons
         The summary.
 
     Raises:
-        DemoError: the pipeline did not deliver.
+        GraphError: the pipeline did not deliver.
     """
     out.mkdir(parents=True, exist_ok=True)
-    rclpy.init()
-    node = DemoNode()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    spinning = threading.Thread(target=executor.spin, daemon=True)
-    spinning.start()
     results: list[dict] = []
-    try:
-        with nodes(out, model, weights) as processes:
-            with console.status("edge and server node: loading their networks"):
-                judges = Judges(YoloPersons(weights), MtcnnFaces())
-                connect(node, processes, out)
-            with Progress(console=console, transient=True) as progress:
-                task = progress.add_task("playing", total=None)
-                for name, image in pictures(source):
-                    progress.update(task, description=name)
-                    if not results:
-                        node.play(image)  # the first picture pays for what a network sets up once
-                    delivery = node.play(image)
-                    result = report(name, image, delivery, judges)
-                    (out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
-                    draw(image, delivery, result, out / f"{name}.png")
-                    progress.console.print(table(result))
-                    results.append(result)
-                    progress.update(task, completed=len(results))
-    finally:
-        executor.shutdown()
-        spinning.join(10)
-        node.destroy_node()
-        rclpy.try_shutdown()
+    with Demo(out) as graph:
+        graph.start_nodes(model, weights)
+        with console.status("edge and server node: loading their networks"):
+            find_persons = YoloPersons(weights)
+            find_faces = MtcnnFaces()
+            graph.connect()
+        with Progress(console=console, transient=True) as progress:
+            task = progress.add_task("playing", total=None)
+            for name, image in pictures(source):
+                progress.update(task, description=name)
+                if not results:
+                    graph.play(image)  # the first picture pays for what a network sets up once
+                delivery = graph.play(image)
+                result = report(name, image, delivery, find_persons, find_faces)
+                (out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+                draw(image, delivery, result, out / f"{name}.png")
+                progress.console.print(table(result))
+                results.append(result)
+                progress.update(task, completed=len(results))
     if not results:
-        raise DemoError(f"{source}: no pictures in it")
+        raise GraphError(f"{source}: no pictures in it")
     total = summary(results)
     (out / "summary.json").write_text(json.dumps(total, indent=2) + "\n")
     return total
@@ -419,7 +362,7 @@ def main() -> None:
     console = Console()
     try:
         total = demo(arguments.input, arguments.out, arguments.model, arguments.weights, console)
-    except (DemoError, ValueError, OSError) as error:
+    except (GraphError, ValueError, OSError) as error:
         console.print(f"demo failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     persons, faces = total["persons"], total["faces"]

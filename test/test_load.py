@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ros_graph import START, make_model  # first: it skips without ROS
+from ros_graph import START_LIMIT, GraphError, make_model  # first: it skips without ROS
 
 pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: make env, or apt")
 pytest.importorskip("ultralytics", reason="needs the 'server' extra")
 
 from roi_anon_ros.detect import WeightsError, find_weights  # noqa: E402
-from roi_anon_ros.nodes import bench  # noqa: E402
+from roi_anon_ros.graph import load  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -29,31 +29,31 @@ def weights() -> Path:
         pytest.skip(f"no weights: {error}")
 
 
-def start(out: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    """Run the benchmark as the leader of a session of its own."""
-    command = [sys.executable, "-m", "roi_anon_ros.nodes.bench", *arguments]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def start(out: Path, mark: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Run the load test; every process of it has the mark in its environment."""
+    command = [sys.executable, "-m", "roi_anon_ros.graph.load", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "LOAD_TEST": mark}
     with out.open("wb") as file:
         return subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
 
 
-def running(session: int) -> list[int]:
-    """Processes of a session that have not ended."""
+def running(mark: str) -> list[int]:
+    """Processes with this mark that have not ended."""
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for environment in Path("/proc").glob("[0-9]*/environ"):
         try:
-            state, _, _, its_session = stat.read_text().rpartition(")")[2].split()[:4]
+            variables = environment.read_bytes().split(b"\0")  # of one that has ended, nothing
         except OSError:
-            continue  # it has ended meanwhile
-        if int(its_session) == session and state != "Z":
-            found.append(int(stat.parent.name))
+            continue  # of somebody else, or gone meanwhile
+        if f"LOAD_TEST={mark}".encode() in variables:
+            found.append(int(environment.parent.name))
     return found
 
 
 def test_its_figures_fit_together(tmp_path: Path, weights: Path) -> None:
     model = make_model(tmp_path / "model.safetensors")
     steps: list[Any] = []
-    results = bench.run(
+    results = load.run(
         [2],
         5.0,
         2.0,
@@ -78,8 +78,8 @@ def test_its_figures_fit_together(tmp_path: Path, weights: Path) -> None:
         assert row["least_per_second"] * row["cameras"] <= row["per_second"]
         assert 0 < row["age"]["median"] <= row["age"]["p95"] <= row["age"]["max"]
         assert 0 <= row["late"] <= row["answered"]
-        assert (row["late"] > 0) == (row["age"]["max"] > bench.LATE)
-    head, *lines = bench.table(results)
+        assert (row["late"] > 0) == (row["age"]["max"] > load.LATE)
+    head, *lines = load.table(results)
     assert [line[0] for line in lines] == ["2 cameras", "edge included (640x480, 15 Hz)"]
     assert {len(line) for line in lines} == {len(head)}
 
@@ -88,16 +88,16 @@ def test_its_summary_counts_the_frames_of_its_time_only() -> None:
     second = 10**9
     stamps = [[0, second, 2 * second, 3 * second], [second + 1, second + 2, 5 * second]]
     ages = [{0: 9.0, second: 0.1, 3 * second: 8.0}, {5 * second: 7.0}]
-    row = bench._summary(stamps, ages, second, 3 * second)
+    row = load._summary(stamps, ages, second, 3 * second)
     assert (row["published"], row["answered"], row["share"], row["late"]) == (4, 1, 0.25, 0)
     assert (row["per_second"], row["least_per_second"]) == (0.5, 0.0)
     assert row["age"] == {"median": 0.1, "p95": 0.1, "max": 0.1}
-    nothing = bench._summary(stamps, [{}, {}], second, 3 * second)
+    nothing = load._summary(stamps, [{}, {}], second, 3 * second)
     assert nothing["answered"] == 0 and set(nothing["age"].values()) == {None}
     results = {"size": [640, 480], "rate": 15.0, "rows": {"2 cameras": nothing}}
-    assert bench.table(results)[1] == ["2 cameras", "0.0", "0.0", "0%", "–", "–", "–", "0 of 0"]
-    with pytest.raises(bench.ServerBenchError):
-        bench._summary(stamps, ages, 6 * second, 7 * second)
+    assert load.table(results)[1] == ["2 cameras", "0.0", "0.0", "0%", "–", "–", "–", "0 of 0"]
+    with pytest.raises(GraphError):
+        load._summary(stamps, ages, 6 * second, 7 * second)
 
 
 @pytest.mark.parametrize(
@@ -114,23 +114,25 @@ def test_its_summary_counts_the_frames_of_its_time_only() -> None:
 )
 def test_what_is_out_of_bounds_is_named(name: str, value: object, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        bench.run(**{name: value})
+        load.run(**{name: value})
 
 
 def test_a_list_of_cameras() -> None:
-    assert bench.parse_cameras("1, 2,16,2") == [1, 2, 16]
+    assert load.parse_cameras("1, 2,16,2") == [1, 2, 16]
     for text in ("", "1,", "two", "-1"):
         with pytest.raises(ValueError, match="cameras: "):
-            bench.parse_cameras(text)
+            load.parse_cameras(text)
 
 
 def test_a_node_that_fails_is_reported_and_nothing_goes_on(tmp_path: Path) -> None:
     model = make_model(tmp_path / "model.safetensors")
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no weights")
-    process = start(tmp_path / "log", "--cameras=1", "--engine=torch", f"--model={model}", f"--weights={broken}")
-    assert process.wait(2 * START) == 1
-    assert not running(process.pid)
+    process = start(
+        tmp_path / "log", str(tmp_path), "--cameras=1", "--engine=torch", f"--model={model}", f"--weights={broken}"
+    )
+    assert process.wait(2 * START_LIMIT) == 1
+    assert not running(str(tmp_path))
     said = (tmp_path / "log").read_text()
     assert "/server: server: configure: " in said and "Traceback" not in said
 
@@ -138,13 +140,15 @@ def test_a_node_that_fails_is_reported_and_nothing_goes_on(tmp_path: Path) -> No
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_all_processes(tmp_path: Path, weights: Path, number: signal.Signals) -> None:
     model = make_model(tmp_path / "model.safetensors")
-    process = start(tmp_path / "log", "--cameras=2", "--engine=torch", f"--model={model}", f"--weights={weights}")
-    end = time.monotonic() + START
-    while len(running(process.pid)) < 3:  # itself, the server node, the cameras
+    process = start(
+        tmp_path / "log", str(tmp_path), "--cameras=2", "--engine=torch", f"--model={model}", f"--weights={weights}"
+    )
+    end = time.monotonic() + START_LIMIT
+    while len(running(str(tmp_path))) < 3:  # itself, the server node, the cameras
         assert process.poll() is None and time.monotonic() < end, (tmp_path / "log").read_text()
         time.sleep(0.1)
     time.sleep(2)
     os.kill(process.pid, number)  # it alone, not its children
-    assert process.wait(START) == 130
-    assert not running(process.pid)
+    assert process.wait(START_LIMIT) == 130
+    assert not running(str(tmp_path))
     assert "Traceback" not in (tmp_path / "log").read_text()
