@@ -24,7 +24,7 @@ from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
 from roi_anon_ros.codec import Codec  # noqa: E402
 from roi_anon_ros.codec import packet as packets  # noqa: E402
 from roi_anon_ros.detect import Detections, WeightsError, YoloPersons, find_weights  # noqa: E402
-from roi_anon_ros.nodes.base.diagnostics import REPLACED  # noqa: E402
+from roi_anon_ros.nodes.base.health import REPLACED  # noqa: E402
 from roi_anon_ros.nodes.base.images import to_rgb  # noqa: E402
 
 OK, WARN, ERROR = 0, 1, 2

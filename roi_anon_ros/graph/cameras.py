@@ -11,8 +11,9 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import Image
 
 from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.nodes.base.worker import declare, newest_only
-from roi_anon_ros.nodes.base.worker import run as run_node
+from roi_anon_ros.nodes.base.newest import newest_only
+from roi_anon_ros.nodes.base.parameters import declare
+from roi_anon_ros.nodes.base.process import run as run_node
 
 #: Least and greatest rate, messages a second.
 RATES = (1.0, 1000.0)

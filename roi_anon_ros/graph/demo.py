@@ -37,7 +37,7 @@ from roi_anon_ros.detect import MtcnnFaces, YoloPersons
 from roi_anon_ros.files import VideoReader, read_picture
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb
-from roi_anon_ros.nodes.base.worker import newest_only
+from roi_anon_ros.nodes.base.newest import newest_only
 
 #: Seconds that a picture may take to come back.
 PICTURE_LIMIT = 20.0

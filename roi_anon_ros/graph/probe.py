@@ -18,6 +18,8 @@ from roi_anon_ros.graph.processes import START_LIMIT, Graph, Process
 
 #: Seconds until anything must have happened, on a machine that is busy.
 PATIENCE = 120.0
+#: Seconds between two diagnostics of a node under test.
+DIAGNOSTICS_PERIOD = 0.2
 
 RELIABLE = QoSProfile(depth=50)
 BEST_EFFORT = QoSProfile(depth=50, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -46,7 +48,7 @@ class Probe(Graph):
     def start_node(self, name: str, **parameters: Any) -> Process:
         """Start one of the nodes, by default with the engine that is there at once, and wait for its services."""
         if name in ("edge", "server"):
-            parameters = {"engine": "torch"} | parameters
+            parameters = {"engine": "torch", "diagnostics_period": DIAGNOSTICS_PERIOD} | parameters
         process = self.start_module(self._free(name), f"roi_anon_ros.nodes.{name}", **parameters)
         client = self.node.create_client(GetState, f"/{name}/get_state")
         self.wait_for(client.service_is_ready, f"{name} node", START_LIMIT)

@@ -1,13 +1,14 @@
-"""What a node says about itself every second."""
+"""How a stream of frames fares: counts, times, and whether something is wrong; without ROS."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter, defaultdict, deque
+from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 #: Frames that medians and 95th percentiles look back on.
 WINDOW = 100
@@ -15,6 +16,29 @@ WINDOW = 100
 SILENCE = 5.0
 #: Why a frame was dropped that did nothing wrong.
 REPLACED = "replaced by a newer frame"
+
+
+class Level(IntEnum):
+    """How serious a report is; the numbers are those of ROS diagnostics."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a stream says of itself.
+
+    Attributes:
+        level: how serious it is.
+        message: what is wrong, or why nothing is expected.
+        values: counts and times, by name.
+    """
+
+    level: Level
+    message: str
+    values: dict[str, str]
 
 
 class StreamHealth:
@@ -29,7 +53,7 @@ class StreamHealth:
         self._sent = 0
         self._dropped: Counter[str] = Counter()
         self._newest: float | None = None
-        self._bits_per_pixel: deque[float] = deque(maxlen=WINDOW)
+        self._figures: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
         self._failure = ""
         self._unreported = ""
@@ -56,25 +80,25 @@ class StreamHealth:
             self._dropped[reason] += 1
             self._failure = self._unreported = f"{reason}: {message}"
 
-    def sent(self, bits_per_pixel: float, seconds: dict[str, float]) -> None:
+    def sent(self, seconds: dict[str, float], figures: dict[str, float] | None = None) -> None:
         """A frame went out.
 
         Args:
-            bits_per_pixel: bits of its packet over the pixels of its source.
             seconds: time of each stage.
+            figures: whatever else is measured on each frame, by name; means over the last frames are reported.
         """
         with self._lock:
             self._sent += 1
             self._failure = ""
-            self._bits_per_pixel.append(bits_per_pixel)
+            for name, value in (figures or {}).items():
+                self._figures[name].append(value)
             for stage, value in seconds.items():
                 self._seconds[stage].append(value)
 
-    def status(self, name: str, state: str = "") -> DiagnosticStatus:
+    def report(self, state: str = "") -> Report:
         """The report, which is ERROR, WARN or OK.
 
         Args:
-            name: of the status.
             state: where not empty, why no frames are expected now; silence is no reason to warn then.
         """
         with self._lock:
@@ -82,30 +106,24 @@ class StreamHealth:
             failure = self._failure or self._unreported
             self._unreported = ""
             if failure:
-                level, message = DiagnosticStatus.ERROR, failure
+                level, message = Level.ERROR, failure
             elif state:
-                level, message = DiagnosticStatus.OK, state
+                level, message = Level.OK, state
             elif age is None:
-                level, message = DiagnosticStatus.WARN, "no frame yet"
+                level, message = Level.WARN, "no frame yet"
             elif age > SILENCE:
-                level, message = DiagnosticStatus.WARN, f"no frame for {age:.0f} s"
+                level, message = Level.WARN, f"no frame for {age:.0f} s"
             else:
-                level, message = DiagnosticStatus.OK, "frames flow"
+                level, message = Level.OK, "frames flow"
             values = {"frames in": self._frames_in, "frames sent": self._sent}
             values["frames dropped"] = self._dropped.total()
             values |= {f"dropped, {reason}": count for reason, count in sorted(self._dropped.items())}
             values["age of newest frame (s)"] = "" if age is None else f"{age:.1f}"
-            if self._bits_per_pixel:
-                values["bits per pixel"] = f"{np.mean(self._bits_per_pixel):.4f}"
+            for name, figures in self._figures.items():
+                values[name] = f"{np.mean(figures):.4f}"
             for stage, seconds in self._seconds.items():
                 median, p95 = 1000 * np.percentile(seconds, (50, 95))
                 values[f"{stage} last (ms)"] = f"{1000 * seconds[-1]:.2f}"
                 values[f"{stage} median (ms)"] = f"{median:.2f}"
                 values[f"{stage} p95 (ms)"] = f"{p95:.2f}"
-        return status(name, level, message, values)
-
-
-def status(name: str, level: bytes, message: str, values: dict[str, object]) -> DiagnosticStatus:
-    """A DiagnosticStatus of plain values."""
-    pairs = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
-    return DiagnosticStatus(name=name, level=level, message=message, values=pairs)
+        return Report(level, message, {name: str(value) for name, value in values.items()})
