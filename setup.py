@@ -25,7 +25,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={f"{NAME}.evaluate": ["report.html.j2"]},
+    package_data={f"{NAME}.evaluate.report": ["report.html.j2"]},
     install_requires=[
         "compressai",
         "constriction",

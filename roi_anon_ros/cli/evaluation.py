@@ -49,16 +49,16 @@ def evaluate(
         from roi_anon_ros.codec.picture import check_picture
         from roi_anon_ros.datasets import read_set, spread
         from roi_anon_ros.detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces, find_weights
-        from roi_anon_ros.evaluate.curves import save_plot
         from roi_anon_ros.evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
-        from roi_anon_ros.evaluate.rows import ORIGINAL, make_rows
-        from roi_anon_ros.evaluate.sheet import pick, save_sheet
-        from roi_anon_ros.evaluate.tables import overview, to_markdown
+        from roi_anon_ros.evaluate.methods import ORIGINAL, make_methods
+        from roi_anon_ros.evaluate.report.curves import save_plot
+        from roi_anon_ros.evaluate.report.sheet import pick, save_sheet
+        from roi_anon_ros.evaluate.report.tables import overview, to_markdown
 
         run = Run(resumes=True)
         try:
             reading = read_set(annotations, images)
-            compared = make_rows(rows)
+            compared = make_methods(rows)
             found_weights = find_weights(weights)
             detectors = {
                 "persons": YoloPersons(weights, confidence=LEAST_SCORE["persons"]),
@@ -135,15 +135,17 @@ def attack(
         quiet_libraries()
         from roi_anon_ros.codec import ModelFileError
         from roi_anon_ros.datasets import read_set
-        from roi_anon_ros.evaluate.attack import choose, gather, read_attack, train
-        from roi_anon_ros.evaluate.rows import make_row, slug
+        from roi_anon_ros.evaluate.attack.pairs import choose, gather
+        from roi_anon_ros.evaluate.attack.storage import read_attack
+        from roi_anon_ros.evaluate.attack.training import train
+        from roi_anon_ros.evaluate.methods import make_method, slug
 
         run = Run(resumes=True)
         target = out or Path("runs/attack") / f"{slug(row)}.safetensors"
         if row.startswith("attack:"):
             usage_error(f"{row}: is an attack already; name the row that it attacks")
         try:
-            attacked = make_row(row)
+            attacked = make_method(row)
             reading = read_set(annotations, images)
             records = choose(reading.records, pictures)
         except (ImportError, ValueError, OSError, ModelFileError) as error:
@@ -197,13 +199,13 @@ def identify(
         from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks
         from roi_anon_ros.evaluate.identity import Scene, embed, find_faces, read_people, summary
         from roi_anon_ros.evaluate.measure import environment
-        from roi_anon_ros.evaluate.rows import make_rows
-        from roi_anon_ros.evaluate.tables import identities, to_markdown
+        from roi_anon_ros.evaluate.methods import make_methods
+        from roi_anon_ros.evaluate.report.tables import identities, to_markdown
 
         run = Run(resumes=True)
         try:
             pictures = read_people(people, limit)
-            compared = make_rows(rows)
+            compared = make_methods(rows)
             network, finder = FaceRecogniser(recogniser), YunetLandmarks(yunet)
             scenes = {
                 f"{size} px, {look}": Scene(int(size), look == "grey")
@@ -271,20 +273,23 @@ def bench(
         quiet_libraries()
         from roi_anon_ros import files
         from roi_anon_ros.codec import ModelFileError
-        from roi_anon_ros.evaluate import bench as benchmark
-        from roi_anon_ros.evaluate.tables import to_markdown
+        from roi_anon_ros.evaluate.latency import images as of_images
+        from roi_anon_ros.evaluate.latency.run import run as run_benchmark
+        from roi_anon_ros.evaluate.latency.tables import notes, stage_tables, tables
+        from roi_anon_ros.evaluate.latency.ways import make_timed
+        from roi_anon_ros.evaluate.report.tables import to_markdown
 
         progress = Run(resumes=False)
         try:
             image, source = (
-                benchmark.default_picture() if picture is None else (files.read_picture(picture), picture.name)
+                of_images.default_picture() if picture is None else (files.read_picture(picture), picture.name)
             )
-            timed = [benchmark.make_timed(name, image) for name in filter(None, rows.split(","))]
+            timed = [make_timed(name, image) for name in filter(None, rows.split(","))]
             with progress.progress:
-                results = benchmark.run(
+                results = run_benchmark(
                     timed,
                     image,
-                    benchmark.parse_sizes(sizes),
+                    of_images.parse_sizes(sizes),
                     rounds,
                     threads=threads,
                     source=source,
@@ -294,9 +299,9 @@ def bench(
         except (ImportError, ValueError, OSError, ModelFileError) as error:
             usage_error(str(error))
         files.write_bytes(out / "bench.json", json.dumps(results, indent=1).encode())
-        for table in [*benchmark.tables(results), *benchmark.stage_tables(results)]:
+        for table in [*tables(results), *stage_tables(results)]:
             typer.echo(to_markdown(table))
-        for note in benchmark.notes(results):
+        for note in notes(results):
             typer.echo(note)
 
 
@@ -308,7 +313,7 @@ def report(
     with interruptible("evaluate"):
         must_exist(folder)
         from roi_anon_ros import files
-        from roi_anon_ros.evaluate.report import html, markdown, read_results
+        from roi_anon_ros.evaluate.report.page import html, markdown, read_results
 
         try:
             found = read_results(folder)

@@ -28,8 +28,8 @@ import numpy as np
 from roi_anon_ros.codec.picture import as_grey
 from roi_anon_ros.datasets import SUFFIXES
 from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks, align
+from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.precision import RESAMPLES
-from roi_anon_ros.evaluate.rows import Row, slug
 from roi_anon_ros.files import read_picture, write_bytes
 
 #: Sides of a scene, and where the head's top is in it, in heights of the head.
@@ -157,7 +157,11 @@ def find_faces(people: Iterable[tuple[str, Path]], finder: YunetLandmarks) -> It
 
 
 def embed(
-    faces: Sequence[Face], recogniser: FaceRecogniser, cache: Path, row: Row | None = None, scene: Scene | None = None
+    faces: Sequence[Face],
+    recogniser: FaceRecogniser,
+    cache: Path,
+    row: Method | None = None,
+    scene: Scene | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the vector of each face, float32 ``[d]`` of length 1; those of a former run where there are any.
 

@@ -20,8 +20,8 @@ import torch
 from roi_anon_ros.codec.picture import as_grey
 from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.detect import Detections, PersonDetector
+from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.precision import RESAMPLES, Judged, average_precision, bootstrap, judge
-from roi_anon_ros.evaluate.rows import Row, slug
 from roi_anon_ros.files import JsonLines, read_picture
 from roi_anon_ros.train.validation import FACE_OVERLAP
 
@@ -124,7 +124,7 @@ def as_seen(record: Record, grey: bool) -> np.ndarray:
     return as_grey(image) if grey else image
 
 
-def look(record: Record, row: Row, detectors: Mapping[str, PersonDetector], grey: bool = False) -> Seen:
+def look(record: Record, row: Method, detectors: Mapping[str, PersonDetector], grey: bool = False) -> Seen:
     """Measure one picture.
 
     Args:
@@ -160,7 +160,7 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def measure(
-    records: Iterable[Record], row: Row, detectors: Mapping[str, PersonDetector], cache: Cache, grey: bool = False
+    records: Iterable[Record], row: Method, detectors: Mapping[str, PersonDetector], cache: Cache, grey: bool = False
 ) -> Iterator[tuple[Record, Seen]]:
     """Yield what a row makes of each picture, measured now or in a former run."""
     for record in records:

@@ -31,8 +31,8 @@ from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE, Codec
 from roi_anon_ros.codec.engines import processor
 from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.detect import find_weights
-from roi_anon_ros.evaluate.bench import default_picture, parse_sizes
-from roi_anon_ros.evaluate.tables import Table, to_markdown
+from roi_anon_ros.evaluate.latency.images import default_picture, parse_sizes
+from roi_anon_ros.evaluate.report.tables import Table, to_markdown
 from roi_anon_ros.graph.cameras import RATES
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import from_rgb

@@ -16,8 +16,14 @@ from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec.networks import CONFIGURATIONS, build
-from roi_anon_ros.evaluate import bench
-from roi_anon_ros.evaluate.bench import Timed, make_timed, notes, paper_network, parse_sizes, run, stage_tables, tables
+from roi_anon_ros.codec.picture import resize
+from roi_anon_ros.evaluate.latency import images, machine, ways
+from roi_anon_ros.evaluate.latency import run as run_module
+from roi_anon_ros.evaluate.latency.images import parse_sizes
+from roi_anon_ros.evaluate.latency.memory import peak_memory
+from roi_anon_ros.evaluate.latency.run import run
+from roi_anon_ros.evaluate.latency.tables import STAGES, notes, stage_tables, tables
+from roi_anon_ros.evaluate.latency.ways import Timed, make_timed, paper_network
 
 
 class Clock:
@@ -33,8 +39,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(bench, "perf_counter", clock)
-    monkeypatch.setattr(bench, "_product", lambda dtype: {torch.float32: 0.5, torch.bfloat16: 0.25}[dtype])
+    monkeypatch.setattr(ways, "perf_counter", clock)
+    monkeypatch.setattr(run_module, "time_product", lambda dtype: {torch.float32: 0.5, torch.bfloat16: 0.25}[dtype])
     return clock
 
 
@@ -57,7 +63,7 @@ def timed(name: str, clock: Clock, encode: Callable[[int], float], decode: Calla
 
 
 def picture(width: int = 64, height: int = 32) -> np.ndarray:
-    return bench.resize(bench.synthetic_picture(), width, height)
+    return resize(images.synthetic_picture(), width, height)
 
 
 def test_figures_are_what_a_clock_says(clock: Clock) -> None:
@@ -83,7 +89,7 @@ def test_figures_are_what_a_clock_says(clock: Clock) -> None:
     # 1000 multiply-adds are 2000 operations; 0.25 s is the shortest analysis.
     gflops = 2000 * 64 * 32 / 1e9 / 0.25
     assert figures["quick"]["analysis"]["gflops"] == pytest.approx(gflops)
-    peak = 2 * bench.PRODUCT_SIDE**3 / 1e9 / np.array([0.5, 0.25])
+    peak = 2 * machine.PRODUCT_SIDE**3 / 1e9 / np.array([0.5, 0.25])
     assert list(results["peak"].values()) == pytest.approx(peak)
     assert list(figures["quick"]["analysis"]["share"].values()) == pytest.approx(gflops / peak)
     assert "analysis" not in figures["slow"]
@@ -199,7 +205,8 @@ def rows_encode(clock: Clock) -> Callable[[np.ndarray], tuple[bytes, dict[str, f
 
 
 def test_threads_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "PRODUCT_SIDE", 32)
+    monkeypatch.setattr(machine, "PRODUCT_SIDE", 32)
+    monkeypatch.setattr(run_module, "PRODUCT_SIDE", 32)
     threads = lambda: (torch.get_num_threads(), cv2.getNumThreads(), AvifImagePlugin.DEFAULT_MAX_THREADS)  # noqa: E731
     seen = []
 
@@ -221,10 +228,10 @@ def test_the_papers_own_way_is_its_network(size: tuple[int, int]) -> None:
     """What is decoded is the network's output in evaluation mode, also where the picture is padded."""
     image = picture(*size)
     net = paper_network(image)
-    row = bench.paper_way(net)
+    row = ways.paper_way(net)
     data, encode = row.encode(image)
     decoded, decode = row.decode(data)
-    assert tuple(encode) == bench.STAGES["encode"] and tuple(decode) == bench.STAGES["decode"]
+    assert tuple(encode) == STAGES["encode"] and tuple(decode) == STAGES["decode"]
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
         out = net(x)
@@ -239,10 +246,10 @@ def test_the_papers_own_way_is_its_network(size: tuple[int, int]) -> None:
 def test_a_network_that_nobody_trained_has_a_realistic_rate() -> None:
     image = picture(192, 192)
     for target in (0.1, 0.25, 0.6):
-        data, _ = bench.paper_way(paper_network(image, target)).encode(image)
+        data, _ = ways.paper_way(paper_network(image, target)).encode(image)
         assert 8 * len(data) / 192**2 == pytest.approx(target, rel=0.06)
-    other = np.ascontiguousarray(bench.synthetic_picture()[300:620, 200:680])
-    data, _ = bench.paper_way(paper_network(image)).encode(other)
+    other = np.ascontiguousarray(images.synthetic_picture()[300:620, 200:680])
+    data, _ = ways.paper_way(paper_network(image)).encode(other)
     assert 0.15 < 8 * len(data) * 3 / other.size < 0.4
     for wrong in (0.01, 2.0):
         with pytest.raises(ValueError, match="bits_per_pixel: .* must be from 0.05 to 0.6"):
@@ -253,7 +260,8 @@ def test_a_network_that_nobody_trained_has_a_realistic_rate() -> None:
 
 def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short run of real rows: the same bits but for the packet's head, and pictures but for roundings."""
-    monkeypatch.setattr(bench, "PRODUCT_SIDE", 32)
+    monkeypatch.setattr(machine, "PRODUCT_SIDE", 32)
+    monkeypatch.setattr(run_module, "PRODUCT_SIDE", 32)
     image = picture(192, 128)
     rows = [make_timed(name, image) for name in ("paper", "paper-here", "jpeg:10", "avif:10", "webp:10")]
     results = run(rows, image, [(192, 128)], rounds=2, warmup=1)
@@ -264,7 +272,7 @@ def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPat
     decoded = [row.decode(row.encode(image)[0])[0].astype(int) for row in rows[:2]]
     assert np.abs(decoded[0] - decoded[1]).max() <= 2
     for name in ("paper", "paper-here"):
-        for what, names in bench.STAGES.items():
+        for what, names in STAGES.items():
             assert tuple(figures[name][what]["stages"]) == names
         assert figures[name]["analysis"]["share"].keys() == results["peak"].keys()
     assert not figures["jpeg:10"]["encode"]["stages"]
@@ -273,11 +281,11 @@ def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPat
 
 
 def test_memory_is_of_the_row_alone() -> None:
-    taken = bench.peak_memory("jpeg:50", picture(4096, 4096))
+    taken = peak_memory("jpeg:50", picture(4096, 4096))
     decoded = 3 * 4096**2 / 2**20
     assert decoded < taken < 6 * decoded, "without Python and its libraries, which are several times as large"
     with pytest.raises(RuntimeError, match="jpeg:200: the process"):
-        bench.peak_memory("jpeg:200", picture())
+        peak_memory("jpeg:200", picture())
 
 
 def test_unknown_rows_are_refused() -> None:
@@ -302,14 +310,14 @@ def test_a_models_network_goes_the_papers_way() -> None:
 def test_multiply_adds_are_counted() -> None:
     """The paper's network by hand: convolutions of 5x5 at stride 2, and a GDN's matrix behind all but the last."""
     layers = [3 * 128 * 25 / 4, *(128 * 128 * 25 / 4**i for i in (2, 3, 4)), *(128 * 128 / 4**i for i in (1, 2, 3))]
-    assert bench._multiply_adds(build("roi-128-2")) == sum(layers) == 41376
+    assert ways._multiply_adds(build("roi-128-2")) == sum(layers) == 41376
     assert CONFIGURATIONS["roi-128-2"] == ("paper", {"N": 128, "M": 2})
 
 
 def test_the_synthetic_picture_has_a_photos_spectrum() -> None:
     """Power falls with the square of the frequency or a little more; noise would not fall at all."""
-    image = bench.synthetic_picture()
-    assert image.dtype == np.uint8 and np.array_equal(image, bench.synthetic_picture())
+    image = images.synthetic_picture()
+    assert image.dtype == np.uint8 and np.array_equal(image, images.synthetic_picture())
     grey = image.mean(2) - image.mean()
     window = np.hanning(1024)
     power = np.abs(np.fft.fft2(grey * np.outer(window, window))) ** 2
@@ -321,10 +329,10 @@ def test_the_synthetic_picture_has_a_photos_spectrum() -> None:
 
 
 def test_the_default_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    image, name = bench.default_picture()
+    image, name = images.default_picture()
     assert image.dtype == np.uint8 and image.shape[2] == 3 and name in ("bus.jpg of ultralytics", "synthetic")
-    monkeypatch.setattr(bench, "example_photo", lambda name: None)
-    image, name = bench.default_picture()
+    monkeypatch.setattr(images, "example_photo", lambda name: None)
+    image, name = images.default_picture()
     assert name == "synthetic" and image.shape == (1024, 1024, 3)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.interpolate import PchipInterpolator
 
-from roi_anon_ros.evaluate.rows import ATTACKED, ORIGINAL
+from roi_anon_ros.evaluate.methods import ATTACKED, ORIGINAL
 
 #: A point of a curve: rate in bits per pixel, and what is had for it.
 Point = tuple[float, float]

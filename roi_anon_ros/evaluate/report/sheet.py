@@ -11,7 +11,7 @@ import numpy as np
 from roi_anon_ros.codec.picture import coded_size, resize
 from roi_anon_ros.datasets import Record, spread
 from roi_anon_ros.evaluate.measure import as_seen
-from roi_anon_ros.evaluate.rows import Row
+from roi_anon_ros.evaluate.methods import Method
 from roi_anon_ros.files import png, write_bytes
 
 #: Pictures shown, and their longest side in pixels.
@@ -30,7 +30,7 @@ def pick(records: list[Record], count: int = PICTURES) -> list[Record]:
     return spread(by_size[: max(count, len(by_size) // 5)], count)
 
 
-def save_sheet(folder: Path, rows: Iterable[Row], records: list[Record], grey: bool = False) -> list[dict[str, Any]]:
+def save_sheet(folder: Path, rows: Iterable[Method], records: list[Record], grey: bool = False) -> list[dict[str, Any]]:
     """Send pictures by each row, and write what arrives as PNGs.
 
     Returns:

@@ -12,10 +12,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
-from roi_anon_ros.evaluate import bench, curves
+from roi_anon_ros.evaluate.latency import tables as latency
 from roi_anon_ros.evaluate.measure import SCORES
-from roi_anon_ros.evaluate.rows import ATTACKED, ORIGINAL
-from roi_anon_ros.evaluate.tables import faces_of, identities, overview, rates, sizes, to_markdown
+from roi_anon_ros.evaluate.methods import ATTACKED, ORIGINAL
+from roi_anon_ros.evaluate.report import curves
+from roi_anon_ros.evaluate.report.tables import faces_of, identities, overview, rates, sizes, to_markdown
 
 #: What the commands leave in a folder, by the name that the page has for it.
 FILES = {"evaluation": "results.json", "identity": "identity.json", "bench": "bench.json"}
@@ -56,7 +57,7 @@ def sections(found: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
 def html(found: Mapping[str, Any], folder: Path) -> str:
     """The page, with everything in it."""
     environment = Environment(
-        loader=PackageLoader("roi_anon_ros.evaluate", "."),
+        loader=PackageLoader("roi_anon_ros.evaluate.report", "."),
         autoescape=select_autoescape(default=True),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -211,9 +212,9 @@ def _bench(results: Mapping[str, Any]) -> dict[str, Any]:
         "text": [
             f"Ratios of median times to {results['reference']}'s, memory to memory, all rows alternating in one run; "
             "below them the stages of the models.",
-            *bench.notes(results),
+            *latency.notes(results),
         ],
-        "tables": [*bench.tables(results), *bench.stage_tables(results)],
+        "tables": [*latency.tables(results), *latency.stage_tables(results)],
     }
 
 
