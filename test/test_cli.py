@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from roi_anon_ros import files
+from roi_anon_ros import files, storage
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec import MAX_SIDE, Codec, PacketError, modelfile, save_model
 from roi_anon_ros.codec.networks import PaperCodec
@@ -445,7 +445,7 @@ def test_a_folder_of_pictures_and_videos(tmp_path: Path, installed: Path) -> Non
 def test_a_killed_video_goes_on(tmp_path: Path, model: Path) -> None:
     video, out = write_video(tmp_path / "v.avi", 150, 320, 240), tmp_path / "v.ran"
     running = start("encode", video, out, "--model", model)
-    part = files.part_of(out)
+    part = storage.part_of(out)
     wait_until(lambda: part.exists() and part.stat().st_size > 2000, running)
     running.kill()
     running.communicate()
@@ -467,7 +467,7 @@ def test_what_an_interrupted_video_left(tmp_path: Path, model: Path, other_model
     options = ["--model", model]
     assert call("encode", video, out, *options).exit_code == 0
     whole = out.read_bytes()
-    part = files.part_of(out)
+    part = storage.part_of(out)
     if case == "frame cut":
         left = whole[:-20]
     elif case == "end cut":

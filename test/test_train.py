@@ -356,15 +356,6 @@ def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(folder: Pa
     assert one == other
 
 
-def test_a_run_ends_early_when_nothing_gets_better(folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("lightning", reason="the train extra is not installed")
-    from roi_anon_ros.train.trainer import train
-
-    still = settings(folder, learning_rate=1e-12, patience=1, steps=40, epoch=1, loss={"rate": 0.0})
-    model = train(written(tmp_path / "tiny.yaml", still), tmp_path / "run")
-    assert load_model(model).metadata["training"]["steps"] < 40
-
-
 def test_two_processes_train_on_different_crops(folder: Path, tmp_path: Path) -> None:
     """Under torchrun: one model from two processes, and not the one that either would train alone."""
     pytest.importorskip("lightning", reason="the train extra is not installed")

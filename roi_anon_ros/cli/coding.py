@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from roi_anon_ros.cli.run import (
-    PICTURES,
     Run,
     Tally,
     app,
@@ -22,7 +21,9 @@ from roi_anon_ros.cli.run import (
     quiet_libraries,
     reason,
     usage_error,
+    usage_errors,
 )
+from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,11 +58,11 @@ def encode(
     """
     with interruptible():
         must_exist(source)
-        if source.is_file() and source.suffix.lower() not in PICTURES + VIDEOS:
-            usage_error(f"{source}: neither a folder nor one of {' '.join(PICTURES + VIDEOS)}")
-        plan = _plan(source, out, PICTURES + VIDEOS, lambda _: (".ran",))
+        if source.is_file() and source.suffix.lower() not in IMAGE_SUFFIXES + VIDEOS:
+            usage_error(f"{source}: neither a folder nor one of {' '.join(IMAGE_SUFFIXES + VIDEOS)}")
+        plan = _plan(source, out, IMAGE_SUFFIXES + VIDEOS, lambda _: (".ran",))
         quiet_libraries()
-        from roi_anon_ros import files
+        from roi_anon_ros import files, storage
         from roi_anon_ros.codec import MAX_SIDE, Codec, ModelFileError
         from roi_anon_ros.codec.picture import coded_size
 
@@ -89,7 +90,7 @@ def encode(
                 done = _tally(target, belongs)
             else:
                 packet = codec.encode(files.read_picture(source), side).packet
-                files.write_bytes(target, packet, modified)
+                storage.write_bytes(target, packet, modified)
                 done = Tally()
                 done.add(packet)
             run.tally += done
@@ -115,8 +116,8 @@ def decode(
     with interruptible():
         must_exist(source)
         quiet_libraries()
-        from roi_anon_ros import files
-        from roi_anon_ros.codec import MAX_SIZE, ModelFileError, PacketError
+        from roi_anon_ros import files, storage
+        from roi_anon_ros.codec import MAX_SIZE, PacketError
         from roi_anon_ros.codec.packet import unpack
 
         def suffixes(source: Path) -> tuple[str, ...]:
@@ -126,10 +127,8 @@ def decode(
                 return (".png",)
 
         plan = _plan(source, out, PACKETS, suffixes)
-        try:
+        with usage_errors():
             codecs = _Codecs(model)
-        except ModelFileError as error:
-            usage_error(str(error))
 
         def picture(packet: bytes) -> np.ndarray:
             header, _ = unpack(packet)
@@ -163,10 +162,10 @@ def decode(
                 images = run.track(frames(sequence, source, run), None, source.name)
                 part = files.write_video(target, images, sequence.rate)
                 # One with gaps does not count as done.
-                files.put(part, target, time.time_ns() if source in run.failed else modified)
+                storage.move_into_place(part, target, time.time_ns() if source in run.failed else modified)
             else:
                 packet = files.read_packet(source)
-                files.write_bytes(target, files.png(picture(packet)), modified)
+                storage.write_bytes(target, files.png(picture(packet)), modified)
                 run.tally.add(packet)
 
         _execute(plan, work, "decoded", resumes=source.is_dir())
@@ -200,21 +199,19 @@ def export(
         from roi_anon_ros.codec import MAX_SIDE, Codec, engines, find_model, load_model
         from roi_anon_ros.codec.picture import coded_size, resize
 
-        try:
+        with usage_errors():
             loaded = load_model(find_model(model))
             there = replace(loaded, path=(out or loaded.path.parent) / loaded.path.name)
             if int8 is None:
                 written, engine = engines.export(there), "onnxruntime"
             else:
-                found = sorted(file for file in int8.rglob("*") if file.suffix.lower() in PICTURES)
+                found = sorted(file for file in int8.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
                 pictures = (files.read_picture(file) for file in found[:: -(-len(found) // CALIBRATION) or 1])
                 seen = (resize(p, *coded_size(p.shape[1], p.shape[0], MAX_SIDE)) for p in pictures)
                 written, engine = {engines.ANALYSIS: engines.calibrate(there, seen)}, "openvino-int8"
             codec = Codec(there, engine)
             for half in written:
                 codec.warm_up(half)
-        except (OSError, ValueError) as error:
-            usage_error(str(error))
         off = codec.engine.off
         for half, file in written.items():
             if half is engines.ANALYSIS:
@@ -314,11 +311,11 @@ def _encode_video(
     codec: Codec, source: Path, target: Path, side: int, belongs: Callable[[Header], bool], run: Run
 ) -> None:
     """Encode a video, behind the frames that an interrupted run left."""
-    from roi_anon_ros import files
+    from roi_anon_ros import files, storage
 
     modified = source.stat().st_mtime_ns
     video = files.VideoReader(source)
-    part = files.part_of(target)
+    part = storage.part_of(target)
     count, end, last = _left_over(part, video.rate, modified, belongs)
     frames = video.frames(max(count - 1, 0))
     if count:
@@ -337,7 +334,7 @@ def _encode_video(
     if not count:
         part.unlink()
         raise ValueError("not a readable video: no frame in it")
-    files.put(part, target, modified)
+    storage.move_into_place(part, target, modified)
     if count < video.announced:  # no error: some containers only estimate it
         run.note(source, f"{count} frames could be read, it announces {video.announced}")
 

@@ -2,8 +2,8 @@
 
 from roi_anon_ros.datasets.coco import read_coco
 from roi_anon_ros.datasets.crowdhuman import read_crowdhuman
-from roi_anon_ros.datasets.reading import SUFFIXES, Reading
-from roi_anon_ros.datasets.records import KINDS, Boxes, Record, at_least, clip_boxes, heads_of
+from roi_anon_ros.datasets.reading import Reading
+from roi_anon_ros.datasets.records import KINDS, Boxes, Record, heads_of
 from roi_anon_ros.datasets.sets import read_set
 from roi_anon_ros.datasets.splits import SHARES, for_training, split, spread, without_overlap, write_split
 from roi_anon_ros.datasets.voc import read_voc
@@ -12,12 +12,9 @@ from roi_anon_ros.datasets.yolo import read_yolo
 __all__ = [
     "KINDS",
     "SHARES",
-    "SUFFIXES",
     "Boxes",
     "Reading",
     "Record",
-    "at_least",
-    "clip_boxes",
     "for_training",
     "heads_of",
     "read_coco",

@@ -18,7 +18,8 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from roi_anon_ros.datasets.records import KINDS, Boxes, Record, at_least, clip_boxes, heads_of
+from roi_anon_ros.boxes import at_least, clip_boxes
+from roi_anon_ros.datasets.records import KINDS, Boxes, Record, heads_of
 
 #: What a class is, by its name in lower case, letters only, without the plural's s. "hat" is missing on purpose: the
 #: set that has it calls bare heads "person".
@@ -31,8 +32,6 @@ KIND_OF = {
 
 #: Those of them that are heads only where something is worn: alone, they leave bare heads without a box.
 COVERED = {"helmet", "hardhat", "safetyhelmet", "withhelmet"}
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass

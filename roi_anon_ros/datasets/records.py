@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from roi_anon_ros.boxes import clip_boxes
+
 KINDS = ("person", "head", "face")
 
 
@@ -63,16 +65,6 @@ class Record:
         if "face" in self.annotated:
             return self.faces
         return self.heads if "head" in self.annotated else None
-
-
-def clip_boxes(xyxy: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Clip float32 ``[n, 4]`` to the picture."""
-    return np.clip(xyxy, 0, np.array([width, height, width, height], np.float32))
-
-
-def at_least(xyxy: np.ndarray, side: float) -> np.ndarray:
-    """Bool ``[n]``, whether a box is at least ``side`` pixels wide and high."""
-    return (xyxy[:, 2:] - xyxy[:, :2] >= side).all(axis=1)
 
 
 def heads_of(faces: Boxes, width: int, height: int) -> Boxes:

@@ -8,7 +8,6 @@ from xml.etree import ElementTree
 
 from roi_anon_ros.datasets.reading import (
     KIND_OF,
-    SUFFIXES,
     Reading,
     add_record,
     check_readable,
@@ -21,6 +20,7 @@ from roi_anon_ros.datasets.reading import (
     read_size,
     reports,
 )
+from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 
 def read_voc(annotations: Path, images: Path | None = None) -> Reading:
@@ -49,7 +49,7 @@ def read_voc(annotations: Path, images: Path | None = None) -> Reading:
     for file, root in trees:
         with reports(reading, file):
             named = Path(root.findtext("filename") or file.name).name
-            path = first_file(b / name for name in (named, *(file.stem + s for s in SUFFIXES)) for b in bases)
+            path = first_file(b / name for name in (named, *(file.stem + s for s in IMAGE_SUFFIXES)) for b in bases)
             boxes = defaultdict(list)
             for one in root.iterfind("object"):
                 kind = KIND_OF.get(plain_name(one.findtext("name")))

@@ -11,7 +11,6 @@ import yaml
 
 from roi_anon_ros.datasets.reading import (
     KIND_OF,
-    SUFFIXES,
     Reading,
     add_record,
     check_readable,
@@ -23,6 +22,7 @@ from roi_anon_ros.datasets.reading import (
     read_size,
     reports,
 )
+from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 
 def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
@@ -87,7 +87,7 @@ def _yolo_pictures(file: Path, told: dict[str, Any], images: Path | None, readin
         if found is None:
             reading.problems.append(f"{file}: {place}: no such file or folder")
         elif found.is_dir():
-            yield from sorted(path for path in found.rglob("*") if path.suffix.lower() in SUFFIXES)
+            yield from sorted(path for path in found.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
         else:
             lines = filter(None, map(str.strip, read_content(found).decode().splitlines()))
             yield from (first_file((found.parent / line, root / line)) for line in lines)

@@ -26,11 +26,11 @@ import cv2
 import numpy as np
 
 from roi_anon_ros.codec.picture import as_grey
-from roi_anon_ros.datasets import SUFFIXES
 from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks, align
 from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.precision import RESAMPLES
-from roi_anon_ros.files import read_picture, write_bytes
+from roi_anon_ros.files import read_picture
+from roi_anon_ros.storage import IMAGE_SUFFIXES, write_bytes
 
 #: Sides of a scene, and where the head's top is in it, in heights of the head.
 SIDE, TOP = 4, 0.5
@@ -133,7 +133,7 @@ def read_people(folder: Path, limit: int = 0) -> list[tuple[str, Path]]:
     """
     people: dict[str, list[Path]] = {}
     for person in sorted(path for path in folder.iterdir() if path.is_dir()):
-        pictures = sorted(path for path in person.iterdir() if path.suffix.lower() in SUFFIXES)
+        pictures = sorted(path for path in person.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         if pictures and not 0 < limit <= len(people):
             people[person.name] = pictures
     if len(people) < 2 or all(len(pictures) < 2 for pictures in people.values()):

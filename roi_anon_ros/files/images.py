@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -34,3 +37,15 @@ def read_picture(path: Path) -> np.ndarray:
 def png(image: np.ndarray) -> bytes:
     """PNG of a uint8 ``[H, W, 3]`` RGB picture."""
     return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def encode_image(image: np.ndarray, kind: str, **options: Any) -> bytes:
+    """An image, uint8 ``[H, W, 3]`` RGB, in one of Pillow's formats, such as ``"JPEG"`` or ``"AVIF"``."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """The image, uint8 ``[H, W, 3]`` RGB, in bytes of one of Pillow's formats."""
+    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))

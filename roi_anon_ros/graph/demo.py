@@ -7,7 +7,6 @@ comparison as PNG and the detections as JSON.
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import re
@@ -21,7 +20,6 @@ from typing import Any
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from matplotlib.figure import Figure
-from PIL import Image as PilImage
 from rclpy.qos import QoSProfile
 from rich.console import Console
 from rich.progress import Progress
@@ -31,13 +29,14 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.cli.run import PICTURES
 from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.detect import MtcnnFaces, YoloPersons
-from roi_anon_ros.files import VideoReader, read_picture
+from roi_anon_ros.detect.quiet_ultralytics import EXAMPLE_PHOTOS, example_photo
+from roi_anon_ros.files import VideoReader, encode_image, read_picture
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb
 from roi_anon_ros.nodes.base.newest import newest_only
+from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 #: Seconds that a picture may take to come back.
 PICTURE_LIMIT = 20.0
@@ -189,16 +188,13 @@ class Demo(Graph):
 def pictures(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
     """Names and RGB pictures to play: a file, a folder, each second of a video, or ultralytics' two."""
     if source is None:
-        from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
-
-        assets = Path(import_ultralytics().utils.ASSETS)
-        files = [assets / "bus.jpg", assets / "zidane.jpg"]
+        files = [photo for name in EXAMPLE_PHOTOS if (photo := example_photo(name))]
     elif source.is_dir():
-        files = sorted(file for file in source.iterdir() if file.suffix.lower() in PICTURES)
+        files = sorted(file for file in source.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     else:
         files = [source]
     for file in files:
-        if file.suffix.lower() in PICTURES:
+        if file.suffix.lower() in IMAGE_SUFFIXES:
             yield file.stem, read_picture(file)
         else:
             video = VideoReader(file)
@@ -206,13 +202,6 @@ def pictures(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
             for index, frame in enumerate(video.frames()):
                 if index % step == 0:
                     yield f"{file.stem}_{index:06d}", frame
-
-
-def coded_bytes(image: np.ndarray, kind: str) -> int:
-    """Size of a picture as JPEG or AVIF of quality 10, bytes."""
-    buffer = io.BytesIO()
-    PilImage.fromarray(image).save(buffer, kind, quality=QUALITY)
-    return buffer.tell()
 
 
 def report(name: str, image: np.ndarray, delivery: Delivery, find_persons: YoloPersons, find_faces: MtcnnFaces) -> dict:
@@ -235,8 +224,8 @@ def report(name: str, image: np.ndarray, delivery: Delivery, find_persons: YoloP
         "bytes": {
             "sent": len(latent.packet),
             "raw": image.nbytes,
-            f"jpeg_q{QUALITY}": coded_bytes(fitted, "JPEG"),
-            f"avif_q{QUALITY}": coded_bytes(fitted, "AVIF"),
+            f"jpeg_q{QUALITY}": len(encode_image(fitted, "JPEG", quality=QUALITY)),
+            f"avif_q{QUALITY}": len(encode_image(fitted, "AVIF", quality=QUALITY)),
         },
         "bits_per_pixel": 8 * len(latent.packet) / (latent.source_width * latent.source_height),
         "milliseconds": milliseconds | {"total": total},

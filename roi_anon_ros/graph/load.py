@@ -27,9 +27,9 @@ from rich.progress import track as progress
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE, Codec
+from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.engines import processor
-from roi_anon_ros.codec.picture import resize
+from roi_anon_ros.codec.picture import check_sides, resize
 from roi_anon_ros.detect import find_weights
 from roi_anon_ros.evaluate.latency.images import default_picture, parse_sizes
 from roi_anon_ros.evaluate.report.tables import Table, to_markdown
@@ -129,9 +129,7 @@ def run(
             raise ValueError(f"{name}: {value}, must be from {least} to {greatest}")
     if not cameras:
         raise ValueError("cameras: none, must be at least one number")
-    for name, side in zip(("width", "height"), size, strict=True):
-        if not MIN_SIZE <= side <= MAX_SIZE:
-            raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIZE} to {MAX_SIZE}")
+    check_sides(*size)
     codec = Codec.load(model)
     picture, source = default_picture()
     latent = to_message(codec.encode(resize(picture, *size)), codec.name, Header(frame_id="camera"))

@@ -17,6 +17,8 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 
+from roi_anon_ros.errors import RoiAnonError
+
 G = TypeVar("G", bound="Graph")
 
 #: Seconds that nodes may take to come up, and that a process may take to end.
@@ -26,7 +28,7 @@ END_LIMIT = 60.0
 QUOTED = 2000
 
 
-class GraphError(RuntimeError):
+class GraphError(RoiAnonError, RuntimeError):
     """A process ended, a node reported an error, or something did not come in time; the message says which."""
 
 

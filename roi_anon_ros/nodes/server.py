@@ -18,6 +18,7 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_PIXELS, MAX_SIZE, MIN_SIZE, Decoded, Header
 from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import Detections, YoloPersons
+from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb
 from roi_anon_ros.nodes.base.newest import newest_only
@@ -43,7 +44,7 @@ class Frame:
     decoded: Decoded
 
 
-class ContradictionError(ValueError):
+class ContradictionError(RoiAnonError, ValueError):
     """A message whose fields say something else than its packet."""
 
     reason = "contradiction"

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ from roi_anon_ros.train.adversary import Adversary
 from roi_anon_ros.train.card import write_card
 from roi_anon_ros.train.crops import Crops, WholePictures, collate
 from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
-from roi_anon_ros.train.validation import Witnesses, sheet
+from roi_anon_ros.train.validation import Witnesses, sheet, to_decibels
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,6 @@ class Config:
         warmup: steps.
         decay: share of the steps, 0 to 1.
         epoch: steps between two checkpoints, each with a validation.
-        patience: epochs without a better ``val/loss`` after which the run ends early; 0: never.
         validation_pictures: how many, spread over the validation set.
         precision: Lightning's, ``"32-true"`` or ``"bf16-mixed"``.
         workers: processes that prepare crops, on each process.
@@ -100,7 +99,6 @@ class Config:
     warmup: int = 500
     decay: float = 0.3
     epoch: int = 500
-    patience: int = 0
     validation_pictures: int = 48
     precision: str = "bf16-mixed"
     workers: int = 1
@@ -108,9 +106,7 @@ class Config:
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 1, "crop": 32, "epoch": 1, "validation_pictures": 1}
-        least |= dict.fromkeys(
-            ("heads_warmup", "guide", "head_map", "adversary", "warmup", "decay", "patience", "workers"), 0
-        )
+        least |= dict.fromkeys(("heads_warmup", "guide", "head_map", "adversary", "warmup", "decay", "workers"), 0)
         for name, bound in least.items():
             value = getattr(self, name)
             if not isinstance(value, int | float) or not value >= bound:
@@ -149,7 +145,7 @@ class Config:
         """
         try:
             return cls(**yaml.safe_load(Path(path).read_text()))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(f"{path}: {error}") from error
 
 
@@ -310,7 +306,7 @@ class CodecTraining(lightning.LightningModule):
             parts.append(f"{figures['val/bpp']:.3f} bits per pixel")
         for name in ("outside", "heads"):
             if figures.get(f"val/mse_{name}", 0) > 0:
-                parts.append(f"{name} {-10 * math.log10(figures[f'val/mse_{name}']):.1f} dB")
+                parts.append(f"{name} {to_decibels(figures[f'val/mse_{name}']):.1f} dB")
         for name in ("persons", "faces"):
             if f"val/{name}" in figures:
                 parts.append(f"{name} {figures[f'val/{name}']:.0%}")
@@ -479,8 +475,6 @@ def train(config_file: Path, out: Path) -> Path:
         ModelCheckpoint(out, filename="{step}", save_last=True, save_on_train_epoch_end=True),
         ProgressBar(refresh_rate=10),
     ]
-    if config.patience:
-        callbacks.append(EarlyStopping("val/loss", patience=config.patience))
     trainer = lightning.Trainer(
         default_root_dir=out,
         max_steps=config.steps,

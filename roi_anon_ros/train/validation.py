@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 FACE_OVERLAP = 0.4
 #: Height of a picture on a sheet, pixels.
 SHEET_HEIGHT = 240
+
+
+def to_decibels(error: float) -> float:
+    """PSNR of a mean squared error above 0 of values in [0, 1], dB."""
+    return -10 * math.log10(error)
 
 
 class Witnesses:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,6 +21,7 @@ from roi_anon_ros.codec.engines.torch_engine import TorchEngine
 from roi_anon_ros.codec.engines.trial import TRIAL
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
+from roi_anon_ros.storage import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -152,10 +150,6 @@ def _remembered() -> dict[str, Any]:
 def _remember(key: str, choice: dict[str, str]) -> None:
     path = cache_dir() / MEMORY
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / MEMORY
-            part.write_text(json.dumps(_remembered() | {key: choice}, indent=1))
-            os.replace(part, path)
+        write_bytes(path, json.dumps(_remembered() | {key: choice}, indent=1).encode())
     except OSError as error:  # a read-only home costs the measurement at each start, and nothing else
         log.warning("%s: %s", path, error)

@@ -30,7 +30,7 @@ class AnalysisGraph(nn.Module):
         self.g_a = copy.deepcopy(codec.g_a)
         with torch.no_grad():
             self.g_a[0].weight.div_(255)  # bytes go in: bfloat16 holds each of them, and no layer has to divide
-        self.register_buffer("medians", codec.entropy_bottleneck._get_medians().detach().reshape(1, -1, 1, 1).clone())
+        self.register_buffer("medians", codec.medians.detach().clone())
 
     def forward(self, picture: Tensor) -> Tensor:
         """See :meth:`AnonymizingCodec.symbols`."""
@@ -45,7 +45,7 @@ class SynthesisGraph(nn.Module):
     def __init__(self, codec: AnonymizingCodec) -> None:
         super().__init__()
         self.g_s = codec.g_s
-        self.register_buffer("medians", codec.entropy_bottleneck._get_medians().detach().reshape(1, -1, 1, 1).clone())
+        self.register_buffer("medians", codec.medians.detach().clone())
 
     def forward(self, symbols: Tensor) -> Tensor:
         """See :meth:`AnonymizingCodec.reconstruct`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
@@ -19,6 +18,7 @@ from roi_anon_ros.codec.engines.halves import ANALYSIS, MARK, Half
 from roi_anon_ros.codec.engines.machine import version_of
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
+from roi_anon_ros.storage import digest
 
 log = logging.getLogger(__name__)
 
@@ -109,22 +109,15 @@ def write_graph(graph: Any, path: Path) -> None:
     with TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name
         openvino.save_model(graph, made, compress_to_fp16=False)
-        made.with_suffix(".sha256").write_text(_digest(made))
+        made.with_suffix(".sha256").write_text(digest(made, made.with_suffix(".bin"), digits=64))
         for suffix in (".bin", ".xml", ".sha256"):
             os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    for file in (path, path.with_suffix(".bin")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def is_intact(path: Path) -> bool:
     """Whether a graph's files are what was written: OpenVINO's parsers may crash on anything else."""
     try:
-        return path.with_suffix(".sha256").read_text() == _digest(path)
+        return path.with_suffix(".sha256").read_text() == digest(path, path.with_suffix(".bin"), digits=64)
     except OSError:
         return False
 

@@ -13,7 +13,7 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.entropy import EntropyTables
-from roi_anon_ros.codec.picture import MAX_SIZE, MIN_SIZE
+from roi_anon_ros.codec.picture import check_sides
 
 # Above this many pixels a picture goes through the networks in horizontal strips, to bound the memory.
 STRIP_PIXELS = 4 * 1024 * 1024
@@ -73,6 +73,11 @@ class AnonymizingCodec(CompressionModel):
             )
         return self._tables
 
+    @property
+    def medians(self) -> Tensor:
+        """Of the prior, ``[1, N, 1, 1]``: what a symbol of 0 stands for."""
+        return self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1)
+
     def update(self, *args: Any, **kwargs: Any) -> bool:
         """Compute the integer CDF tables from the prior (once, after the training)."""
         self._tables = None
@@ -118,12 +123,11 @@ class AnonymizingCodec(CompressionModel):
             ValueError: a side is out of bounds, or the latent is not finite.
         """
         check_size(x)
-        medians = self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1)
         out = []
         for picture in pad_to_multiple(x, self.downsampling_factor).split(1):
             with _threads(ANALYSIS_THREADS):
                 y = self._in_strips(self.g_a, picture, self.downsampling_factor, 1)
-            symbols = torch.round(y.float() - medians)
+            symbols = torch.round(y.float() - self.medians)
             if not bool(torch.isfinite(symbols).all()):
                 raise ValueError("latent: not finite")
             out.append(symbols.clamp_(-(2**30), 2**30).int())
@@ -147,7 +151,7 @@ class AnonymizingCodec(CompressionModel):
 
     def dequantise(self, symbols: Tensor) -> Tensor:
         """What the synthesis transform gets: symbols, int32 ``[B, N, h, w]``, as float32 of that shape."""
-        return symbols.float() + self.entropy_bottleneck._get_medians().reshape(1, -1, 1, 1)
+        return symbols.float() + self.medians
 
     def compress(self, x: Tensor) -> dict[str, Any]:
         """Entropy-code the latents of ``x`` (``[B, 3, H, W]`` in [0, 1], any size from 16 to 8192 a side).
@@ -238,6 +242,4 @@ def check_size(x: Tensor) -> None:
     """Raise a ValueError that names the side of ``[B, 3, H, W]`` that is out of bounds."""
     if x.ndim != 4 or x.shape[1] != 3:
         raise ValueError(f"x: shape {tuple(x.shape)}, must be [B, 3, H, W]")
-    for name, side in zip(("height", "width"), x.shape[-2:], strict=True):
-        if not MIN_SIZE <= side <= MAX_SIZE:
-            raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIZE} to {MAX_SIZE}")
+    check_sides(width=x.shape[-1], height=x.shape[-2])

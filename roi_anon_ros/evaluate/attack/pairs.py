@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roi_anon_ros.datasets import Record, at_least, clip_boxes, spread
+from roi_anon_ros.boxes import at_least, clip_boxes
+from roi_anon_ros.datasets import Record, spread
 from roi_anon_ros.evaluate.attack.network import CROP, Attacker
 from roi_anon_ros.evaluate.methods import Method
 from roi_anon_ros.files import read_picture

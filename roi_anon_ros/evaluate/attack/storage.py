@@ -12,7 +12,7 @@ from safetensors.torch import save
 
 from roi_anon_ros.codec.modelfile import fingerprint
 from roi_anon_ros.evaluate.attack.network import Attacker
-from roi_anon_ros.files import write_bytes
+from roi_anon_ros.storage import write_bytes
 
 FORMAT_VERSION = 1
 

@@ -19,7 +19,7 @@ from roi_anon_ros.evaluate.attack.network import FACTORS, Attacker, to_tensor
 from roi_anon_ros.evaluate.attack.pairs import Pair, Windows
 from roi_anon_ros.evaluate.attack.storage import FORMAT_VERSION, write_attack
 from roi_anon_ros.evaluate.methods import Method
-from roi_anon_ros.files import write_bytes
+from roi_anon_ros.storage import write_bytes
 from roi_anon_ros.train.losses import Regions, outside, region_weights
 
 #: Weights of the loss.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE
+from roi_anon_ros.codec.picture import check_sides
 from roi_anon_ros.detect.quiet_ultralytics import example_photo
 from roi_anon_ros.files import read_picture
 
@@ -50,7 +50,5 @@ def check_sizes(sizes: Sequence[tuple[int, int]]) -> None:
     """Raise a ValueError that names the side that is out of bounds."""
     if not sizes:
         raise ValueError("sizes: none, must be at least one")
-    for size in sizes:
-        for name, side in zip(("width", "height"), size, strict=True):
-            if not MIN_SIZE <= side <= MAX_SIZE:
-                raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIZE} to {MAX_SIZE}")
+    for width, height in sizes:
+        check_sides(width, height)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import PIL
-from PIL import Image
 
 from roi_anon_ros.anonymize import FaceAnonymizer
 from roi_anon_ros.anonymize.faces import BLUR, GROW, HIDE, TILES
@@ -20,6 +17,8 @@ from roi_anon_ros.detect import MtcnnFaces
 from roi_anon_ros.evaluate.attack.storage import read_attack
 from roi_anon_ros.evaluate.methods.method import ATTACKED, ORIGINAL, Method
 from roi_anon_ros.evaluate.methods.names import STILL_CODECS, Kind, Name, parse_name
+from roi_anon_ros.files import decode_image, encode_image
+from roi_anon_ros.storage import digest
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def make_methods(names: str) -> list[Method]:
 
 
 def _make_original(text: str, name: Name) -> Method:
-    return Method(text, text, lambda image: encode_still(image, "PPM"), decode_still)
+    return Method(text, text, lambda image: encode_image(image, "PPM"), decode_image)
 
 
 def _make_still(text: str, name: Name) -> Method:
@@ -101,9 +100,9 @@ def _make_still(text: str, name: Name) -> Method:
     hide = anonymizer.make()
 
     def encode(image: np.ndarray) -> bytes:
-        return encode_still(hide(image), STILL_CODECS[name.subject], quality=name.quality)
+        return encode_image(hide(image), STILL_CODECS[name.subject], quality=name.quality)
 
-    return Method(text, f"{text} Pillow {PIL.__version__}{anonymizer.key()}", encode, decode_still)
+    return Method(text, f"{text} Pillow {PIL.__version__}{anonymizer.key()}", encode, decode_image)
 
 
 def _make_model(text: str, name: Name) -> Method:
@@ -132,7 +131,7 @@ def load_attack(path: Path) -> Method:
             message names file and field.
     """
     net, about = read_attack(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    mark = digest(path)
     try:
         method = make_method(about["row"])
     except (KeyError, AttributeError, ValueError) as error:
@@ -145,7 +144,7 @@ def load_attack(path: Path) -> Method:
         return net.recover(*method.receive(data))
 
     budget = {key: about[key] for key in ("steps", "batch", "seed", "pictures")}
-    return Method(method.name + ATTACKED, f"{method.key} attacked {digest}", method.encode, decode, attack=budget)
+    return Method(method.name + ATTACKED, f"{method.key} attacked {mark}", method.encode, decode, attack=budget)
 
 
 _MAKERS: dict[Kind, Callable[[str, Name], Method]] = {
@@ -154,15 +153,3 @@ _MAKERS: dict[Kind, Callable[[str, Name], Method]] = {
     Kind.MODEL: _make_model,
     Kind.ATTACK: lambda text, name: load_attack(Path(name.subject)),
 }
-
-
-def encode_still(image: np.ndarray, kind: str, **options: int) -> bytes:
-    """An image, uint8 ``[H, W, 3]`` RGB, in one of Pillow's formats."""
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def decode_still(data: bytes) -> np.ndarray:
-    """The image, uint8 ``[H, W, 3]`` RGB, in bytes of one of Pillow's formats."""
-    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))

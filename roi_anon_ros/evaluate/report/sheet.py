@@ -12,7 +12,8 @@ from roi_anon_ros.codec.picture import coded_size, resize
 from roi_anon_ros.datasets import Record, spread
 from roi_anon_ros.evaluate.measure import as_seen
 from roi_anon_ros.evaluate.methods import Method
-from roi_anon_ros.files import png, write_bytes
+from roi_anon_ros.files import png
+from roi_anon_ros.storage import write_bytes
 
 #: Pictures shown, and their longest side in pixels.
 PICTURES = 4

@@ -16,7 +16,8 @@ from PIL import Image as PilImage
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE
+from roi_anon_ros.codec.picture import check_sides
+from roi_anon_ros.errors import RoiAnonError
 
 #: Bytes of a pixel, and OpenCV's conversion to RGB, of each encoding that is understood.
 ENCODINGS: dict[str, tuple[int, int | None]] = {
@@ -34,7 +35,7 @@ COMPRESSED_FORMATS = ("JPEG", "PNG")
 COMPRESSED_MODES = ("L", "RGB", "RGBA")
 
 
-class ImageError(ValueError):
+class ImageError(RoiAnonError, ValueError):
     """A message that is no picture, and why.
 
     Attributes:
@@ -124,6 +125,7 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> np.n
 
 
 def _check_size(width: int, height: int) -> None:
-    for name, side in (("width", width), ("height", height)):
-        if not MIN_SIZE <= side <= MAX_SIZE:
-            raise ImageError("size", f"{name} {side}, must be from {MIN_SIZE} to {MAX_SIZE}")
+    try:
+        check_sides(width, height)
+    except ValueError as error:
+        raise ImageError("size", str(error)) from None
