@@ -5,7 +5,7 @@ LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --
 .PHONY: demo test env lock clean
 
 demo: env
-	. build/env.sh && exec python -m roi_anon_ros.nodes.demo $(if $(INPUT),--input "$(INPUT)") $(if $(MODEL),--model "$(MODEL)")
+	. build/env.sh && exec python -m roi_anon_ros.graph.demo $(if $(INPUT),--input "$(INPUT)") $(if $(MODEL),--model "$(MODEL)")
 
 # The engines have a process of their own: in the one that had run all other tests, OpenVINO crashed.
 test: env

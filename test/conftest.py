@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import random
 from pathlib import Path
 
 import pytest
@@ -18,10 +16,3 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real material at {path}")
     return path
-
-
-@pytest.fixture
-def ros_environment() -> dict[str, str]:
-    """Environment for processes that talk to each other over DDS and to nobody else."""
-    domain = random.SystemRandom().randint(1, 101)
-    return os.environ | {"ROS_DOMAIN_ID": str(domain), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}

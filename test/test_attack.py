@@ -13,23 +13,16 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.detect import Detections
-from roi_anon_ros.evaluate import attack
-from roi_anon_ros.evaluate.attack import (
-    CROP,
-    Pair,
-    Windows,
-    attack_loss,
-    build,
-    choose,
-    gather,
-    load_attack,
-    read_attack,
-    train,
-)
+from roi_anon_ros.evaluate.attack import network, pairs, training
+from roi_anon_ros.evaluate.attack.network import CROP
+from roi_anon_ros.evaluate.attack.pairs import Pair, Windows, choose, gather
+from roi_anon_ros.evaluate.attack.storage import read_attack
+from roi_anon_ros.evaluate.attack.training import attack_loss, build, train
 from roi_anon_ros.evaluate.measure import look
-from roi_anon_ros.evaluate.rows import Row, make_row
-from roi_anon_ros.train.data import Boxes, Record
+from roi_anon_ros.evaluate.methods import Method, make_method, making
+from roi_anon_ros.evaluate.methods.making import load_attack
 from roi_anon_ros.train.losses import Regions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -74,20 +67,20 @@ def records(tmp_path: Path) -> list[Record]:
     return found
 
 
-def latent_row(to_latent: Callable[[torch.Tensor], torch.Tensor]) -> Row:
+def latent_row(to_latent: Callable[[torch.Tensor], torch.Tensor]) -> Method:
     """A row that shows a grey picture, and whose latent is a function of the padded ``[3, H, W]``."""
-    original = make_row("original")
+    original = make_method("original")
 
     def latent(data: bytes) -> torch.Tensor:
         x = torch.from_numpy(original.decode(data)).permute(2, 0, 1)[None].float() / 255
         return to_latent(F.pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16), mode="replicate"))[0]
 
-    return Row("fake", "fake key", original.encode, lambda data: np.full_like(original.decode(data), 128), latent)
+    return Method("fake", "fake key", original.encode, lambda data: np.full_like(original.decode(data), 128), latent)
 
 
-def picture_row(received: Callable[[np.ndarray], np.ndarray]) -> Row:
-    original = make_row("original")
-    return Row("fake", "fake key", original.encode, lambda data: received(original.decode(data)))
+def picture_row(received: Callable[[np.ndarray], np.ndarray]) -> Method:
+    original = make_method("original")
+    return Method("fake", "fake key", original.encode, lambda data: received(original.decode(data)))
 
 
 POOLED = latent_row(lambda x: F.avg_pool2d(x, 16))
@@ -146,7 +139,7 @@ def test_crops_match_what_was_sent_of_them(records: list[Record]) -> None:
 
 
 def test_received_pictures_come_with_their_surroundings(records: list[Record]) -> None:
-    pairs = list(gather(records, make_row("original")))
+    pairs = list(gather(records, make_method("original")))
     windows = Windows(pairs, build(pairs), seed=3)
     for number in range(10):
         received, latent, crop, _ = windows[number]
@@ -158,7 +151,7 @@ def test_received_pictures_come_with_their_surroundings(records: list[Record]) -
 
 
 def test_an_untrained_attacker_returns_the_picture_that_it_got(records: list[Record]) -> None:
-    for row in (make_row("original"), make_row("fast")):
+    for row in (make_method("original"), make_method("fast")):
         (pair,) = gather(records[:1], row)
         shown = build([pair]).recover(pair.received, pair.latent)
         assert np.array_equal(shown, row.decode(row.encode(pair.picture)))
@@ -198,7 +191,7 @@ def test_pictures_are_chosen_and_broken_ones_left_out(
     empty = Record(records[0].path, 200, 200, NOBODY, NOBODY, NOBODY, frozenset(("head",)))
     assert choose([small, *records, empty]) == records
     assert choose(records, 3) == records[::2]
-    monkeypatch.setattr(attack, "MEMORY", sum(3 * r.width * r.height for r in records) // 2)
+    monkeypatch.setattr(pairs, "MEMORY", sum(3 * r.width * r.height for r in records) // 2)
     assert choose(records) == records[::2]
     with pytest.raises(ValueError, match="none of 2 has a head"):
         choose([small, empty])
@@ -207,7 +200,7 @@ def test_pictures_are_chosen_and_broken_ones_left_out(
     assert f"{records[1].path}: left out" in caplog.text
 
 
-def head_error(row: Row, records: list[Record]) -> float:
+def head_error(row: Method, records: list[Record]) -> float:
     """Mean absolute error of what the row shows, inside the heads."""
     errors = []
     for record in records:
@@ -219,18 +212,19 @@ def head_error(row: Row, records: list[Record]) -> float:
     return float(np.mean(errors))
 
 
-def attacked(row: Row, records: list[Record], out: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> Row:
+def attacked(row: Method, records: list[Record], out: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> Method:
     losses = list(train(list(gather(records, row)), row, out, steps, batch=2))
     assert len(losses) == steps and all(map(math.isfinite, losses))
-    monkeypatch.setattr(attack, "make_row", lambda name: {row.name: row}[name])
+    monkeypatch.setattr(making, "make_method", lambda name: {row.name: row}[name])
     return load_attack(out)
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Smaller crops, learned faster: an attack of seconds."""
-    for name, value in (("CROP", 64), ("CONTEXT", 32), ("LEARNING_RATE", 2e-3)):
-        monkeypatch.setattr(attack, name, value)
+    monkeypatch.setattr(network, "CONTEXT", 32)
+    monkeypatch.setattr(pairs, "CROP", 64)
+    monkeypatch.setattr(training, "LEARNING_RATE", 2e-3)
 
 
 @pytest.mark.usefixtures("small")
@@ -287,14 +281,14 @@ def test_a_killed_training_ends_in_the_same_weights(records: list[Record], tmp_p
 @pytest.fixture
 def attack_file(records: list[Record], tmp_path: Path) -> Path:
     """An attack of one step on the row avif:10."""
-    row = make_row("avif:10")
+    row = make_method("avif:10")
     path = tmp_path / "avif.safetensors"
     list(train(list(gather(records[:2], row)), row, path, steps=1, batch=1))
     return path
 
 
 def test_an_attacked_row_is_measured_as_any_other(attack_file: Path, records: list[Record]) -> None:
-    row, plain = load_attack(attack_file), make_row("avif:10")
+    row, plain = load_attack(attack_file), make_method("avif:10")
     assert row.name == "avif:10, attacked" and row.key.startswith(plain.key) and row.key != plain.key
     assert row.latent is None and row.attack == {"steps": 1, "batch": 1, "seed": 0, "pictures": 2}
 
@@ -309,10 +303,10 @@ def test_an_attacked_row_is_measured_as_any_other(attack_file: Path, records: li
 
 
 def test_changed_rows_and_bad_files_are_refused(attack_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, changed = attack_file.read_bytes(), make_row("avif:11")
+    whole, changed = attack_file.read_bytes(), make_method("avif:11")
     key = load_attack(attack_file).key
     with monkeypatch.context() as patch:
-        patch.setattr(attack, "make_row", lambda _: changed)
+        patch.setattr(making, "make_method", lambda _: changed)
         with pytest.raises(ValueError, match="avif.safetensors: row_key 'avif:10.*'avif:11"):
             load_attack(attack_file)
         patch.undo()
@@ -333,7 +327,7 @@ def test_changed_rows_and_bad_files_are_refused(attack_file: Path, monkeypatch: 
 
 
 def test_a_model_is_attacked_by_its_latent(records: list[Record], tmp_path: Path) -> None:
-    row, out = make_row("fast"), tmp_path / "fast.safetensors"
+    row, out = make_method("fast"), tmp_path / "fast.safetensors"
     assert len(list(train(list(gather(records[:2], row)), row, out, steps=2, batch=2))) == 2
     about = read_attack(out)[1]
     assert (about["channels"], about["factor"]) == (128, 16)

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -19,11 +20,11 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from roi_anon_ros import files
+from roi_anon_ros import files, storage
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec import MAX_SIDE, Codec, PacketError, modelfile, save_model
+from roi_anon_ros.codec.networks import PaperCodec
 from roi_anon_ros.codec.packet import pack, unpack
-from roi_anon_ros.codec.transforms import PaperCodec
 
 
 def write_model(path: Path, seed: int) -> Path:
@@ -444,7 +445,7 @@ def test_a_folder_of_pictures_and_videos(tmp_path: Path, installed: Path) -> Non
 def test_a_killed_video_goes_on(tmp_path: Path, model: Path) -> None:
     video, out = write_video(tmp_path / "v.avi", 150, 320, 240), tmp_path / "v.ran"
     running = start("encode", video, out, "--model", model)
-    part = files.part_of(out)
+    part = storage.part_of(out)
     wait_until(lambda: part.exists() and part.stat().st_size > 2000, running)
     running.kill()
     running.communicate()
@@ -466,7 +467,7 @@ def test_what_an_interrupted_video_left(tmp_path: Path, model: Path, other_model
     options = ["--model", model]
     assert call("encode", video, out, *options).exit_code == 0
     whole = out.read_bytes()
-    part = files.part_of(out)
+    part = storage.part_of(out)
     if case == "frame cut":
         left = whole[:-20]
     elif case == "end cut":
@@ -554,7 +555,7 @@ def test_bounds_of_a_sequence(tmp_path: Path, data: bytes, reason: str) -> None:
 
 
 def test_frames_of_several_sizes_make_no_video(tmp_path: Path, model: Path, codec: Codec) -> None:
-    with files.SequenceWriter(tmp_path / "a.ran", files.Fraction(5)) as writer:
+    with files.SequenceWriter(tmp_path / "a.ran", Fraction(5)) as writer:
         writer.write(codec.encode(picture(1, 64, 48)).packet)
         writer.write(codec.encode(picture(1, 64, 50)).packet)
         writer.finish()

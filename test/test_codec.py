@@ -23,9 +23,9 @@ from roi_anon_ros.codec import (
     load_model,
     save_model,
 )
+from roi_anon_ros.codec.networks import FastCodec, PaperCodec
 from roi_anon_ros.codec.packet import pack, unpack
 from roi_anon_ros.codec.picture import coded_size
-from roi_anon_ros.codec.transforms import FastCodec, PaperCodec
 
 GOLDEN = Path(__file__).parent / "golden"
 

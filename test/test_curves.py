@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from roi_anon_ros.evaluate.curves import bd_rate, bd_rates, families, rate_at, rising, save_plot
+from roi_anon_ros.evaluate.report.curves import bd_rate, bd_rates, families, rate_at, rising, save_plot
 
 AVIF = [(0.1, 0.6), (0.2, 0.7), (0.4, 0.8), (0.8, 0.9)]  # log rate linear in quality
 

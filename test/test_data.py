@@ -15,13 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from roi_anon_ros.train.data import (
+from roi_anon_ros.boxes import at_least, clip_boxes
+from roi_anon_ros.datasets import (
     KINDS,
     Boxes,
     Reading,
     Record,
-    at_least,
-    clip_boxes,
     for_training,
     heads_of,
     read_coco,

@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import signal
 import struct
-import threading
 import zlib
 from array import array
 from collections.abc import Iterator
@@ -14,9 +13,8 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image as PilImage
-from ros_graph import BEST_EFFORT, Probe, make_model, probing  # first: it skips where there is no ROS
+from ros_graph import BEST_EFFORT, Probe, make_model  # first: it skips where there is no ROS
 
-from diagnostic_msgs.msg import DiagnosticStatus  # isort: skip
 from lifecycle_msgs.msg import Transition  # isort: skip
 from lifecycle_msgs.srv import ChangeState  # isort: skip
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue  # isort: skip
@@ -26,10 +24,8 @@ from std_msgs.msg import Header  # isort: skip
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import Codec
-from roi_anon_ros.codec.engine import ENGINES
-from roi_anon_ros.nodes.diagnostics import StreamHealth
-from roi_anon_ros.nodes.images import ENCODINGS, ImageError, decompress, to_rgb
-from roi_anon_ros.nodes.mailbox import Mailbox
+from roi_anon_ros.codec.engines import ENGINES
+from roi_anon_ros.nodes.base.images import ENCODINGS, ImageError, decompress, to_rgb
 
 OK, WARN, ERROR = 0, 1, 2
 RED_OF = {  # one pixel, or two of them where the colour is shared
@@ -159,71 +155,6 @@ def test_compressed_pictures_of_all_modes_are_read() -> None:
         assert image.shape == GOOD.shape and image.flags.writeable
 
 
-def test_mailbox_keeps_the_newest_and_streams_take_turns() -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    puts = [("a", 1), ("b", 2), ("a", 3), ("a", 4), ("c", 5)]
-    assert [mailbox.put(*put) for put in puts] == [False, False, True, True, False]
-    assert mailbox.take() == [("a", 4)]
-    mailbox.put("a", 6)
-    assert [mailbox.take() for _ in range(3)] == [[("b", 2)], [("c", 5)], [("a", 6)]]
-
-
-def test_mailbox_gives_what_waits_up_to_a_number_and_waits_for_no_more() -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    for stream in "abc":
-        mailbox.put(stream, 0)
-    assert mailbox.take(2) == [("a", 0), ("b", 0)]
-    for stream in "abcd":  # the newest of c, whose turn is still before that of those taken
-        mailbox.put(stream, 1)
-    assert mailbox.take(2) == [("c", 1), ("a", 1)]
-    assert mailbox.take(9) == [("b", 1), ("d", 1)]
-
-
-@pytest.mark.parametrize("most", [1, 2, 3])
-def test_no_stream_starves_in_a_mailbox_where_all_are_always_full(most: int) -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    takes = []
-    for item in range(20):
-        for stream in "abcde":
-            mailbox.put(stream, item)
-        takes.append([stream for stream, _ in mailbox.take(most)])
-        assert len(takes[-1]) == most
-    turn = -(-5 // most)  # takes until everybody had one
-    for first in range(20 - turn):
-        assert {stream for take in takes[first : first + turn] for stream in take} == set("abcde")
-
-
-def test_a_closed_mailbox_gives_nothing() -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    taken: list[object] = []
-    waiting = threading.Thread(target=lambda: taken.append(mailbox.take(3)))
-    waiting.start()
-    mailbox.close()
-    waiting.join(10)
-    mailbox.put("a", 1)
-    assert taken == [[]] and mailbox.take() == []
-
-
-def test_health_shows_an_error_until_a_good_frame_and_at_least_once() -> None:
-    def levels(health: StreamHealth) -> DiagnosticStatus:
-        return int.from_bytes(health.status("name").level, "little")
-
-    health = StreamHealth()
-    assert levels(health) == WARN  # no frame yet
-    health.received()
-    health.failed("step", "step 3, must be at least 4")
-    assert [levels(health) for _ in range(2)] == [ERROR, ERROR]
-    health.sent(0.5, {"fit": 0.002})
-    assert levels(health) == OK
-    health.failed("step", "again")
-    health.sent(1.5, {"fit": 0.004})
-    assert [levels(health) for _ in range(2)] == [ERROR, OK]
-    values = {pair.key: pair.value for pair in health.status("name").values}
-    assert values["frames dropped"] == values["dropped, step"] == "2"
-    assert values["bits per pixel"] == "1.0000"
-    assert values["fit median (ms)"] == "3.00" and values["fit last (ms)"] == "4.00"
-
-
 # One node, over DDS: these run in order --------------------------------------------------------------------
 
 
@@ -236,7 +167,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def probe(folder: Path) -> Iterator[Probe]:
-    with probing(folder) as probe:
+    with Probe(folder) as probe:
         probe.environment["XDG_CACHE_HOME"] = str(folder / "cache")
         topics = ("image_raw", "image_raw/compressed")
         reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in topics}
@@ -388,7 +319,7 @@ def test_a_transition_that_is_not_allowed_does_not_end_it(probe: Probe, latents:
     client = probe.node.create_client(ChangeState, "/edge/change_state")
     probe.wait_for(client.service_is_ready, "the service")
     client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
-    probe.wait_for(lambda: "a request failed" in probe.processes[0].output, "the complaint")
+    probe.wait_for(lambda: "a request failed" in probe.processes["edge"].output, "the complaint")
     probe.node.destroy_client(client)
     assert probe.state("edge") == "active"
 
@@ -505,6 +436,6 @@ def test_compressed_pictures(probe: Probe, latents: list, codec: Codec) -> None:
 
 
 def test_it_ends_cleanly_on_sigint(probe: Probe, latents: list) -> None:
-    process = probe.processes.pop()
+    process = probe.processes.pop("edge")
     assert process.end(signal.SIGINT) == 0
     assert "Traceback" not in process.output and "edge]: model tiny" in process.output

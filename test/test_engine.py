@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +17,29 @@ import pytest
 import torch
 
 from roi_anon_ros.codec import Codec, EngineError, PacketError, find_model, load_model, save_model
-from roi_anon_ros.codec import engine as engine_module
-from roi_anon_ros.codec.engine import (
+from roi_anon_ros.codec.engines import (
+    ANALYSIS,
     ENGINES,
-    PARTS,
+    HALVES,
+    SYNTHESIS,
     TOLERANCE,
     AutoEngine,
+    Half,
     TorchEngine,
-    _GraphEngine,
     calibrate,
+    choice,
     differences,
     export,
+    graph_engine,
     int8_file,
+    machine,
     make_engine,
     onnx_file,
     trial_picture,
 )
+from roi_anon_ros.codec.engines.graph_engine import GraphEngine
 from roi_anon_ros.codec.modelfile import Model
-from roi_anon_ros.codec.transforms import FastCodec, PaperCodec
+from roi_anon_ros.codec.networks import FastCodec, PaperCodec
 
 OTHERS = [name for name in ENGINES if name != "torch"]
 #: What the analysis in int8 is calibrated with.
@@ -73,9 +79,9 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
     save_model(scaled(request.param()), path, "small")
     made = load_model(path)
-    if engine_module.find_spec("onnxscript"):
+    if find_spec("onnxscript"):
         export(made)
-    if engine_module.find_spec("nncf"):
+    if find_spec("nncf"):
         calibrate(made, SEEN)
     return made
 
@@ -160,7 +166,7 @@ def test_large_pictures_go_in_the_strips_of_the_reference(model: Model, monkeypa
     need("openvino")
     engine = make_engine("openvino", model)
     picture = trial_picture(320, 240)
-    monkeypatch.setattr(engine_module, "STRIP_PIXELS", 320 * 240 - 1)
+    monkeypatch.setattr(graph_engine, "STRIP_PIXELS", 320 * 240 - 1)
     monkeypatch.setattr(engine, "_build", lambda part: pytest.fail("built for a picture that is too large"))
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, TorchEngine(model).analyse(picture))
@@ -174,40 +180,40 @@ def one_more(symbols: np.ndarray, amount: int) -> np.ndarray:
     return spoilt
 
 
-class Broken(_GraphEngine):
+class Broken(GraphEngine):
     """Runs the reference, and spoils what it found."""
 
     name = package = "openvino"
     analysis: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda symbols: symbols)
     synthesis: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda image: image)
 
-    def _build(self, part: str) -> Callable[[np.ndarray], np.ndarray]:
-        if part == "analysis":
+    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
+        if half is ANALYSIS:
             return lambda batch: self.analysis(self._reference.analyse(batch[0]))[None]
         return lambda batch: self.synthesis(self._reference.synthesise(batch[0]))[None]
 
 
 @pytest.mark.parametrize(
-    ("part", "spoil", "message"),
+    ("half", "spoil", "message"),
     [
-        ("analysis", lambda symbols: np.roll(symbols, 1, axis=2), "of the symbols differ"),
-        ("analysis", lambda symbols: one_more(symbols, 2), "1 of them by more than 1; must"),
-        ("synthesis", lambda image: image[::-1], "decoded bytes differ"),
+        (ANALYSIS, lambda symbols: np.roll(symbols, 1, axis=2), "of the symbols differ"),
+        (ANALYSIS, lambda symbols: one_more(symbols, 2), "1 of them by more than 1; must"),
+        (SYNTHESIS, lambda image: image[::-1], "decoded bytes differ"),
     ],
 )
 def test_an_engine_that_is_not_the_reference_is_refused(
-    model: Model, monkeypatch: pytest.MonkeyPatch, part: str, spoil: Callable, message: str
+    model: Model, monkeypatch: pytest.MonkeyPatch, half: Half, spoil: Callable, message: str
 ) -> None:
     engine = Broken(model)
     picture = trial_picture(64, 64)
     symbols = engine.analyse(picture)  # as long as it is as good as the reference
     assert engine.synthesise(symbols).shape == (64, 64, 3)
-    monkeypatch.setattr(Broken, part, staticmethod(spoil))
+    monkeypatch.setattr(Broken, half.name, staticmethod(spoil))
     spoilt = Broken(model)
     with pytest.raises(EngineError, match=message):
-        spoilt.analyse(picture) if part == "analysis" else spoilt.synthesise(symbols)
+        spoilt.analyse(picture) if half is ANALYSIS else spoilt.synthesise(symbols)
     with pytest.raises(EngineError, match=message):  # not only the first time
-        spoilt.analyse(picture) if part == "analysis" else spoilt.synthesise(symbols)
+        spoilt.analyse(picture) if half is ANALYSIS else spoilt.synthesise(symbols)
 
 
 def test_auto_says_why_the_reference_itself_fails(model: Model) -> None:
@@ -224,7 +230,7 @@ def test_a_latent_that_is_not_finite_is_no_packet(model: Model) -> None:
     with torch.no_grad():
         codec.g_a[-1].bias.fill_(float("nan"))
     engine = make_engine("openvino", replace(model, codec=codec, fingerprint=bytes(8)))
-    symbols = engine._build("analysis")(trial_picture(64, 64)[None])[0]  # as it would run, had nobody compared it
+    symbols = engine._build(ANALYSIS)(trial_picture(64, 64)[None])[0]  # as it would run, had nobody compared it
     with pytest.raises(ValueError, match="symbols: out of bounds"):
         codec.tables.encode(symbols)
 
@@ -263,11 +269,11 @@ def test_an_exported_network_is_of_one_model(name: str, lacking: str, model: Mod
 def test_what_an_engine_lacks_is_named(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("onnxruntime")
     broken = replace(model, path=tmp_path / "broken.safetensors")
-    for part in PARTS:
-        onnx_file(broken, part).write_bytes(b"not a network")
+    for half in HALVES:
+        onnx_file(broken, half).write_bytes(b"not a network")
     with pytest.raises(EngineError, match="broken-analysis.onnx"):
         make_engine("onnxruntime", broken).analyse(trial_picture(32, 32))
-    monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
+    monkeypatch.setattr(machine, "find_spec", lambda name: None)
     for name in OTHERS:
         with pytest.raises(EngineError, match=f"{ENGINES[name].package} is not installed: pip install"):
             make_engine(name, model)
@@ -284,7 +290,7 @@ def test_a_calibration_is_of_pictures_and_intact(model: Model, tmp_path: Path) -
         int8_file(broken).with_suffix(suffix).write_bytes(int8_file(model).with_suffix(suffix).read_bytes())
     engine = make_engine("openvino-int8", broken)
     engine.analyse(trial_picture(32, 32))
-    assert re.fullmatch(r"openvino-int8 \(int8 [0-9a-f]{8}\)", engine.runs("analysis"))
+    assert re.fullmatch(r"openvino-int8 \(int8 [0-9a-f]{8}\)", engine.runs(ANALYSIS))
     weights = int8_file(broken).with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(EngineError, match="broken-analysis-int8.xml: damaged"):
@@ -297,7 +303,7 @@ def test_auto_takes_the_fastest_and_remembers_it(
     need("openvino")
     runs: list[str] = []
 
-    def run(self: AutoEngine, engine: object, part: str, width: int, height: int) -> float:
+    def run(self: AutoEngine, engine: object, half: Half, width: int, height: int) -> float:
         runs.append(engine.name)
         return {"torch": 0.5, "openvino": 0.25}.get(engine.name, 1.0)
 
@@ -306,15 +312,15 @@ def test_auto_takes_the_fastest_and_remembers_it(
     picture = trial_picture(100, 75)
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, make_engine("openvino", model).analyse(picture))
-    assert engine.runs("analysis").startswith("openvino, for 100x75: openvino 250.0 ms, torch 500.0 ms")
-    assert engine.runs("synthesis").startswith("not chosen"), "what is not used is not measured"
+    assert engine.runs(ANALYSIS).startswith("openvino, for 100x75: openvino 250.0 ms, torch 500.0 ms")
+    assert engine.runs(SYNTHESIS).startswith("not chosen"), "what is not used is not measured"
     measured = len(runs)
     engine.analyse(picture)
     engine.analyse(trial_picture(64, 64))
     assert len(runs) == measured, "it chooses once"
     again = make_engine("auto", model)
     again.analyse(picture)
-    assert len(runs) == measured + 1 and again.runs("analysis").endswith("as measured before")
+    assert len(runs) == measured + 1 and again.runs(ANALYSIS).endswith("as measured before")
     (key,) = json.loads(own_cache.read_text())
     assert model.fingerprint.hex() in key and "analysis 100x75" in key
     own_cache.write_text("{")
@@ -323,7 +329,7 @@ def test_auto_takes_the_fastest_and_remembers_it(
 
 
 def test_auto_goes_on_without_an_engine_that_fails(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "ENGINES", {"torch": TorchEngine, "openvino": Broken})
+    monkeypatch.setattr(choice, "ENGINES", {"torch": TorchEngine, "openvino": Broken})
     monkeypatch.setattr(Broken, "analysis", staticmethod(lambda symbols: symbols[:, ::-1]))
     monkeypatch.setattr(Broken, "synthesis", staticmethod(lambda image: 1 // 0))
     engine = make_engine("auto", model)
@@ -331,7 +337,7 @@ def test_auto_goes_on_without_an_engine_that_fails(model: Model, monkeypatch: py
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, TorchEngine(model).analyse(picture))
     assert np.array_equal(engine.synthesise(symbols), TorchEngine(model).synthesise(symbols))
-    assert all(engine.runs(part).startswith("torch, ") for part in PARTS)
+    assert all(engine.runs(half).startswith("torch, ") for half in HALVES)
 
 
 def test_auto_works_where_nothing_can_be_written(model: Model, own_cache: Path) -> None:
@@ -347,7 +353,7 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(model: Model, o
     (kept,) = own_cache.parent.glob("*.xml")
     assert kept.name.startswith(f"{model.fingerprint.hex()}-analysis")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine_module, "program", lambda *_: pytest.fail("made again"))
+        patch.setattr(Half, "program", lambda *_: pytest.fail("made again"))
         assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)
     kept.write_text("no graph")
     assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)
@@ -356,7 +362,7 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(model: Model, o
 def test_openvino_reports_to_nobody(model: Model, tmp_path: Path) -> None:
     need("openvino")
     code = (
-        "import sys; from roi_anon_ros.codec import Codec; from roi_anon_ros.codec.engine import trial_picture\n"
+        "import sys; from roi_anon_ros.codec import Codec; from roi_anon_ros.codec.engines import trial_picture\n"
         f"Codec.load({str(model.path)!r}, 'openvino').encode(trial_picture(32, 32))\n"
         "assert sys.modules['openvino_telemetry'] is None and 'openvino' in sys.modules"
     )

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
+from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.detect import Detections
 from roi_anon_ros.evaluate.measure import Cache, Seen, look, similarity, summary
+from roi_anon_ros.evaluate.methods import make_method, make_methods
 from roi_anon_ros.evaluate.precision import Judged, average_precision, bootstrap, judge
-from roi_anon_ros.evaluate.rows import make_row, make_rows
-from roi_anon_ros.evaluate.tables import overview, to_markdown
-from roi_anon_ros.train.data import Boxes, Record
+from roi_anon_ros.evaluate.report.tables import overview, to_markdown
 
 
 def judged(scores: list[float], correct: list[bool], annotated: int) -> Judged:
@@ -119,7 +119,7 @@ def record(path: Path, heads: Boxes, persons: Boxes) -> Record:
 @pytest.mark.parametrize("kind", ["jpeg", "avif", "webp"])
 def test_a_better_quality_takes_more_bytes_and_less_error(kind: str) -> None:
     image = picture()
-    row, better = make_row(f"{kind}:5"), make_row(f"{kind}:90")
+    row, better = make_method(f"{kind}:5"), make_method(f"{kind}:90")
     few, many = row.encode(image), better.encode(image)
     bad, good = row.decode(few), better.decode(many)
     assert bad.shape == good.shape == image.shape and len(few) < len(many)
@@ -128,12 +128,12 @@ def test_a_better_quality_takes_more_bytes_and_less_error(kind: str) -> None:
 
 def test_the_original_is_itself_and_unknown_rows_are_refused() -> None:
     image = picture()
-    original = make_row("original")
+    original = make_method("original")
     sent = original.encode(image)
     assert np.array_equal(original.decode(sent), image) and len(sent) - 160 * 120 * 3 in range(20)  # a PPM's header
     for name in ("jpeg:101", "avif:", "webp:-1", "hope+jpeg:5", "nothing-of-this-name"):
         with pytest.raises(ValueError, match=name.split(":")[0].split("+")[0]):
-            make_row(name)
+            make_method(name)
 
 
 def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
         image[30:70, 40:60] = np.where(image[30:70, 40:60] > 127, image[30:70, 40:60] - 51, image[30:70, 40:60] + 51)
         return image
 
-    original = make_row("original")
+    original = make_method("original")
     row = type(original)("spoil", "spoil", lambda image: bytes(300), spoil)
     nobody = lambda images: [faces() for _ in images]  # noqa: E731
     right = lambda images: [faces((30, 20, 80, 120, 0.8)) for _ in images]  # noqa: E731
@@ -239,7 +239,7 @@ def test_a_monochrome_camera_sends_grey(tmp_path: Path) -> None:
         shown.extend(images)
         return [faces() for _ in images]
 
-    seen = look(one, make_row("original"), {"mtcnn": watch}, grey=True)
+    seen = look(one, make_method("original"), {"mtcnn": watch}, grey=True)
     assert seen.error["outside"][0] == 0 and np.ptp(shown[0], axis=2).max() == 0
     luma = picture() @ [0.299, 0.587, 0.114]
     assert np.abs(shown[0][..., 0] - luma).max() < 1
@@ -326,12 +326,12 @@ def test_the_attack_command_makes_a_row(tmp_path: Path) -> None:
     command = ["attack", "jpeg:5", str(tmp_path / "set.json"), "--images", str(tmp_path), "--steps", "2"]
     done = CliRunner().invoke(app, [*command, "--out", str(file)])
     assert done.exit_code == 0 and f"{file}: loss on heads 0." in done.stdout, done.output
-    row = make_row(f"attack:{file}")
+    row = make_method(f"attack:{file}")
     image = cv2.resize(picture(), (200, 180))
     recovered = row.decode(row.encode(image))
     assert row.name == "jpeg:5, attacked" and recovered.shape == image.shape and recovered.dtype == np.uint8
     with pytest.raises(ValueError, match="two are called 'jpeg:5, attacked'"):
-        make_rows(f"attack:{file},attack:{tmp_path}/./{file.name}")
+        make_methods(f"attack:{file},attack:{tmp_path}/./{file.name}")
     again = CliRunner().invoke(app, [*command, "--out", str(file)])
     assert again.exit_code == 2 and "is there already" in again.output
     unknown = CliRunner().invoke(app, ["attack", "jpeg:500", str(tmp_path / "set.json"), "--images", str(tmp_path)])

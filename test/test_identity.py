@@ -27,7 +27,7 @@ from roi_anon_ros.evaluate.identity import (
     summary,
     true_accepts,
 )
-from roi_anon_ros.evaluate.rows import make_row
+from roi_anon_ros.evaluate.methods import make_method
 
 SCORES = st.lists(st.integers(-5, 5).map(lambda i: i / 5), min_size=1, max_size=25)
 
@@ -249,7 +249,7 @@ def test_a_run_is_continued(tmp_path: Path) -> None:
     found = list(find_faces(read_people(tmp_path), Everywhere()))
     assert [face and face.name for face in found] == ["a", "a", "b", "b", "c", None]
     faces, recogniser, cache = [face for face in found if face], Colours(), tmp_path / "cache"
-    arguments = (faces, recogniser, cache, make_row("jpeg:50"), Scene(32))
+    arguments = (faces, recogniser, cache, make_method("jpeg:50"), Scene(32))
     interrupted = embed(*arguments)
     next(interrupted)
     interrupted.close()
@@ -258,12 +258,12 @@ def test_a_run_is_continued(tmp_path: Path) -> None:
     assert first.shape == (5, 192) and recogniser.calls == 6
     assert np.array_equal(np.array(list(embed(*arguments))), first) and recogniser.calls == 6
     others = [
-        (faces[:4], recogniser, cache, make_row("jpeg:50"), Scene(32)),
-        (faces, recogniser, cache, make_row("jpeg:51"), Scene(32)),
-        (faces, recogniser, cache, make_row("jpeg:50"), Scene(32, grey=True)),
+        (faces[:4], recogniser, cache, make_method("jpeg:50"), Scene(32)),
+        (faces, recogniser, cache, make_method("jpeg:51"), Scene(32)),
+        (faces, recogniser, cache, make_method("jpeg:50"), Scene(32, grey=True)),
         (faces, recogniser, cache, None, Scene(32)),
         (faces, recogniser, cache),
-        ([Face(f.name, f.path, f.landmarks + 1) for f in faces], recogniser, cache, make_row("jpeg:50"), Scene(32)),
+        ([Face(f.name, f.path, f.landmarks + 1) for f in faces], recogniser, cache, make_method("jpeg:50"), Scene(32)),
     ]
     for other in others:
         assert not np.array_equal(np.array(list(embed(*other))), first)
@@ -289,7 +289,7 @@ def test_our_decoder_hides_who_it_is(shared_dir: Path, tmp_path: Path, grey: boo
     known = np.array(list(embed(faces, recogniser, tmp_path)))
     results = {}
     for name in ("original", "fast"):
-        sent = np.array(list(embed(faces, recogniser, tmp_path, make_row(name), Scene(64, grey))))
+        sent = np.array(list(embed(faces, recogniser, tmp_path, make_method(name), Scene(64, grey))))
         results[name] = summary(names, known, sent)
     for mode in ("raw", "linked"):
         assert results["original"][mode]["auc"] > 0.95 and results["original"][mode]["rank1"] > 0.8

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from roi_anon_ros import detect
 from roi_anon_ros.cli import app
+from roi_anon_ros.datasets import for_training, read_coco, read_set
 from roi_anon_ros.detect import Detections, WeightsError, find_weights
-from roi_anon_ros.train.data import for_training, read_coco, read_set
 from roi_anon_ros.train.label import Journal, find
 
 SHARED_WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"

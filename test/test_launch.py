@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ros_graph import BEST_EFFORT, START, Probe, make_model, probing  # first: it skips where there is no ROS
+from ros_graph import BEST_EFFORT, START_LIMIT, Probe, make_model  # first: it skips where there is no ROS
 
 pytest.importorskip("launch_ros", reason="needs launch_ros, which is not on PyPI")
 
@@ -15,7 +15,7 @@ from sensor_msgs.msg import Image  # isort: skip # noqa: E402
 from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
 from roi_anon_ros.detect import WeightsError, find_weights  # noqa: E402
 from roi_anon_ros.files import png  # noqa: E402
-from roi_anon_ros.nodes.images import from_rgb  # noqa: E402
+from roi_anon_ros.nodes.base.images import from_rgb  # noqa: E402
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 #: As `ros2 launch FILE NAME:=VALUE ...` does it.
@@ -47,13 +47,13 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probe]:
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(prefix), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(LAUNCH.parent), prepend=":")
     monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path / "log"))
-    with probing(tmp_path) as probe:
+    with Probe(tmp_path) as probe:
         yield probe
 
 
 def launch(probe: Probe, name: str, **arguments: object) -> None:
     words = [f"{key}:={value}" for key, value in arguments.items()]
-    probe.start("-c", SERVICE, str(LAUNCH / f"{name}.launch.py"), *words)
+    probe.start(name, "-c", SERVICE, str(LAUNCH / f"{name}.launch.py"), *words)
 
 
 def test_edge_alone_becomes_active(probe: Probe, tmp_path: Path) -> None:
@@ -68,9 +68,9 @@ def test_edge_alone_becomes_active(probe: Probe, tmp_path: Path) -> None:
         camera.publish(from_rgb(picture, probe.header()))
         return bool(latents)
 
-    probe.wait_for(latent_comes, "a latent", START)
+    probe.wait_for(latent_comes, "a latent", START_LIMIT)
     assert probe.report("/house/edge: edge")["message"] == "frames flow"
-    (process,) = probe.processes
+    (process,) = probe.processes.values()
     assert process.end() == 0
     assert "finished cleanly" in process.output and "Traceback" not in process.output
 
@@ -87,6 +87,6 @@ def test_demo_brings_detections(probe: Probe, tmp_path: Path) -> None:
     launch(probe, "demo", input=tmp_path / "picture.png", model=model, rate=2)
     arrays: list[vision_msgs.Detection2DArray] = []
     probe.node.create_subscription(vision_msgs.Detection2DArray, "detections", arrays.append, 10)
-    probe.wait_for(lambda: len(arrays) >= 2, "detections", START)
+    probe.wait_for(lambda: len(arrays) >= 2, "detections", START_LIMIT)
     assert all(array.header.frame_id == "camera" for array in arrays)
     assert probe.report("/server: server")["frames sent"] != "0"

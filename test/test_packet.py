@@ -85,7 +85,7 @@ def test_appended_bytes_are_refused(header: Header, payload: bytes) -> None:
         ("magic", b"JPEG", "magic", "must be b'RAN1'"),
         ("version", 2, "version", "version 2"),
         ("flags", 1, "version", "flags 1"),
-        ("source width", 15, "size", "source width 15, must be from 16 to 8192"),
+        ("source width", 15, "size", "source width: 15 pixels, must be from 16 to 8192"),
         ("source height", 8193, "size", "source height 8193"),
         ("coded width", 0, "size", "coded width 0"),
         ("coded height", 65535, "size", "coded height 65535"),

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
 from roi_anon_ros.evaluate.identity import summary as identity_summary
-from roi_anon_ros.evaluate.report import html, markdown, read_results
+from roi_anon_ros.evaluate.report.page import html, markdown, read_results
 
 
 def row(rate: float, ap: float, faces: int, large: int) -> dict:
@@ -121,6 +121,6 @@ def test_the_command_writes_both_and_refuses_an_empty_folder(folder: Path, tmp_p
 
 def test_a_missing_package_is_named_with_its_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.delitem(sys.modules, "roi_anon_ros.evaluate.report")
+    monkeypatch.delitem(sys.modules, "roi_anon_ros.evaluate.report.page")
     done = CliRunner().invoke(app, ["report", str(folder)])
     assert done.exit_code == 2 and "jinja2 is not installed" in done.output and "roi_anon_ros[evaluate]" in done.output

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from ros_graph import BEST_EFFORT, LATCHED, RELIABLE, Probe, Process, make_model, probing  # first: it skips without ROS
+from ros_graph import BEST_EFFORT, LATCHED, RELIABLE, Probe, Process, make_model  # first: it skips without ROS
 
 from rcl_interfaces.srv import DescribeParameters, SetParameters  # isort: skip
 from rclpy.parameter import Parameter  # isort: skip
@@ -24,8 +24,8 @@ from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
 from roi_anon_ros.codec import Codec  # noqa: E402
 from roi_anon_ros.codec import packet as packets  # noqa: E402
 from roi_anon_ros.detect import Detections, WeightsError, YoloPersons, find_weights  # noqa: E402
-from roi_anon_ros.nodes.diagnostics import REPLACED  # noqa: E402
-from roi_anon_ros.nodes.images import to_rgb  # noqa: E402
+from roi_anon_ros.nodes.base.health import REPLACED  # noqa: E402
+from roi_anon_ros.nodes.base.images import to_rgb  # noqa: E402
 
 OK, WARN, ERROR = 0, 1, 2
 SCALE = np.array([200 / 96, 152 / 73] * 2)  # from coded to source pixels
@@ -71,7 +71,7 @@ def weights() -> Path:
 
 @pytest.fixture(scope="module")
 def probe(folder: Path, codec: Codec, weights: Path) -> Iterator[Probe]:
-    with probing(folder) as probe:
+    with Probe(folder) as probe:
         images = {f"publish_{what}": "true" for what in ("anonymized", "annotated")}
         probe.start_node(
             "server",
@@ -272,7 +272,7 @@ def test_it_stays_up_where_it_cannot_be_configured(probe: Probe, codec: Codec, f
 
 
 def test_it_ends_cleanly_on_sigterm(probe: Probe) -> None:
-    process = probe.processes.pop()
+    process = probe.processes.pop("server")
     assert process.end(signal.SIGTERM) == 0
     assert "Traceback" not in process.output and "server]: model tiny" in process.output
 
@@ -299,9 +299,9 @@ server.main()
 
 def test_a_detector_that_raises_costs_one_frame_and_nobody_is_an_empty_array(tmp_path: Path, codec: Codec) -> None:
     model = make_model(tmp_path / "model.safetensors")
-    with probing(tmp_path) as probe:
+    with Probe(tmp_path) as probe:
         arguments = ("--ros-args", "-p", f"model:={model}", "-p", "autostart:=true", "-r", "__ns:=/house")
-        process = probe.start("-c", RAISES_ONCE, *arguments)
+        process = probe.start("server", "-c", RAISES_ONCE, *arguments)
         camera = probe.talk(CompressedLatent, "/house/latent")
         probe.detections = [probe.listen(vision_msgs.Detection2DArray, "/house/detections", RELIABLE)]
         reports = []
@@ -350,7 +350,7 @@ def start_batching(probe: Probe, detector: str, cameras: int, **parameters: obje
     parameters |= {"latent_topics": f"[{', '.join(topics)}]", "max_batch": 8, "threads": 1}
     parameters |= {"engine": "torch", "autostart": "true"}
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    process = probe.start("-c", SLOW.replace("{}", detector), "--ros-args", *words)
+    process = probe.start("server", "-c", SLOW.replace("{}", detector), "--ros-args", *words)
     probe.cameras = [probe.talk(CompressedLatent, topic) for topic in topics]
     probe.detections = [
         probe.listen(vision_msgs.Detection2DArray, f"cam{i}/detections", RELIABLE) for i in range(1, cameras + 1)
@@ -371,7 +371,7 @@ def send_together(probe: Probe, process: Process, codec: Codec, latents: list[Co
 def test_a_batch_of_cameras_is_answered_as_each_alone(tmp_path: Path, codec: Codec, weights: Path) -> None:
     model = make_model(tmp_path / "model.safetensors")
     detect = YoloPersons(str(weights), CONFIDENCE)
-    with probing(tmp_path) as probe:
+    with Probe(tmp_path) as probe:
         process = start_batching(probe, "Slow", 4, model=model, weights=weights, confidence=CONFIDENCE)
         for camera in (0, 1, 3):
             connect(probe, codec, camera)
@@ -398,7 +398,7 @@ def test_a_batch_of_cameras_is_answered_as_each_alone(tmp_path: Path, codec: Cod
 
 def test_a_detector_that_raises_costs_its_call_and_no_other(tmp_path: Path, codec: Codec) -> None:
     model = make_model(tmp_path / "model.safetensors")
-    with probing(tmp_path) as probe:
+    with Probe(tmp_path) as probe:
         process = start_batching(probe, "RaisesForSmall", 3, model=model)
         connect(probe, codec, 0)
         latents = [good(probe, codec, seed, side) for seed, side in ((4, 96), (5, 64), (6, 64))]

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from compressai.layers import GDN1
 from compressai.registry import MODELS
 
-from roi_anon_ros.codec import transforms
-from roi_anon_ros.codec.transforms import CONFIGURATIONS, AnonymizingCodec, FastCodec, GatedConv, PaperCodec, build
+from roi_anon_ros.codec.networks import CONFIGURATIONS, AnonymizingCodec, FastCodec, GatedConv, PaperCodec, base, build
 
 
 def ramp(height: int, width: int, batch: int = 1) -> torch.Tensor:
@@ -154,7 +153,7 @@ def test_bytes_do_not_depend_on_the_threads() -> None:
 import hashlib, torch, sys
 threads = int(sys.argv[1])
 torch.set_num_threads(threads)
-from roi_anon_ros.codec.transforms import build
+from roi_anon_ros.codec.networks import build
 x = torch.rand(1, 3, 240, 336, generator=torch.Generator().manual_seed(2))
 for name in ("fast", "roi-128-2"):
     torch.manual_seed(5)
@@ -184,7 +183,7 @@ def test_strips_equal_the_whole(net, monkeypatch: pytest.MonkeyPatch) -> None:
     x = textured(1100, 32)
     whole = model.symbols(x)
     picture = model.reconstruct(whole)
-    monkeypatch.setattr(transforms, "STRIP_PIXELS", 32 * 100)
+    monkeypatch.setattr(base, "STRIP_PIXELS", 32 * 100)
     assert (model.symbols(x) != whole).float().mean() < 1e-4
     assert (model.reconstruct(whole) - picture).abs().max() < 1e-5
     assert whole.abs().sum() > 0

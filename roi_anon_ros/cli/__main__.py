@@ -1,5 +1,5 @@
 """``python -m roi_anon_ros.cli``."""
 
-from . import app
+from roi_anon_ros.cli import app
 
 app()

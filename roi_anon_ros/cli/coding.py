@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .run import PICTURES, Run, Tally, app, interruptible, must_exist, quiet_libraries, reason, usage_error
+from roi_anon_ros.cli.run import (
+    Run,
+    Tally,
+    app,
+    interruptible,
+    must_exist,
+    quiet_libraries,
+    reason,
+    usage_error,
+    usage_errors,
+)
+from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from ..codec import Codec, Header
+    from roi_anon_ros.codec import Codec, Header
 
 VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
 PACKETS = (".ran",)
@@ -47,13 +58,13 @@ def encode(
     """
     with interruptible():
         must_exist(source)
-        if source.is_file() and source.suffix.lower() not in PICTURES + VIDEOS:
-            usage_error(f"{source}: neither a folder nor one of {' '.join(PICTURES + VIDEOS)}")
-        plan = _plan(source, out, PICTURES + VIDEOS, lambda _: (".ran",))
+        if source.is_file() and source.suffix.lower() not in IMAGE_SUFFIXES + VIDEOS:
+            usage_error(f"{source}: neither a folder nor one of {' '.join(IMAGE_SUFFIXES + VIDEOS)}")
+        plan = _plan(source, out, IMAGE_SUFFIXES + VIDEOS, lambda _: (".ran",))
         quiet_libraries()
-        from .. import files
-        from ..codec import MAX_SIDE, Codec, ModelFileError
-        from ..codec.picture import coded_size
+        from roi_anon_ros import files, storage
+        from roi_anon_ros.codec import MAX_SIDE, Codec, ModelFileError
+        from roi_anon_ros.codec.picture import coded_size
 
         side = MAX_SIDE if max_side is None else max_side
         try:
@@ -79,7 +90,7 @@ def encode(
                 done = _tally(target, belongs)
             else:
                 packet = codec.encode(files.read_picture(source), side).packet
-                files.write_bytes(target, packet, modified)
+                storage.write_bytes(target, packet, modified)
                 done = Tally()
                 done.add(packet)
             run.tally += done
@@ -105,9 +116,9 @@ def decode(
     with interruptible():
         must_exist(source)
         quiet_libraries()
-        from .. import files
-        from ..codec import MAX_SIZE, ModelFileError, PacketError
-        from ..codec.packet import unpack
+        from roi_anon_ros import files, storage
+        from roi_anon_ros.codec import MAX_SIZE, PacketError
+        from roi_anon_ros.codec.packet import unpack
 
         def suffixes(source: Path) -> tuple[str, ...]:
             try:
@@ -116,10 +127,8 @@ def decode(
                 return (".png",)
 
         plan = _plan(source, out, PACKETS, suffixes)
-        try:
+        with usage_errors():
             codecs = _Codecs(model)
-        except ModelFileError as error:
-            usage_error(str(error))
 
         def picture(packet: bytes) -> np.ndarray:
             header, _ = unpack(packet)
@@ -153,10 +162,10 @@ def decode(
                 images = run.track(frames(sequence, source, run), None, source.name)
                 part = files.write_video(target, images, sequence.rate)
                 # One with gaps does not count as done.
-                files.put(part, target, time.time_ns() if source in run.failed else modified)
+                storage.move_into_place(part, target, time.time_ns() if source in run.failed else modified)
             else:
                 packet = files.read_packet(source)
-                files.write_bytes(target, files.png(picture(packet)), modified)
+                storage.write_bytes(target, files.png(picture(packet)), modified)
                 run.tally.add(packet)
 
         _execute(plan, work, "decoded", resumes=source.is_dir())
@@ -186,30 +195,29 @@ def export(
         if int8 is not None:
             must_exist(int8)
         quiet_libraries()
-        from .. import files
-        from ..codec import MAX_SIDE, Codec, find_model, load_model
-        from ..codec import engine as engines
-        from ..codec.picture import coded_size, resize
+        from roi_anon_ros import files
+        from roi_anon_ros.codec import MAX_SIDE, Codec, engines, find_model, load_model
+        from roi_anon_ros.codec.picture import coded_size, resize
 
-        try:
+        with usage_errors():
             loaded = load_model(find_model(model))
             there = replace(loaded, path=(out or loaded.path.parent) / loaded.path.name)
             if int8 is None:
                 written, engine = engines.export(there), "onnxruntime"
             else:
-                found = sorted(file for file in int8.rglob("*") if file.suffix.lower() in PICTURES)
+                found = sorted(file for file in int8.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
                 pictures = (files.read_picture(file) for file in found[:: -(-len(found) // CALIBRATION) or 1])
                 seen = (resize(p, *coded_size(p.shape[1], p.shape[0], MAX_SIDE)) for p in pictures)
-                written, engine = {"analysis": engines.calibrate(there, seen)}, "openvino-int8"
+                written, engine = {engines.ANALYSIS: engines.calibrate(there, seen)}, "openvino-int8"
             codec = Codec(there, engine)
-            for part in written:
-                codec.warm_up(part)
-        except (OSError, ValueError) as error:
-            usage_error(str(error))
+            for half in written:
+                codec.warm_up(half)
         off = codec.engine.off
-        typer.echo(f"{written['analysis']}: {off['analysis']:.3%} of the symbols differ from torch's")
-        if "synthesis" in written:
-            typer.echo(f"{written['synthesis']}: bytes differ from torch's by {off['synthesis']:.4f} on average")
+        for half, file in written.items():
+            if half is engines.ANALYSIS:
+                typer.echo(f"{file}: {off[half]:.3%} of the symbols differ from torch's")
+            else:
+                typer.echo(f"{file}: bytes differ from torch's by {off[half]:.4f} on average")
 
 
 @app.command()
@@ -223,8 +231,8 @@ def info(
         if file.is_dir():
             usage_error(f"{file}: a folder, must be a file")
         quiet_libraries()
-        from .. import files
-        from ..codec.packet import MAGIC
+        from roi_anon_ros import files
+        from roi_anon_ros.codec.packet import MAGIC
 
         errors: list[str] = []
         content: dict[str, Any] = {}
@@ -303,11 +311,11 @@ def _encode_video(
     codec: Codec, source: Path, target: Path, side: int, belongs: Callable[[Header], bool], run: Run
 ) -> None:
     """Encode a video, behind the frames that an interrupted run left."""
-    from .. import files
+    from roi_anon_ros import files, storage
 
     modified = source.stat().st_mtime_ns
     video = files.VideoReader(source)
-    part = files.part_of(target)
+    part = storage.part_of(target)
     count, end, last = _left_over(part, video.rate, modified, belongs)
     frames = video.frames(max(count - 1, 0))
     if count:
@@ -326,16 +334,16 @@ def _encode_video(
     if not count:
         part.unlink()
         raise ValueError("not a readable video: no frame in it")
-    files.put(part, target, modified)
+    storage.move_into_place(part, target, modified)
     if count < video.announced:  # no error: some containers only estimate it
         run.note(source, f"{count} frames could be read, it announces {video.announced}")
 
 
 def _left_over(part: Path, rate: Any, modified_ns: int, belongs: Callable[[Header], bool]) -> tuple[int, int, bytes]:
     """What an interrupted run left that is of use: complete frames, the byte behind them, the last packet."""
-    from .. import files
-    from ..codec import PacketError
-    from ..codec.packet import unpack
+    from roi_anon_ros import files
+    from roi_anon_ros.codec import PacketError
+    from roi_anon_ros.codec.packet import unpack
 
     count, end, last = 0, 0, b""
     if not part.is_file() or part.stat().st_mtime_ns < modified_ns:
@@ -369,8 +377,8 @@ def _kept(run: Run, target: Path, modified_ns: int, packets: Path, belongs: Call
 
 def _tally(file: Path, belongs: Callable[[Header], bool]) -> Tally | None:
     """Count the packets of a file; None if it is damaged, or a packet does not belong."""
-    from .. import files
-    from ..codec import PacketError
+    from roi_anon_ros import files
+    from roi_anon_ros.codec import PacketError
 
     tally = Tally()
     try:
@@ -386,7 +394,7 @@ class _Codecs:
     """The codec for a packet: the one that was asked for, or the installed one that wrote it."""
 
     def __init__(self, model: str | None) -> None:
-        from ..codec import Codec
+        from roi_anon_ros.codec import Codec
 
         self._given = Codec.load(model) if model is not None else None
         self._installed = _installed() if model is None else {}
@@ -394,7 +402,7 @@ class _Codecs:
 
     def of(self, header: Header) -> Codec:
         """Raise a ModelFileError if its model is not installed."""
-        from ..codec import Codec, ModelFileError
+        from roi_anon_ros.codec import Codec, ModelFileError
 
         if self._given:
             return self._given
@@ -410,7 +418,7 @@ def _installed() -> dict[str, Path]:
     """Files of the installed models by fingerprint; what cannot be read is reported."""
     from safetensors import SafetensorError, safe_open
 
-    from ..codec import list_models
+    from roi_anon_ros.codec import list_models
 
     found = {}
     for path in list_models().values():
@@ -436,7 +444,7 @@ def _header_info(header: Header) -> dict[str, Any]:
 
 
 def _packet_info(packet: bytes) -> dict[str, Any]:
-    from ..codec.packet import unpack
+    from roi_anon_ros.codec.packet import unpack
 
     header, payload = unpack(packet)
     return {
@@ -449,8 +457,8 @@ def _packet_info(packet: bytes) -> dict[str, Any]:
 
 def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
     """Of a sequence; the header's fields are those of its first good frame."""
-    from .. import files
-    from ..codec import PacketError
+    from roi_anon_ros import files
+    from roi_anon_ros.codec import PacketError
 
     sequence = files.Sequence(file)
     tally = Tally()
@@ -477,7 +485,7 @@ def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
 
 
 def _model_info(file: Path) -> dict[str, Any]:
-    from ..codec import load_model
+    from roi_anon_ros.codec import load_model
 
     return {"kind": "model", **load_model(file).metadata}
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .run import Run, app, interruptible, must_exist, quiet_libraries, usage_error
+from roi_anon_ros.cli.run import Run, app, interruptible, must_exist, quiet_libraries, usage_error, usage_errors
 
 OUT = Path("runs/evaluate")
 
@@ -42,23 +41,21 @@ def evaluate(
     with interruptible("evaluate"):
         must_exist(annotations)
         quiet_libraries()
-        import cv2
 
-        from .. import files
-        from ..codec import ModelFileError
-        from ..codec.picture import check_picture
-        from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces, find_weights
-        from ..evaluate.curves import save_plot
-        from ..evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
-        from ..evaluate.rows import ORIGINAL, make_rows
-        from ..evaluate.sheet import pick, save_sheet
-        from ..evaluate.tables import overview, to_markdown
-        from ..train.data import read_set, spread
+        from roi_anon_ros import files, storage
+        from roi_anon_ros.codec.picture import check_picture
+        from roi_anon_ros.datasets import read_set, spread
+        from roi_anon_ros.detect import MtcnnFaces, YoloPersons, YunetFaces, find_weights
+        from roi_anon_ros.evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
+        from roi_anon_ros.evaluate.methods import ORIGINAL, make_methods
+        from roi_anon_ros.evaluate.report.curves import save_plot
+        from roi_anon_ros.evaluate.report.sheet import pick, save_sheet
+        from roi_anon_ros.evaluate.report.tables import overview, to_markdown
 
         run = Run(resumes=True)
-        try:
+        with usage_errors():
             reading = read_set(annotations, images)
-            compared = make_rows(rows)
+            compared = make_methods(rows)
             found_weights = find_weights(weights)
             detectors = {
                 "persons": YoloPersons(weights, confidence=LEAST_SCORE["persons"]),
@@ -66,8 +63,6 @@ def evaluate(
             }
             if yunet is not None:
                 detectors["yunet"] = YunetFaces(yunet, confidence=LEAST_SCORE["faces"])
-        except (ImportError, ValueError, OSError, WeightsError, ModelFileError, cv2.error) as error:
-            usage_error(str(error))
         for problem in reading.problems:
             run.fail(annotations, problem)
         records = []
@@ -81,7 +76,7 @@ def evaluate(
             usage_error(f"{annotations}: no pictures")
         results: dict[str, Any] = {}
         base, about_us = None, environment()
-        judges = [hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in (found_weights, yunet) if path]
+        judges = [storage.digest(path, digits=12) for path in (found_weights, yunet) if path]
         with run.progress:
             for row in compared:
                 key = json.dumps([row.key, judges, about_us, grey])
@@ -103,8 +98,8 @@ def evaluate(
             "sheet": sheet,
         }
         markdown = "\n".join(map(to_markdown, overview(results, results[ORIGINAL])))
-        files.write_bytes(out / "table.md", markdown.encode())
-        files.write_bytes(out / "results.json", json.dumps(about, indent=1).encode())
+        storage.write_bytes(out / "table.md", markdown.encode())
+        storage.write_bytes(out / "results.json", json.dumps(about, indent=1).encode())
         save_plot(results, out / "curve.png")
         typer.echo(markdown)
         if run.failed:
@@ -133,21 +128,20 @@ def attack(
     with interruptible("evaluate"):
         must_exist(annotations)
         quiet_libraries()
-        from ..codec import ModelFileError
-        from ..evaluate.attack import choose, gather, read_attack, train
-        from ..evaluate.rows import make_row, slug
-        from ..train.data import read_set
+        from roi_anon_ros.datasets import read_set
+        from roi_anon_ros.evaluate.attack.pairs import choose, gather
+        from roi_anon_ros.evaluate.attack.storage import read_attack
+        from roi_anon_ros.evaluate.attack.training import train
+        from roi_anon_ros.evaluate.methods import make_method, slug
 
         run = Run(resumes=True)
         target = out or Path("runs/attack") / f"{slug(row)}.safetensors"
         if row.startswith("attack:"):
             usage_error(f"{row}: is an attack already; name the row that it attacks")
-        try:
-            attacked = make_row(row)
+        with usage_errors():
+            attacked = make_method(row)
             reading = read_set(annotations, images)
             records = choose(reading.records, pictures)
-        except (ImportError, ValueError, OSError, ModelFileError) as error:
-            usage_error(str(error))
         for problem in reading.problems:
             run.fail(annotations, problem)
         if target.exists():
@@ -157,11 +151,9 @@ def attack(
             pairs = list(run.track(gather(records, attacked), len(records), f"{row}: sent"))
             if len(pairs) < len(records):
                 run.fail(annotations, f"{len(records) - len(pairs)} pictures could not be read or sent")
-            try:
+            with usage_errors():
                 for _ in run.track(train(pairs, attacked, target, steps, seed), steps, f"{row}: attacked"):
                     pass
-            except ValueError as error:
-                usage_error(str(error))
         losses = read_attack(target)[1]["losses"]
         typer.echo(f"{target}: loss on heads {losses['heads']:.4f}, on their edges {losses['edges']:.4f}")
         if run.failed:
@@ -189,34 +181,28 @@ def identify(
         for path in (people, recogniser, yunet):
             must_exist(path)
         quiet_libraries()
-        import cv2
         import numpy as np
 
-        from .. import files
-        from ..codec import ModelFileError
-        from ..detect.recogniser import FaceRecogniser, YunetLandmarks
-        from ..evaluate.identity import Scene, embed, find_faces, read_people, summary
-        from ..evaluate.measure import environment
-        from ..evaluate.rows import make_rows
-        from ..evaluate.tables import identities, to_markdown
+        from roi_anon_ros import storage
+        from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks
+        from roi_anon_ros.evaluate.identity import Scene, embed, find_faces, read_people, summary
+        from roi_anon_ros.evaluate.measure import environment
+        from roi_anon_ros.evaluate.methods import make_methods
+        from roi_anon_ros.evaluate.report.tables import identities, to_markdown
 
         run = Run(resumes=True)
-        try:
+        with usage_errors():
             pictures = read_people(people, limit)
-            compared = make_rows(rows)
+            compared = make_methods(rows)
             network, finder = FaceRecogniser(recogniser), YunetLandmarks(yunet)
             scenes = {
                 f"{size} px, {look}": Scene(int(size), look == "grey")
                 for size in sizes.split(",")
                 for look in ("colour", "grey")
             }
-        except (ImportError, ValueError, OSError, ModelFileError, cv2.error) as error:
-            usage_error(str(error))
         with run.progress:
-            try:
+            with usage_errors():
                 found = list(run.track(find_faces(pictures, finder), len(pictures), "faces"))
-            except (OSError, ValueError) as error:
-                usage_error(str(error))
             faces = [face for face in found if face is not None]
             names = [face.name for face in faces]
             if not 1 < len(set(names)) < len(names):
@@ -238,7 +224,7 @@ def identify(
             "environment": environment(),
             "scenes": figures,
         }
-        files.write_bytes(out / "identity.json", json.dumps(about, indent=1).encode())
+        storage.write_bytes(out / "identity.json", json.dumps(about, indent=1).encode())
         for name, rows_of in figures.items():
             typer.echo(to_markdown(identities(name, rows_of)))
 
@@ -269,34 +255,34 @@ def bench(
         if picture is not None:
             must_exist(picture)
         quiet_libraries()
-        from .. import files
-        from ..codec import ModelFileError
-        from ..evaluate import bench as benchmark
-        from ..evaluate.tables import to_markdown
+        from roi_anon_ros import files, storage
+        from roi_anon_ros.evaluate.latency import images as of_images
+        from roi_anon_ros.evaluate.latency.run import run as run_benchmark
+        from roi_anon_ros.evaluate.latency.tables import notes, stage_tables, tables
+        from roi_anon_ros.evaluate.latency.ways import make_timed
+        from roi_anon_ros.evaluate.report.tables import to_markdown
 
         progress = Run(resumes=False)
-        try:
+        with usage_errors():
             image, source = (
-                benchmark.default_picture() if picture is None else (files.read_picture(picture), picture.name)
+                of_images.default_picture() if picture is None else (files.read_picture(picture), picture.name)
             )
-            timed = [benchmark.make_timed(name, image) for name in filter(None, rows.split(","))]
+            timed = [make_timed(name, image) for name in filter(None, rows.split(","))]
             with progress.progress:
-                results = benchmark.run(
+                results = run_benchmark(
                     timed,
                     image,
-                    benchmark.parse_sizes(sizes),
+                    of_images.parse_sizes(sizes),
                     rounds,
                     threads=threads,
                     source=source,
                     memory=memory,
                     track=lambda steps: progress.track(steps, len(steps), "rounds"),
                 )
-        except (ImportError, ValueError, OSError, ModelFileError) as error:
-            usage_error(str(error))
-        files.write_bytes(out / "bench.json", json.dumps(results, indent=1).encode())
-        for table in [*benchmark.tables(results), *benchmark.stage_tables(results)]:
+        storage.write_bytes(out / "bench.json", json.dumps(results, indent=1).encode())
+        for table in [*tables(results), *stage_tables(results)]:
             typer.echo(to_markdown(table))
-        for note in benchmark.notes(results):
+        for note in notes(results):
             typer.echo(note)
 
 
@@ -307,8 +293,8 @@ def report(
     """Write report.html, one page that needs no network, and report.md from the results in a folder."""
     with interruptible("evaluate"):
         must_exist(folder)
-        from .. import files
-        from ..evaluate.report import html, markdown, read_results
+        from roi_anon_ros import storage
+        from roi_anon_ros.evaluate.report.page import html, markdown, read_results
 
         try:
             found = read_results(folder)
@@ -318,5 +304,5 @@ def report(
         except KeyError as error:
             usage_error(f"{folder}: results of another release, without {error}; run the commands again")
         for name, page in pages.items():
-            files.write_bytes(folder / name, page.encode())
+            storage.write_bytes(folder / name, page.encode())
         typer.echo(folder / "report.html")

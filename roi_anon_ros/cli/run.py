@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import typer
 
+from roi_anon_ros.errors import RoiAnonError
+
 if TYPE_CHECKING:  # the real imports stand in the commands: torch takes seconds, --help must not
-    from ..codec import Header
+    from roi_anon_ros.codec import Header
 
 T = TypeVar("T")
-
-PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 app = typer.Typer(
     help="Anonymize and compress pictures of people, and decode them.",
@@ -43,7 +43,7 @@ class Tally:
         Raises:
             PacketError: it is damaged.
         """
-        from ..codec.packet import unpack
+        from roi_anon_ros.codec.packet import unpack
 
         header, _ = unpack(packet)
         self += Tally(1, len(packet), header.bits_per_pixel(len(packet)))
@@ -146,6 +146,20 @@ def usage_error(message: str) -> NoReturn:
     """Print what is wrong with the command, and end it with exit code 2."""
     typer.echo(message, err=True)
     raise typer.Exit(2)
+
+
+@contextmanager
+def usage_errors(prefix: str = "") -> Iterator[None]:
+    """Turn what is wrong with what a command was given into a line, with a prefix, and exit code 2."""
+    try:
+        yield
+    except (ImportError, OSError, ValueError, RoiAnonError, *_opencv_errors()) as error:
+        usage_error(f"{prefix}{error}")
+
+
+def _opencv_errors() -> tuple[type[Exception], ...]:
+    """OpenCV's error, where it was imported."""
+    return (sys.modules["cv2"].error,) if "cv2" in sys.modules else ()
 
 
 def quiet_libraries() -> None:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from .run import PICTURES, Run, app, interruptible, must_exist, quiet_libraries, usage_error
+from roi_anon_ros.cli.run import Run, app, interruptible, must_exist, quiet_libraries, usage_error, usage_errors
+from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 
 @app.command()
@@ -26,25 +27,19 @@ def train(
     with interruptible():
         must_exist(config)
         try:
-            import yaml
-
-            from ..detect import WeightsError
-            from ..train.trainer import Config
-            from ..train.trainer import train as run_training
+            from roi_anon_ros.train.trainer import Config
+            from roi_anon_ros.train.trainer import train as run_training
         except ModuleNotFoundError as error:
             usage_error(f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'")
-        try:
+        with usage_errors(f"{config}: "):
             Config.read(config)
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            usage_error(f"{config}: {error}")
         try:
-            typer.echo(run_training(config, out or Path("runs") / config.stem))
+            with usage_errors(f"{config}: "):
+                typer.echo(run_training(config, out or Path("runs") / config.stem))
         except SystemExit as error:  # how Lightning passes on Ctrl-C
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None
             raise
-        except (ImportError, ValueError, WeightsError) as error:  # of a set, a model or weights
-            usage_error(f"{config}: {error}")
 
 
 @app.command()
@@ -65,30 +60,27 @@ def label(
     """
     with interruptible():
         must_exist(folder)
-        found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES and file.is_file())
+        found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
         pictures = {file.relative_to(folder).as_posix(): file for file in found}
         if not pictures:
-            usage_error(f"{folder}: no folder with files that end in {' '.join(PICTURES)}")
+            usage_error(f"{folder}: no folder with files that end in {' '.join(IMAGE_SUFFIXES)}")
         target = out or folder / "labels.json"
         if target.suffix != ".json":
             usage_error(f"{target}: must end in .json")
         if target.exists():
             usage_error(f"{target}: is there already; remove it, or name another one with --out")
         quiet_libraries()
-        import cv2
 
-        from .. import files
-        from ..detect import MtcnnFaces, WeightsError, YoloPersons, YunetFaces
-        from ..train.data import read_set
-        from ..train.label import CONFIDENCE, Journal, by_hand, find, to_coco
+        from roi_anon_ros import files, storage
+        from roi_anon_ros.datasets import read_set
+        from roi_anon_ros.detect import MtcnnFaces, YoloPersons, YunetFaces
+        from roi_anon_ros.train.label import CONFIDENCE, Journal, by_hand, find, to_coco
 
         run = Run(resumes=True)
         records = {}
         if annotations is not None:
-            try:
+            with usage_errors():
                 reading = read_set(annotations, folder)
-            except ValueError as error:
-                usage_error(str(error))
             for problem in reading.problems:
                 run.fail(annotations, problem)
             at = {record.path.resolve(): record for record in reading.records}
@@ -98,10 +90,8 @@ def label(
             "person": lambda: YoloPersons(confidence=CONFIDENCE),
             "face": lambda: YunetFaces(yunet) if yunet else MtcnnFaces(),
         }
-        try:
+        with usage_errors():
             detectors = {kind: make[kind]() for kind in sorted(set().union(*lacking.values()))}
-        except (ImportError, OSError, WeightsError, cv2.error) as error:
-            usage_error(str(error))
         made_by = {"person": "yolov8n", "face": yunet.name if yunet else "mtcnn"}
         with Journal(target.with_suffix(".part.jsonl"), made_by) as journal, run.progress:
             for name, file in run.track(pictures.items(), len(pictures), "labelled"):
@@ -115,6 +105,6 @@ def label(
                 except (OSError, ValueError) as error:
                     run.fail(file, error)
         coco = to_coco((journal.found[name] for name, file in pictures.items() if file not in run.failed), records)
-        files.write_bytes(target, json.dumps(coco).encode())
+        storage.write_bytes(target, json.dumps(coco).encode())
         journal.path.unlink()
         run.sum_up(f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes", len(pictures))

@@ -1,10 +1,10 @@
 """The anonymizing codec: networks, entropy coding, packets, model files. No ROS, no detector."""
 
-from .codec import Codec, Decoded, Encoded
-from .errors import CodecError, EngineError, ModelFileError, PacketError
-from .modelfile import find_model, list_models, load_model, save_model
-from .packet import MAX_PIXELS, Header
-from .picture import MAX_SIDE, MAX_SIZE, MIN_SIZE
+from roi_anon_ros.codec.codec import Codec, Decoded, Encoded
+from roi_anon_ros.codec.errors import CodecError, EngineError, ModelFileError, PacketError
+from roi_anon_ros.codec.modelfile import find_model, list_models, load_model, save_model
+from roi_anon_ros.codec.packet import MAX_PIXELS, Header
+from roi_anon_ros.codec.picture import MAX_SIDE, MAX_SIZE, MIN_SIZE
 
 __all__ = [
     "MAX_PIXELS",

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .engine import make_engine
-from .errors import PacketError
-from .modelfile import Model, find_model, load_model
-from .packet import MAX_PIXELS, Header, pack, unpack
-from .picture import MAX_SIDE, check_picture, coded_size, resize
+from roi_anon_ros.codec.engines import Half, make_engine
+from roi_anon_ros.codec.errors import PacketError
+from roi_anon_ros.codec.modelfile import Model, find_model, load_model
+from roi_anon_ros.codec.packet import MAX_PIXELS, Header, pack, unpack
+from roi_anon_ros.codec.picture import MAX_SIDE, check_picture, coded_size, resize
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Codec:
 
     Args:
         model: at work.
-        engine: what runs its networks, see :func:`~roi_anon_ros.codec.engine.make_engine`.
+        engine: what runs its networks, see :func:`~roi_anon_ros.codec.engines.make_engine`.
 
     Raises:
         ValueError: no such engine.
@@ -86,23 +86,18 @@ class Codec:
         """
         return cls(load_model(find_model(model)), engine)
 
-    def warm_up(self, part: str, width: int = 640, height: int = 480) -> None:
+    def warm_up(self, half: Half, width: int = 640, height: int = 480) -> None:
         """Run one half of the engine on a picture of this size, so that the first one does not wait for it.
 
         Args:
-            part: ``"analysis"`` or ``"synthesis"``.
+            half: ``ANALYSIS`` or ``SYNTHESIS`` of ``codec.engines``.
             width: pixels.
             height: pixels.
 
         Raises:
             EngineError: the engine is not what the reference is.
         """
-        factor = self._net.downsampling_factor
-        if part == "analysis":
-            self.engine.analyse(np.zeros((height, width, 3), np.uint8))
-        else:
-            shape = self._net.tables.channels, -(-height // factor), -(-width // factor)
-            self.engine.synthesise(np.zeros(shape, np.int32))
+        half.run(self.engine)(half.example(self._net, width, height))
 
     @property
     def name(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from roi_anon_ros.errors import RoiAnonError
 
-class CodecError(ValueError):
+
+class CodecError(RoiAnonError, ValueError):
     """Base of the codec's errors about what comes from outside: packets, files, engines."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from .errors import ModelFileError
-from .transforms import ARCHITECTURES, AnonymizingCodec
+from roi_anon_ros.codec.errors import ModelFileError
+from roi_anon_ros.codec.networks import ARCHITECTURES, AnonymizingCodec
+from roi_anon_ros.storage import digest, write_bytes
 
 FORMAT_VERSION = 1
 LICENCE = "Apache-2.0"
@@ -48,12 +48,12 @@ class Model:
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> bytes:
     """First 8 bytes of SHA-256 over names, types, shapes and values of all tensors, in the order of their names."""
-    digest = hashlib.sha256()
+    made = hashlib.sha256()
     for name in sorted(tensors):
         array = tensors[name].detach().cpu().contiguous().numpy()
-        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
-    return digest.digest()[:FINGERPRINT_SIZE]
+        made.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        made.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
+    return made.digest()[:FINGERPRINT_SIZE]
 
 
 def save_model(
@@ -100,15 +100,13 @@ def save_model(
         "licence": LICENCE,
     }
     metadata["checksum"] = _checksum(metadata)
-    part = Path(path).with_suffix(".part")
-    part.write_bytes(save(tensors, metadata={"roi_anon": json.dumps(metadata)}))
-    os.replace(part, path)
+    write_bytes(Path(path), save(tensors, metadata={"roi_anon": json.dumps(metadata)}))
     return mark
 
 
 def _checksum(metadata: dict[str, Any]) -> str:
     rest = {key: value for key, value in metadata.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return digest(json.dumps(rest, sort_keys=True).encode(), digits=64)
 
 
 def load_model(path: Path) -> Model:

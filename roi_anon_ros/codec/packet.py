@@ -29,8 +29,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import PacketError
-from .picture import MAX_SIZE, MIN_SIZE
+from roi_anon_ros.boxes import clip_boxes
+from roi_anon_ros.codec.errors import PacketError
+from roi_anon_ros.codec.picture import check_sides
 
 MAGIC = b"RAN1"
 VERSION = 1
@@ -82,14 +83,15 @@ class Header:
         """
         size = np.array(self.source_size * 2, np.float32)
         scale = size / np.array(self.coded_size * 2, np.float32)
-        return np.clip(np.asarray(boxes, np.float32).reshape(-1, 4) * scale, 0, size)
+        return clip_boxes(np.asarray(boxes, np.float32).reshape(-1, 4) * scale, *self.source_size)
 
     def check(self) -> None:
         """Raise a PacketError with reason ``"size"`` where a size is out of bounds."""
-        for name, sides in (("source", self.source_size), ("coded", self.coded_size)):
-            for side, pixels in zip(("width", "height"), sides, strict=True):
-                if not MIN_SIZE <= pixels <= MAX_SIZE:
-                    raise PacketError("size", f"{name} {side} {pixels}, must be from {MIN_SIZE} to {MAX_SIZE}")
+        for name, (width, height) in (("source", self.source_size), ("coded", self.coded_size)):
+            try:
+                check_sides(width, height)
+            except ValueError as error:
+                raise PacketError("size", f"{name} {error}") from None
         for side, pixels in zip(("right", "bottom"), self.padding, strict=True):
             if not 0 <= pixels <= 255:
                 raise PacketError("size", f"padding {side} {pixels}, must be from 0 to 255")

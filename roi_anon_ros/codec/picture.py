@@ -11,6 +11,13 @@ MIN_SIZE, MAX_SIZE = 16, 8192
 MAX_SIDE = 640
 
 
+def check_sides(width: int, height: int) -> None:
+    """Raise a ValueError that names the side, in pixels, that is out of bounds."""
+    for name, side in (("height", height), ("width", width)):
+        if not MIN_SIZE <= side <= MAX_SIZE:
+            raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIZE} to {MAX_SIZE}")
+
+
 def check_picture(image: np.ndarray) -> None:
     """Refuse what is not a picture.
 
@@ -26,9 +33,7 @@ def check_picture(image: np.ndarray) -> None:
         raise ValueError(f"image: dtype {image.dtype}, must be uint8")
     if image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f"image: shape {image.shape}, must be [H, W, 3]")
-    for name, side in zip(("height", "width"), image.shape[:2], strict=True):
-        if not MIN_SIZE <= side <= MAX_SIZE:
-            raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIZE} to {MAX_SIZE}")
+    check_sides(width=image.shape[1], height=image.shape[0])
 
 
 def coded_size(width: int, height: int, max_side: int) -> tuple[int, int]:

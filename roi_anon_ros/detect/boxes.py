@@ -7,6 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
+from roi_anon_ros.boxes import clip_boxes
+
 
 @dataclass
 class Detections:
@@ -53,8 +55,7 @@ def check_confidence(confidence: float) -> float:
 def gather(boxes: np.ndarray, scores: np.ndarray, label: str, image: np.ndarray) -> Detections:
     """Clip boxes [n, 4] to the picture, drop those left without area, and give all the rest one label."""
     height, width = image.shape[:2]
-    limits = np.array([width, height, width, height], np.float32)
-    boxes = np.clip(np.asarray(boxes, np.float32).reshape(-1, 4), 0, limits)
+    boxes = clip_boxes(boxes, width, height)
     scores = np.asarray(scores, np.float32).reshape(-1)
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return Detections(boxes[kept], scores[kept], [label] * int(kept.sum()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.detect.boxes import Detections, check_confidence, check_images, gather
 from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
 from roi_anon_ros.detect.weights import find_weights
+from roi_anon_ros.storage import digest
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def openvino_form(weights: Path) -> Path:
     import openvino
 
     made_by = f"{ultralytics.__version__}-{openvino.__version__.split('-')[0]}"
-    kept = cache_dir() / "weights" / f"{hashlib.sha256(weights.read_bytes()).hexdigest()[:16]}-{made_by}_openvino_model"
+    kept = cache_dir() / "weights" / f"{digest(weights)}-{made_by}_openvino_model"
     if not kept.is_dir():
         kept.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=kept.parent) as folder:

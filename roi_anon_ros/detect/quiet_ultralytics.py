@@ -11,6 +11,9 @@ from types import ModuleType
 
 from roi_anon_ros.cache import cache_dir
 
+#: The photos that come with ultralytics.
+EXAMPLE_PHOTOS = ("bus.jpg", "zidane.jpg")
+
 
 def example_photo(name: str) -> Path | None:
     """Return the file of a photo that comes with ultralytics, such as "bus.jpg"; None where it is not installed."""

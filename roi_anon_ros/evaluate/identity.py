@@ -25,12 +25,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..codec.picture import as_grey
-from ..detect.recogniser import FaceRecogniser, YunetLandmarks, align
-from ..files import read_picture, write_bytes
-from ..train.data import SUFFIXES
-from .precision import RESAMPLES
-from .rows import Row, slug
+from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks, align
+from roi_anon_ros.evaluate.methods import Method, slug
+from roi_anon_ros.evaluate.precision import RESAMPLES
+from roi_anon_ros.files import read_picture
+from roi_anon_ros.storage import IMAGE_SUFFIXES, write_bytes
 
 #: Sides of a scene, and where the head's top is in it, in heights of the head.
 SIDE, TOP = 4, 0.5
@@ -133,7 +133,7 @@ def read_people(folder: Path, limit: int = 0) -> list[tuple[str, Path]]:
     """
     people: dict[str, list[Path]] = {}
     for person in sorted(path for path in folder.iterdir() if path.is_dir()):
-        pictures = sorted(path for path in person.iterdir() if path.suffix.lower() in SUFFIXES)
+        pictures = sorted(path for path in person.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
         if pictures and not 0 < limit <= len(people):
             people[person.name] = pictures
     if len(people) < 2 or all(len(pictures) < 2 for pictures in people.values()):
@@ -157,7 +157,11 @@ def find_faces(people: Iterable[tuple[str, Path]], finder: YunetLandmarks) -> It
 
 
 def embed(
-    faces: Sequence[Face], recogniser: FaceRecogniser, cache: Path, row: Row | None = None, scene: Scene | None = None
+    faces: Sequence[Face],
+    recogniser: FaceRecogniser,
+    cache: Path,
+    row: Method | None = None,
+    scene: Scene | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the vector of each face, float32 ``[d]`` of length 1; those of a former run where there are any.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import platform
 from collections import Counter
@@ -17,13 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..codec.picture import as_grey
-from ..detect import Detections, PersonDetector
-from ..files import JsonLines, read_picture
-from ..train.data import Boxes, Record
-from ..train.validation import FACE_OVERLAP
-from .precision import RESAMPLES, Judged, average_precision, bootstrap, judge
-from .rows import Row, slug
+from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.datasets import Boxes, Record
+from roi_anon_ros.detect import Detections, PersonDetector
+from roi_anon_ros.evaluate.methods import Method, slug
+from roi_anon_ros.evaluate.precision import RESAMPLES, Judged, average_precision, bootstrap, judge
+from roi_anon_ros.files import JsonLines, read_picture
+from roi_anon_ros.storage import digest
+from roi_anon_ros.train.validation import FACE_OVERLAP, to_decibels
 
 #: Least overlap, intersection over union, of a detection with the box that it finds.
 OVERLAP = {"persons": 0.5, "faces": FACE_OVERLAP}
@@ -93,8 +93,8 @@ class Cache(JsonLines):
     """
 
     def __init__(self, folder: Path, name: str, key: str) -> None:
-        digest = hashlib.sha256(f"{FORMAT} {key}".encode()).hexdigest()[:12]
-        super().__init__(folder / f"{slug(name)}-{digest}.jsonl", {"key": key})
+        mark = digest(f"{FORMAT} {key}".encode(), digits=12)
+        super().__init__(folder / f"{slug(name)}-{mark}.jsonl", {"key": key})
         self._seen = {(e["picture"], e["heads"]): Seen.from_json(e) for e in self.entries}
 
     def get(self, record: Record) -> Seen | None:
@@ -112,10 +112,7 @@ class Cache(JsonLines):
     @staticmethod
     def _mark(record: Record) -> tuple[str, str]:
         """By content: a copy of the set needs no second measurement, wherever it lies."""
-        picture, heads = (
-            hashlib.sha256(data).hexdigest()[:16] for data in (record.path.read_bytes(), record.heads.xyxy.tobytes())
-        )
-        return picture, heads
+        return digest(record.path), digest(record.heads.xyxy.tobytes())
 
 
 def as_seen(record: Record, grey: bool) -> np.ndarray:
@@ -124,7 +121,7 @@ def as_seen(record: Record, grey: bool) -> np.ndarray:
     return as_grey(image) if grey else image
 
 
-def look(record: Record, row: Row, detectors: Mapping[str, PersonDetector], grey: bool = False) -> Seen:
+def look(record: Record, row: Method, detectors: Mapping[str, PersonDetector], grey: bool = False) -> Seen:
     """Measure one picture.
 
     Args:
@@ -160,7 +157,7 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def measure(
-    records: Iterable[Record], row: Row, detectors: Mapping[str, PersonDetector], cache: Cache, grey: bool = False
+    records: Iterable[Record], row: Method, detectors: Mapping[str, PersonDetector], cache: Cache, grey: bool = False
 ) -> Iterator[tuple[Record, Seen]]:
     """Yield what a row makes of each picture, measured now or in a former run."""
     for record in records:
@@ -201,7 +198,7 @@ def summary(pairs: list[tuple[Record, Seen]], base: list[tuple[Record, Seen]]) -
     }
     for where in ("outside", "heads"):
         total, count = np.sum([seen.error[where] for _, seen in pairs], axis=0)
-        figures[f"psnr_{where}"] = -10 * math.log10(total / count) if total else None
+        figures[f"psnr_{where}"] = to_decibels(total / count) if total else None
     similar = [seen.similarity for _, seen in pairs if seen.similarity is not None]
     figures["ms_ssim"] = float(np.mean(similar)) if similar else None
     for name in pairs[0][1].detections:

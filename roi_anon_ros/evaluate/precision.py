@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from ..detect import Detections
-from ..detect.matching import match, overlaps
-from ..train.data import Boxes
+from roi_anon_ros.datasets import Boxes
+from roi_anon_ros.detect import Detections
+from roi_anon_ros.detect.matching import match, overlaps
 
 T = TypeVar("T")
 

@@ -12,8 +12,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from roi_anon_ros.files import VideoReader, read_picture
-from roi_anon_ros.nodes.images import from_rgb
-from roi_anon_ros.nodes.worker import declare, run
+from roi_anon_ros.nodes.base.images import from_rgb
+from roi_anon_ros.nodes.base.parameters import declare
+from roi_anon_ros.nodes.base.process import run
 
 
 class CameraNode(Node):

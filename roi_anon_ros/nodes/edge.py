@@ -11,9 +11,12 @@ from std_msgs.msg import Header as HeaderMessage
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
+from roi_anon_ros.codec.engines import ANALYSIS
 from roi_anon_ros.codec.picture import coded_size
-from roi_anon_ros.nodes.images import decompress, to_rgb
-from roi_anon_ros.nodes.worker import WorkerNode, newest_only, run
+from roi_anon_ros.nodes.base.codec_node import CodecNode
+from roi_anon_ros.nodes.base.images import decompress, to_rgb
+from roi_anon_ros.nodes.base.newest import newest_only
+from roi_anon_ros.nodes.base.process import run
 
 #: Topic, message type and reader of each transport.
 TRANSPORTS = {
@@ -22,14 +25,14 @@ TRANSPORTS = {
 }
 
 
-class EdgeNode(WorkerNode):
+class EdgeNode(CodecNode):
     """Encodes the newest picture of ``image_raw`` to ``latent``.
 
     It fails closed: a picture that cannot be encoded, for whatever reason, is dropped.
     """
 
     role = "edge"
-    part = "analysis"
+    half = ANALYSIS
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +45,7 @@ class EdgeNode(WorkerNode):
         self.setting("input_transport", "raw", "raw: image_raw; compressed: image_raw/compressed")
 
     def setup(self) -> dict[str, type]:
-        """See :class:`WorkerNode`."""
+        """See :class:`NewestFramesNode`."""
         self.max_side: int = self.value("max_side")
         coded_size(MIN_SIZE, MIN_SIZE, self.max_side)  # raises where it is out of bounds
         transport = self.value("input_transport")
@@ -52,14 +55,14 @@ class EdgeNode(WorkerNode):
         self._latent = self.output(CompressedLatent, "latent", newest_only())
         return {topic: message_type}
 
-    def process(self, topic: str, message: Image | CompressedImage) -> tuple[float, dict[str, float]]:
+    def process(self, topic: str, message: Image | CompressedImage) -> tuple[dict[str, float], dict[str, float]]:
         """Encode one picture and send its latent."""
         started = time.perf_counter()
         image = self._read(message)
         seconds = {"read": time.perf_counter() - started}
         encoded = self.codec.encode(image, self.max_side)
         self._latent.publish(to_message(encoded, self.codec.name, message.header))
-        return encoded.bits_per_pixel, seconds | encoded.seconds
+        return seconds | encoded.seconds, {"bits per pixel": encoded.bits_per_pixel}
 
 
 def to_message(encoded: Encoded, model: str, header: HeaderMessage) -> CompressedLatent:

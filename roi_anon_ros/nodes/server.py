@@ -16,9 +16,13 @@ from vision_msgs.msg import Detection2D, Detection2DArray, LabelInfo, ObjectHypo
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_PIXELS, MAX_SIZE, MIN_SIZE, Decoded, Header
+from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import Detections, YoloPersons
-from roi_anon_ros.nodes.images import draw_boxes, from_rgb
-from roi_anon_ros.nodes.worker import WorkerNode, newest_only, run
+from roi_anon_ros.errors import RoiAnonError
+from roi_anon_ros.nodes.base.codec_node import CodecNode
+from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb
+from roi_anon_ros.nodes.base.newest import newest_only
+from roi_anon_ros.nodes.base.process import run
 
 
 @dataclass
@@ -40,17 +44,17 @@ class Frame:
     decoded: Decoded
 
 
-class ContradictionError(ValueError):
+class ContradictionError(RoiAnonError, ValueError):
     """A message whose fields say something else than its packet."""
 
     reason = "contradiction"
 
 
-class ServerNode(WorkerNode):
+class ServerNode(CodecNode):
     """Decodes the newest latents of its cameras, which take turns, and publishes beside them who is in the pictures."""
 
     role = "server"
-    part = "synthesis"
+    half = SYNTHESIS
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +72,7 @@ class ServerNode(WorkerNode):
         self.setting("publish_annotated", False, "Publish the decoded pictures with boxes on image_annotated")
 
     def setup(self) -> dict[str, type]:
-        """See :class:`WorkerNode`."""
+        """See :class:`NewestFramesNode`."""
         topics = self.value("latent_topics")
         namespaces = {topic: topic[: topic.rfind("/") + 1] for topic in topics}
         if not topics or len(set(namespaces.values())) < len(topics):
@@ -112,21 +116,22 @@ class ServerNode(WorkerNode):
         # Pictures of one size go together: a detector may see one differently that is padded to another's size.
         groups: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
         for topic, message in frames:
-            with self.at_the_cost_of([topic]):
+            with self.worker.at_the_cost_of([topic]):
                 decoded = self.codec.decode(message.packet, self._max_pixels)
                 _check_fields(message, decoded.header)
                 groups[decoded.image.shape].append(Frame(topic, message, decoded))
         for group in groups.values():
-            with self.at_the_cost_of([frame.topic for frame in group]):
+            with self.worker.at_the_cost_of([frame.topic for frame in group]):
                 started = time.perf_counter()
                 found_in = self._detect([frame.decoded.image for frame in group])
                 share = (time.perf_counter() - started) / len(group)
                 pairs = list(zip(group, found_in, strict=True))  # raises before anything goes out
                 for frame, found in pairs:
-                    with self.at_the_cost_of([frame.topic]):
+                    with self.worker.at_the_cost_of([frame.topic]):
                         self._publish(frame, found)
                         bits_per_pixel = frame.decoded.header.bits_per_pixel(len(frame.message.packet))
-                        self.sent(frame.topic, bits_per_pixel, frame.decoded.seconds | {"detect": share})
+                        seconds = frame.decoded.seconds | {"detect": share}
+                        self.worker.sent(frame.topic, seconds, {"bits per pixel": bits_per_pixel})
 
     def _publish(self, frame: Frame, found: Detections) -> None:
         """Publish who was found, in the pixels of the source, and the pictures that somebody wants."""

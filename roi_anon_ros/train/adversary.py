@@ -7,7 +7,7 @@ import copy
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .losses import Regions, region_weights
+from roi_anon_ros.train.losses import Regions, region_weights
 
 
 class Adversary(nn.Module):

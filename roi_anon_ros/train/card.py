@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import csv
-import math
 from pathlib import Path
 
 import yaml
 
-from ..codec import MAX_SIZE, Codec
-from ..codec.modelfile import Model, load_model
-from ..codec.picture import as_grey
-from ..detect.quiet_ultralytics import example_photo
-from ..files import read_picture
+from roi_anon_ros.codec import MAX_SIZE, Codec
+from roi_anon_ros.codec.modelfile import Model, load_model
+from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.detect.quiet_ultralytics import example_photo
+from roi_anon_ros.files import read_picture
+from roi_anon_ros.train.validation import to_decibels
 
 #: What the curve shows: column of the log, label, and how a value becomes what is drawn.
 CURVES = {
     "val/bpp": ("bits per pixel", float),
-    "val/mse_outside": ("PSNR outside the heads, dB", lambda mse: -10 * math.log10(mse)),
-    "val/mse_heads": ("PSNR inside the heads, dB", lambda mse: -10 * math.log10(mse)),
+    "val/mse_outside": ("PSNR outside the heads, dB", to_decibels),
+    "val/mse_heads": ("PSNR inside the heads, dB", to_decibels),
     "val/persons": ("persons still found, of the original's", float),
     "val/faces": ("faces still found, of the original's", float),
 }
@@ -46,10 +46,10 @@ def write_card(model: Path, log: Path) -> Path:
     hyperparameters = ", ".join(f"{name}={value}" for name, value in loaded.metadata["hyperparameters"].items())
     shown = {
         "bits per pixel (estimated)": f"{figures['bpp']:.3f}",
-        "PSNR outside the heads": f"{-10 * math.log10(figures['mse_outside']):.1f} dB",
+        "PSNR outside the heads": f"{to_decibels(figures['mse_outside']):.1f} dB",
     }
     if figures.get("mse_heads"):
-        shown["PSNR inside the heads"] = f"{-10 * math.log10(figures['mse_heads']):.1f} dB"
+        shown["PSNR inside the heads"] = f"{to_decibels(figures['mse_heads']):.1f} dB"
     for name, detector in (("persons", f"YOLOv8 ({Path(training['config']['detector']).stem})"), ("faces", "MTCNN")):
         if name in figures:
             shown[f"{name} that {detector} finds, of those it finds in the originals"] = f"{figures[name]:.1%}"

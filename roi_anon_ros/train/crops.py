@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..codec.picture import MAX_SIDE, as_grey, coded_size, resize
-from ..files import read_picture
-from .data import Record, at_least, clip_boxes
-from .losses import Regions
+from roi_anon_ros.boxes import at_least, clip_boxes
+from roi_anon_ros.codec.picture import MAX_SIDE, as_grey, coded_size, resize
+from roi_anon_ros.datasets import Record
+from roi_anon_ros.files import read_picture
+from roi_anon_ros.train.losses import Regions
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +57,6 @@ class Crops(Dataset):
         self._cached_bytes = 0
         # In shared memory: what one of several loading processes finds broken is broken for all of them.
         self._broken = torch.zeros(len(records), dtype=torch.bool).share_memory_()
-
-    @property
-    def skipped(self) -> int:
-        """How many pictures could not be decoded so far."""
-        return int(self._broken.sum())
 
     def preload(self) -> None:
         """Decode pictures into memory, as many as the cache holds, so that worker processes share them."""

@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ..detect import PersonDetector
-from ..files import JsonLines
-from .data import KINDS, Record, heads_of
+from roi_anon_ros.datasets import KINDS, Record, heads_of
+from roi_anon_ros.detect import PersonDetector
+from roi_anon_ros.files import JsonLines
 
 #: Least score of a person that goes into the JSON.
 CONFIDENCE = 0.35
@@ -78,7 +78,7 @@ def by_hand(record: Record | None) -> frozenset[str]:
 
 
 def to_coco(entries: Iterable[Mapping[str, Any]], records: Mapping[str, Record]) -> dict[str, Any]:
-    """The COCO JSON that :func:`~roi_anon_ros.train.data.read_coco` reads.
+    """The COCO JSON that :func:`~roi_anon_ros.datasets.read_coco` reads.
 
     What a record has stays, with ``origin: "human"``; of the other kinds comes what was found, with
     ``origin: "pseudo"`` and ``score``. A picture's ``annotated`` names the former only: where no face was found, heads

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..codec.transforms import pad_to_multiple
+from roi_anon_ros.codec.networks import pad_to_multiple
 
 HIDE = ("silhouette", "flatten", "inverse")
 

@@ -16,20 +16,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from ..codec.modelfile import find_model, load_model, save_model
-from ..codec.transforms import AnonymizingCodec, FastCodec, GatedConv, build
-from .adversary import Adversary
-from .card import write_card
-from .crops import Crops, WholePictures, collate
-from .data import Record, for_training, read_set, split, spread, without_overlap, write_split
-from .losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
-from .validation import Witnesses, sheet
+from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
+from roi_anon_ros.codec.networks import AnonymizingCodec, FastCodec, GatedConv, build
+from roi_anon_ros.datasets import Record, for_training, read_set, split, spread, without_overlap, write_split
+from roi_anon_ros.train.adversary import Adversary
+from roi_anon_ros.train.card import write_card
+from roi_anon_ros.train.crops import Crops, WholePictures, collate
+from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
+from roi_anon_ros.train.validation import Witnesses, sheet, to_decibels
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ class Config:
     """What a YAML file in ``config/train/`` may set.
 
     Attributes:
-        configuration: name of the network, see ``codec.transforms.CONFIGURATIONS``.
+        configuration: name of the network, see ``codec.networks.CONFIGURATIONS``.
         train: sets to train on, each ``{"annotations": file or folder, "images": folder}``, see
-            :func:`~roi_anon_ros.train.data.read_set`; ``images`` may be left out where the set's own layout says it.
+            :func:`~roi_anon_ros.datasets.read_set`; ``images`` may be left out where the set's own layout says it.
         validation: the same, pictures kept apart; empty: a tenth of the training pictures.
         start: name or file of a model to begin with; empty: random weights.
         synthesis_only: train the synthesis alone. Analysis, prior and tables stay those of ``start``: the payload of a
@@ -61,7 +61,7 @@ class Config:
         guide: weight λ of :class:`~roi_anon_ros.detect.guide.PersonGuide`, which makes decoded pictures look to that
             detector like their originals; 0: none.
         head_map: weight λ of the cross entropy between the map of heads that closes the latent of the network
-            ``fast`` (:class:`~roi_anon_ros.codec.transforms.GatedConv`) and where heads are; 0: none. A cell that
+            ``fast`` (:class:`~roi_anon_ros.codec.networks.GatedConv`) and where heads are; 0: none. A cell that
             heads cover by half is all head.
         adversary: weight λ of the defence against :class:`~roi_anon_ros.train.adversary.Adversary`; 0: none.
         steps: optimiser steps in all, a multiple of ``epoch``.
@@ -74,7 +74,6 @@ class Config:
         warmup: steps.
         decay: share of the steps, 0 to 1.
         epoch: steps between two checkpoints, each with a validation.
-        patience: epochs without a better ``val/loss`` after which the run ends early; 0: never.
         validation_pictures: how many, spread over the validation set.
         precision: Lightning's, ``"32-true"`` or ``"bf16-mixed"``.
         workers: processes that prepare crops, on each process.
@@ -100,7 +99,6 @@ class Config:
     warmup: int = 500
     decay: float = 0.3
     epoch: int = 500
-    patience: int = 0
     validation_pictures: int = 48
     precision: str = "bf16-mixed"
     workers: int = 1
@@ -108,9 +106,7 @@ class Config:
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 1, "crop": 32, "epoch": 1, "validation_pictures": 1}
-        least |= dict.fromkeys(
-            ("heads_warmup", "guide", "head_map", "adversary", "warmup", "decay", "patience", "workers"), 0
-        )
+        least |= dict.fromkeys(("heads_warmup", "guide", "head_map", "adversary", "warmup", "decay", "workers"), 0)
         for name, bound in least.items():
             value = getattr(self, name)
             if not isinstance(value, int | float) or not value >= bound:
@@ -149,7 +145,7 @@ class Config:
         """
         try:
             return cls(**yaml.safe_load(Path(path).read_text()))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, yaml.YAMLError) as error:
             raise ValueError(f"{path}: {error}") from error
 
 
@@ -176,7 +172,7 @@ class CodecTraining(lightning.LightningModule):
         self.loss = RoiLoss(**config.loss)
         self.guide = None
         if config.guide:
-            from ..detect.guide import PersonGuide
+            from roi_anon_ros.detect.guide import PersonGuide
 
             self.guide = PersonGuide(config.detector)
         self.adversary = Adversary(self.codec.g_s) if config.adversary else None
@@ -310,7 +306,7 @@ class CodecTraining(lightning.LightningModule):
             parts.append(f"{figures['val/bpp']:.3f} bits per pixel")
         for name in ("outside", "heads"):
             if figures.get(f"val/mse_{name}", 0) > 0:
-                parts.append(f"{name} {-10 * math.log10(figures[f'val/mse_{name}']):.1f} dB")
+                parts.append(f"{name} {to_decibels(figures[f'val/mse_{name}']):.1f} dB")
         for name in ("persons", "faces"):
             if f"val/{name}" in figures:
                 parts.append(f"{name} {figures[f'val/{name}']:.0%}")
@@ -479,8 +475,6 @@ def train(config_file: Path, out: Path) -> Path:
         ModelCheckpoint(out, filename="{step}", save_last=True, save_on_train_epoch_end=True),
         ProgressBar(refresh_rate=10),
     ]
-    if config.patience:
-        callbacks.append(EarlyStopping("val/loss", patience=config.patience))
     trainer = lightning.Trainer(
         default_root_dir=out,
         max_steps=config.steps,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from ..detect.matching import match
-from .data import Record
+from roi_anon_ros.datasets import Record
+from roi_anon_ros.detect.matching import match
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 FACE_OVERLAP = 0.4
 #: Height of a picture on a sheet, pixels.
 SHEET_HEIGHT = 240
+
+
+def to_decibels(error: float) -> float:
+    """PSNR of a mean squared error above 0 of values in [0, 1], dB."""
+    return -10 * math.log10(error)
 
 
 class Witnesses:
@@ -30,7 +36,7 @@ class Witnesses:
     """
 
     def __init__(self, weights: str) -> None:
-        from ..detect import MtcnnFaces, YoloPersons
+        from roi_anon_ros.detect import MtcnnFaces, YoloPersons
 
         self._detectors = {}
         for name, make in (("persons", lambda: YoloPersons(weights)), ("faces", MtcnnFaces)):

@@ -1,0 +1,155 @@
+"""Which engine: by its name, or the fastest, measured once for each model and size and remembered."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from roi_anon_ros.cache import cache_dir
+from roi_anon_ros.codec.engines.base import Engine
+from roi_anon_ros.codec.engines.halves import ANALYSIS, HALVES, SYNTHESIS, Half
+from roi_anon_ros.codec.engines.machine import processor, version_of
+from roi_anon_ros.codec.engines.onnxruntime_engine import OnnxRuntimeEngine
+from roi_anon_ros.codec.engines.openvino_engine import OpenVinoEngine, OpenVinoInt8Engine
+from roi_anon_ros.codec.engines.torch_engine import TorchEngine
+from roi_anon_ros.codec.engines.trial import TRIAL
+from roi_anon_ros.codec.errors import EngineError
+from roi_anon_ros.codec.modelfile import Model
+from roi_anon_ros.storage import write_bytes
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+
+#: Runs of each engine that ``auto`` compares, after one that does not count.
+RUNS = 5
+
+#: Where ``auto`` remembers, in the cache folder.
+MEMORY = "engines.json"
+
+
+class AutoEngine:
+    """The fastest of the engines that are installed, for each half, found at the first picture and remembered."""
+
+    name, package, halves = AUTO, "torch", HALVES
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._engines: dict[Half, Engine] = {}
+        self._choosing = threading.Lock()
+        self._why: dict[Half, str] = {}
+
+    def analyse(self, picture: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.analyse`."""
+        return self._engine(ANALYSIS, picture.shape[1], picture.shape[0]).analyse(picture)
+
+    def synthesise(self, symbols: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.synthesise`."""
+        factor = self._model.codec.downsampling_factor
+        height, width = (factor * side for side in symbols.shape[1:])
+        return self._engine(SYNTHESIS, width, height).synthesise(symbols)
+
+    def runs(self, half: Half) -> str:
+        """See :meth:`Engine.runs`."""
+        return self._why.get(half, "not chosen before its first picture")
+
+    def _engine(self, half: Half, width: int, height: int) -> Engine:
+        with self._choosing:
+            if half not in self._engines:
+                self._engines[half], self._why[half] = self._choose(half, width, height)
+            return self._engines[half]
+
+    def _choose(self, half: Half, width: int, height: int) -> tuple[Engine, str]:
+        """The engine of one half, and why."""
+        size = f"{width}x{height}"
+        engines: list[Engine] = []
+        for name in ENGINES:
+            try:
+                engine = ENGINES[name](self._model)
+            except EngineError as error:
+                log.debug("%s", error)
+            else:
+                engines += [engine] if half in engine.halves else []
+        versions = ", ".join(f"{engine.name} {version_of(engine.package)}" for engine in engines)
+        key = f"{self._model.fingerprint.hex()} {half} {size} {half.threads} threads, {processor()}, {versions}"
+        remembered = _remembered().get(key, {})
+        for engine in engines:
+            if engine.name == remembered.get("engine"):
+                try:
+                    self._run(engine, half, TRIAL[0], TRIAL[1])
+                    return engine, f"{remembered['why']}, as measured before"
+                except Exception as error:  # what worked may have been uninstalled in part: measure anew
+                    log.warning("engine %s: %s", engine.name, error)
+        seconds: dict[str, float] = {}
+        for turn in range(1 + RUNS):  # they take turns: whatever else the machine does hits them alike
+            for engine in [engine for engine in engines if turn == 0 or engine.name in seconds]:
+                try:
+                    taken = self._run(engine, half, width, height)
+                except Exception as error:  # whatever is wrong with it, the others may do
+                    if engine.name == TorchEngine.name:
+                        raise
+                    log.warning("engine %s is left out: %s", engine.name, error)
+                    seconds.pop(engine.name, None)
+                else:  # the first run does not count
+                    seconds[engine.name] = min(taken, seconds[engine.name]) if turn > 1 else taken
+        best = min((engine for engine in engines if engine.name in seconds), key=lambda engine: seconds[engine.name])
+        times = ", ".join(f"{name} {1e3 * taken:.1f} ms" for name, taken in sorted(seconds.items(), key=lambda s: s[1]))
+        why = f"{best.runs(half)}, for {size}: {times}"
+        if len(seconds) == len(engines):
+            _remember(key, {"engine": best.name, "why": why})
+        return best, why
+
+    def _run(self, engine: Engine, half: Half, width: int, height: int) -> float:
+        """Seconds that one half takes for a picture of this size."""
+        data = half.example(self._model.codec, width, height)
+        work = half.run(engine)
+        begin = time.perf_counter()
+        work(data)
+        return time.perf_counter() - begin
+
+
+#: The engines by name, but ``auto``.
+ENGINES: dict[str, Callable[[Model], Engine]] = {
+    engine.name: engine for engine in (TorchEngine, OpenVinoEngine, OpenVinoInt8Engine, OnnxRuntimeEngine)
+}
+
+
+def make_engine(name: str, model: Model) -> Engine:
+    """An engine by its name.
+
+    Args:
+        name: ``torch``, ``openvino``, ``openvino-int8``, ``onnxruntime`` or ``auto``.
+        model: that it runs.
+
+    Raises:
+        ValueError: no such engine.
+        EngineError: what it needs is not here; from its first picture also: it is not what the reference is.
+    """
+    if name == AUTO:
+        return AutoEngine(model)
+    if name not in ENGINES:
+        raise ValueError(f"engine: {name!r}, must be one of {', '.join([*ENGINES, AUTO])}")
+    return ENGINES[name](model)
+
+
+def _remembered() -> dict[str, Any]:
+    """What was measured on this machine, by key; nothing where the file is unreadable."""
+    try:
+        found = json.loads((cache_dir() / MEMORY).read_text())
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _remember(key: str, choice: dict[str, str]) -> None:
+    path = cache_dir() / MEMORY
+    try:
+        write_bytes(path, json.dumps(_remembered() | {key: choice}, indent=1).encode())
+    except OSError as error:  # a read-only home costs the measurement at each start, and nothing else
+        log.warning("%s: %s", path, error)

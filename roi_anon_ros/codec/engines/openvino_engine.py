@@ -1,0 +1,127 @@
+"""OpenVINO: x86 processors, in bfloat16 or with the analysis in int8."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from roi_anon_ros.cache import cache_dir
+from roi_anon_ros.codec.engines.graph_engine import GraphEngine
+from roi_anon_ros.codec.engines.halves import ANALYSIS, MARK, Half
+from roi_anon_ros.codec.engines.machine import version_of
+from roi_anon_ros.codec.errors import EngineError
+from roi_anon_ros.codec.modelfile import Model
+from roi_anon_ros.storage import digest
+
+log = logging.getLogger(__name__)
+
+
+class OpenVinoEngine(GraphEngine):
+    """OpenVINO on the processor, in bfloat16 where it has instructions for that."""
+
+    name = package = "openvino"
+
+    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
+        import openvino
+
+        core = openvino.Core()
+        can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._on[half] = "bfloat16" if "BF16" in can else "float32"
+        compiled = core.compile_model(
+            self._graph(half),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in can else "f32",
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": half.threads,
+                "ENABLE_CPU_PINNING": False,  # every process would sit on the first cores
+            },
+        )
+        mine = threading.local()  # a request serves one thread at a time
+
+        def run(batch: np.ndarray) -> np.ndarray:
+            if not hasattr(mine, "request"):
+                mine.request = compiled.create_infer_request()
+            return mine.request.infer({0: batch}, share_inputs=True)[0]
+
+        return run
+
+    def _graph(self, half: Half) -> Any:
+        """OpenVINO's form of one half, kept in the cache folder: making it takes seconds."""
+        import openvino
+
+        kept = cache_dir() / f"{self._model.fingerprint.hex()}-{half}-openvino-{version_of('openvino')}.xml"
+        if not is_intact(kept):
+            graph = openvino.convert_model(half.program(self._model.codec))
+            try:
+                write_graph(graph, kept)
+            except (OSError, RuntimeError) as error:  # a read-only home costs the seconds at each start
+                log.warning("%s: %s", kept, error)
+                return graph
+        # Read also where it was just written: what is read sums in another order than what was converted.
+        return openvino.Core().read_model(kept)
+
+
+class OpenVinoInt8Engine(OpenVinoEngine):
+    """The same with the analysis in int8, from the files that :func:`calibrate` wrote beside the model."""
+
+    name = "openvino-int8"
+    halves = (ANALYSIS,)  # the synthesis in int8 misses every byte by 11 of 255
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(model)
+        if not int8_file(model).is_file():
+            raise EngineError(f"engine {self.name}: {int8_file(model)}: no such file; roi-anon export --int8 writes it")
+
+    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
+        run = super()._build(half)
+        if half in self.halves:
+            # Another calibration finds other symbols: whoever keeps results keeps them under this.
+            self._on[half] = f"int8 {int8_file(self._model).with_suffix('.sha256').read_text()[:8]}"
+        return run
+
+    def _graph(self, half: Half) -> Any:
+        if half not in self.halves:
+            return super()._graph(half)
+        import openvino
+
+        kept = int8_file(self._model)
+        if not is_intact(kept):
+            raise EngineError(f"engine {self.name}: {kept}: damaged; roi-anon export --int8 writes it anew")
+        graph = openvino.Core().read_model(kept)
+        mark = graph.get_rt_info(MARK).astype(str) if graph.has_rt_info(MARK) else None
+        self._check_mark(mark, kept, "roi-anon export --int8")
+        return graph
+
+
+def write_graph(graph: Any, path: Path) -> None:
+    """Write a graph of OpenVINO's: ``path`` (.xml), its weights (.bin), and last the checksum of both (.sha256)."""
+    import openvino
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent) as folder:
+        made = Path(folder) / path.name
+        openvino.save_model(graph, made, compress_to_fp16=False)
+        made.with_suffix(".sha256").write_text(digest(made, made.with_suffix(".bin"), digits=64))
+        for suffix in (".bin", ".xml", ".sha256"):
+            os.replace(made.with_suffix(suffix), path.with_suffix(suffix))
+
+
+def is_intact(path: Path) -> bool:
+    """Whether a graph's files are what was written: OpenVINO's parsers may crash on anything else."""
+    try:
+        return path.with_suffix(".sha256").read_text() == digest(path, path.with_suffix(".bin"), digits=64)
+    except OSError:
+        return False
+
+
+def int8_file(model: Model) -> Path:
+    """Where the analysis in int8 lies: beside the model's file, with its weights (.bin) and a checksum (.sha256)."""
+    return model.path.with_name(f"{model.path.stem}-analysis-int8.xml")

@@ -1,0 +1,34 @@
+"""The networks: analysis transform, factorized prior, synthesis transform.
+
+Two architectures share one interface, CompressAI's ``CompressionModel``:
+
+* :class:`PaperCodec`, the network of arXiv 2406.05726 for any width ``N`` and depth ``M``;
+* :class:`FastCodec`, a network for cameras: a twelfth of the operations of ``PaperCodec(128, 2)`` and a
+  receptive field wide enough for a head that fills most of the picture.
+"""
+
+from roi_anon_ros.codec.networks.base import (
+    ANALYSIS_THREADS,
+    STRIP_PIXELS,
+    AnonymizingCodec,
+    check_size,
+    pad_to_multiple,
+)
+from roi_anon_ros.codec.networks.fast import Bottleneck, FastCodec, GatedConv
+from roi_anon_ros.codec.networks.paper import PaperCodec
+from roi_anon_ros.codec.networks.registry import ARCHITECTURES, CONFIGURATIONS, build
+
+__all__ = [
+    "ANALYSIS_THREADS",
+    "ARCHITECTURES",
+    "CONFIGURATIONS",
+    "STRIP_PIXELS",
+    "AnonymizingCodec",
+    "Bottleneck",
+    "FastCodec",
+    "GatedConv",
+    "PaperCodec",
+    "build",
+    "check_size",
+    "pad_to_multiple",
+]

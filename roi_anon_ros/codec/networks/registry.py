@@ -1,0 +1,30 @@
+"""The networks by name."""
+
+from __future__ import annotations
+
+from roi_anon_ros.codec.networks.base import AnonymizingCodec
+from roi_anon_ros.codec.networks.fast import FastCodec
+from roi_anon_ros.codec.networks.paper import PaperCodec
+
+#: What a model file may name as its architecture.
+ARCHITECTURES: dict[str, type[AnonymizingCodec]] = {cls.architecture: cls for cls in (PaperCodec, FastCodec)}
+
+#: The paper's configurations and ours, by name: (architecture, hyperparameters).
+CONFIGURATIONS: dict[str, tuple[str, dict[str, int]]] = {
+    "roi-128-2": ("paper", {"N": 128, "M": 2}),
+    "roi-256-2": ("paper", {"N": 256, "M": 2}),
+    "roi-256-1": ("paper", {"N": 256, "M": 1}),
+    "fast": ("fast", {"N": 128}),
+}
+
+
+def build(configuration: str) -> AnonymizingCodec:
+    """A freshly initialised network of one of the named :data:`CONFIGURATIONS`.
+
+    Raises:
+        ValueError: no such configuration.
+    """
+    if configuration not in CONFIGURATIONS:
+        raise ValueError(f"configuration: {configuration!r}, must be one of {', '.join(CONFIGURATIONS)}")
+    architecture, hyperparameters = CONFIGURATIONS[configuration]
+    return ARCHITECTURES[architecture](**hyperparameters)

@@ -1,0 +1,71 @@
+"""COCO: one JSON for a set."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from roi_anon_ros.datasets.reading import (
+    KIND_OF,
+    Reading,
+    add_record,
+    check_readable,
+    find_kinds,
+    plain_name,
+    read_content,
+    read_size,
+    reports,
+    to_corners,
+)
+from roi_anon_ros.datasets.records import KINDS
+
+
+def read_coco(annotations: Path, images: Path | None = None) -> Reading:
+    """Read a COCO JSON; categories are told by their names, see :data:`KIND_OF`.
+
+    Every picture counts as annotated with the kinds of all categories, unless it has a list ``annotated``: then with
+    those, and with the kinds of which it has boxes, be they found by a detector or derived from another kind.
+    Boxes with ``ignore`` or ``iscrowd`` are ignored.
+
+    Args:
+        annotations: the JSON file.
+        images: folder that ``file_name`` is relative to; by default the one beside the file with its name
+            (``train/`` for ``train.json``), else the file's own.
+
+    Raises:
+        ValueError: nothing can be read, or no category is known.
+    """
+    file, reading = Path(annotations), Reading()
+    try:
+        coco = json.loads(read_content(file))
+        names = {c["id"]: plain_name(c["name"]) for c in coco["categories"]}
+        pictures, listed = list(coco["images"]), list(coco["annotations"])
+    except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: no COCO JSON: {error!r}") from error
+    kinds = find_kinds(names.values(), f"{file}: categories")
+    folder = Path(images or (file.with_suffix("") if file.with_suffix("").is_dir() else file.parent))
+    of_picture: dict[Any, list[dict]] = defaultdict(list)
+    for number, one in enumerate(listed):
+        with reports(reading, f"{file}: annotations[{number}]"):
+            of_picture[one["image_id"]].append(one)
+    for number, image in enumerate(pictures):
+        with reports(reading, f"{file}: images[{number}]"):
+            path, of_this = folder / image["file_name"], of_picture.pop(image["id"], [])
+            with reports(reading, path):
+                boxes, found = defaultdict(list), set()
+                for one in of_this:
+                    kind = KIND_OF.get(names[one["category_id"]])
+                    if kind:
+                        if one.get("origin") == "pseudo":
+                            found.add(kind)
+                        ignored = bool(one.get("ignore") or one.get("iscrowd"))
+                        boxes[kind].append((*to_corners(one["bbox"]), ignored))
+                annotated = kinds
+                if "annotated" in image:
+                    annotated = kinds & boxes.keys() | set(KINDS).intersection(image["annotated"])
+                size = read_size(path, image.get("width"), image.get("height"))
+                add_record(reading, path, size, boxes, frozenset(annotated), frozenset(found))
+    reading.problems += [f"{file}: annotations of image_id {number}, which is not in it" for number in of_picture]
+    return check_readable(file, reading)

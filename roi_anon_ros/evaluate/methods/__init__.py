@@ -1,0 +1,7 @@
+"""What is compared: every way to send an image, made by its name."""
+
+from roi_anon_ros.evaluate.methods.making import make_method, make_methods
+from roi_anon_ros.evaluate.methods.method import ATTACKED, ORIGINAL, Method, slug
+from roi_anon_ros.evaluate.methods.names import Kind, Name, parse_name
+
+__all__ = ["ATTACKED", "ORIGINAL", "Kind", "Method", "Name", "make_method", "make_methods", "parse_name", "slug"]

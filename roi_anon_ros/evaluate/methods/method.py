@@ -1,0 +1,55 @@
+"""One way to send an image: a pair of functions, to bytes and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+#: The unprotected baseline of every table.
+ORIGINAL = "original"
+#: What the name of a method ends with that shows what an attacker recovers from another one.
+ATTACKED = ", attacked"
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to send a picture.
+
+    Attributes:
+        name: as :func:`make_method` takes it.
+        key: all that its result depends on beside the picture.
+        encode: a picture, uint8 ``[H, W, 3]`` RGB, to what is sent.
+        decode: what was sent to the picture that a receiver sees, of the same size.
+        latent: of a model, what was sent to the quantised latent, float32 ``[N, h, w]``: all that the receiver has.
+        attack: of an attacked row, the attack's ``steps``, ``batch``, ``seed`` and ``pictures``.
+    """
+
+    name: str
+    key: str
+    encode: Callable[[np.ndarray], bytes]
+    decode: Callable[[bytes], np.ndarray]
+    latent: Callable[[bytes], Tensor] | None = None
+    attack: dict[str, int] | None = None
+
+    def receive(self, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
+        """All that whoever receives ``data`` has.
+
+        Returns:
+            The image, uint8 ``[3, H, W]`` RGB, and the latent, float16 ``[N, h, w]`` of a model, None of others.
+        """
+        image = np.ascontiguousarray(self.decode(data).transpose(2, 0, 1))
+        if self.latent is None:
+            return image, None
+        # float16 tells symbols apart up to 2048; the networks see them in bfloat16 anyway.
+        return image, self.latent(data).numpy().clip(-6e4, 6e4).astype(np.float16)
+
+
+def slug(name: str) -> str:
+    """A method's name as part of a file's name."""
+    path, at, engine = name.partition("@")
+    return re.sub(r"[^a-z0-9]+", "-", f"{Path(path).stem}{at}{engine}".lower()).strip("-")

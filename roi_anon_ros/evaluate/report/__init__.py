@@ -1,0 +1,1 @@
+"""Results for people: tables, curves, sheets of images, and one page of all."""

@@ -1,0 +1,49 @@
+"""Some pictures of an evaluation as each row leaves them, for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roi_anon_ros.codec.picture import coded_size, resize
+from roi_anon_ros.datasets import Record, spread
+from roi_anon_ros.evaluate.measure import as_seen
+from roi_anon_ros.evaluate.methods import Method
+from roi_anon_ros.files import png
+from roi_anon_ros.storage import write_bytes
+
+#: Pictures shown, and their longest side in pixels.
+PICTURES = 4
+SIDE = 384
+
+
+def pick(records: list[Record], count: int = PICTURES) -> list[Record]:
+    """Pictures spread over those with the largest heads: where a person could be recognised, if anywhere."""
+
+    def largest(record: Record) -> float:
+        heads = record.heads.xyxy
+        return float((heads[:, 2:] - heads[:, :2]).max(initial=0))
+
+    by_size = sorted(records, key=largest, reverse=True)
+    return spread(by_size[: max(count, len(by_size) // 5)], count)
+
+
+def save_sheet(folder: Path, rows: Iterable[Method], records: list[Record], grey: bool = False) -> list[dict[str, Any]]:
+    """Send pictures by each row, and write what arrives as PNGs.
+
+    Returns:
+        For each picture ``name`` and ``rows``: the PNG's name in the folder by the name of the row.
+    """
+    images = [as_seen(record, grey) for record in records]
+    sheet: list[dict[str, Any]] = [{"name": record.path.name, "rows": {}} for record in records]
+    for number, row in enumerate(rows):
+        for index, (image, entry) in enumerate(zip(images, sheet, strict=True)):
+            seen: np.ndarray = row.decode(row.encode(image))
+            size = coded_size(seen.shape[1], seen.shape[0], SIDE)
+            file = f"{index}-{number}.png"
+            write_bytes(folder / file, png(resize(seen, *size)))
+            entry["rows"][row.name] = file
+    return sheet

@@ -1,0 +1,100 @@
+"""Results as tables: the first line is the head."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from roi_anon_ros.evaluate.measure import SCORES, SIZES
+
+Table = list[list[str]]
+
+
+def to_markdown(table: Table) -> str:
+    """A table in Markdown, with an empty line behind it."""
+    rows = [table[0], ["---"] * len(table[0]), *table[1:]]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> list[Table]:
+    """Rate, distortion and persons of each row, and faces, with what is left of the original's.
+
+    Args:
+        rows: ``measure.summary`` by the name of the row.
+        base: that of the original.
+    """
+    head = ["", "bits per pixel (95 %)", "± sd", "PSNR", "MS-SSIM", "in heads", "persons, AP (95 %)", "101 points"]
+    head += ["of the original's (95 %)"]
+    by_hand = "persons_by_hand_ratio" in base
+    persons = [head + (["drawn by hand (95 %)"] if by_hand else [])]
+    large = f"over {SIZES['large'][0]} px"
+    faces = [["", *(title for face in faces_of(base) for title in (f"faces, {face} (95 %)", large, "false"))]]
+    for name, row in rows.items():
+        similar = "–" if row["ms_ssim"] is None else f"{row['ms_ssim']:.3f}"
+        line = [name, interval(row, "bits_per_pixel"), f"{row['bits_per_pixel_sd']:.3f}"]
+        line += [decibels(row["psnr_outside"]), similar, decibels(row["psnr_heads"])]
+        line += [interval(row, "persons_ap"), number(row["persons_ap_101"]), interval(row, "persons_ratio")]
+        persons.append(line + ([interval(row, "persons_by_hand_ratio")] if by_hand else []))
+        faces.append([name])
+        for face in faces_of(base):
+            share = f": {interval(row, f'{face}_share')}" if f"{face}_share" in row else ""
+            of_large = share_of(row[f"{face}_by_size"]["large"], base[f"{face}_by_size"]["large"])
+            faces[-1] += [f"{row[f'{face}_true']}{share}", of_large, str(row[f"{face}_false"])]
+    return [persons, faces]
+
+
+def sizes(rows: Mapping[str, Mapping[str, Any]], face: str) -> Table:
+    """Faces that a detector finds, by size, and true and false ones by score."""
+    bounds = [f"{low} to {high} px" if high < float("inf") else f"over {low} px" for low, high in SIZES.values()]
+    table = [[f"faces, {face}", *bounds, *(f"score {score}" for score in SCORES), "AP (95 %)"]]
+    for name, row in rows.items():
+        by_score = (" / ".join(map(str, row[f"{face}_by_score"][str(score)])) for score in SCORES)
+        by_size = (str(row[f"{face}_by_size"][size]) for size in SIZES)
+        table.append([name, *by_size, *by_score, interval(row, f"{face}_ap")])
+    return table
+
+
+def rates(differences: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """``curves.bd_rates`` as a table."""
+    anchors = list(dict.fromkeys(anchor for row in differences.values() for anchor in row))
+    table = [["rate against", *anchors]]
+    for name, row in differences.items():
+        cells = (row.get(anchor) for anchor in anchors)
+        table.append([name, *("–" if cell is None else f"{cell:+.0%}" for cell in cells)])
+    return table
+
+
+def identities(scene: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """``identity.summary`` of each row in one scene."""
+    figures = {"auc": "AUC (95 %)", "tar_far_1": "TAR at FAR 1 %", "tar_far_01": "at 0.1 %", "rank1": "rank 1"}
+    modes = ("raw", "linked")
+    table = [[scene, *(f"{mode}: {title}" for mode in modes for title in figures.values())]]
+    for name, row in rows.items():
+        table.append([name, *(interval(row[mode], key) for mode in modes for key in figures)])
+    return table
+
+
+def faces_of(base: Mapping[str, Any]) -> list[str]:
+    """Names of the face detectors in a summary."""
+    return [name.removesuffix("_true") for name in base if name.endswith("_true")]
+
+
+def decibels(value: float | None) -> str:
+    """A PSNR; without any error there is none."""
+    return "–" if value is None else f"{value:.1f} dB"
+
+
+def interval(row: Mapping[str, Any], key: str) -> str:
+    """A figure with its 95 % interval."""
+    return "–" if math.isnan(row[key]) else "{:.3f} ({:.3f} to {:.3f})".format(row[key], *row[f"{key}_interval"])
+
+
+def number(value: float) -> str:
+    """A figure without one."""
+    return "–" if math.isnan(value) else f"{value:.3f}"
+
+
+def share_of(count: int, base: int) -> str:
+    """A count, with its share of another in brackets."""
+    return f"{count} ({count / base:.3f})" if base else str(count)

@@ -1,0 +1,214 @@
+"""The one way to start real nodes: processes in a domain of their own, and what they say of themselves."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.executors import SingleThreadedExecutor
+
+from roi_anon_ros.errors import RoiAnonError
+
+G = TypeVar("G", bound="Graph")
+
+#: Seconds that nodes may take to come up, and that a process may take to end.
+START_LIMIT = 180.0
+END_LIMIT = 60.0
+#: Characters at the end of a log that are quoted in an error.
+QUOTED = 2000
+
+
+class GraphError(RoiAnonError, RuntimeError):
+    """A process ended, a node reported an error, or something did not come in time; the message says which."""
+
+
+class Process:
+    """A process whose output goes to a file.
+
+    Args:
+        name: in messages.
+        command: program and arguments.
+        environment: of the process.
+        log: the file.
+    """
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(
+                command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return self.log.read_text(errors="replace")
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.poll() is None
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    def signal(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Send a signal to it and to its children, as a terminal does."""
+        if self.alive:
+            os.killpg(self._process.pid, number)
+
+    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send a signal, and wait for the end; see :meth:`wait`."""
+        self.signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end.
+
+        Returns:
+            The exit code.
+
+        Raises:
+            GraphError: it did not end in time, and was killed.
+        """
+        try:
+            return self._process.wait(END_LIMIT)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            raise GraphError(f"the {self.name} did not end within {END_LIMIT:.0f} s, and was killed") from None
+
+
+class Graph:
+    """Processes in a domain of their own, and a node that listens to them; a context that ends the processes.
+
+    Args:
+        folder: for the logs of the processes, ``NAME.log``.
+        domain: of DDS; None: a random one, so that no robot on the network is disturbed.
+        name: of the node that listens.
+
+    Attributes:
+        domain: of DDS.
+        node: for publishers and subscriptions of one's own.
+        processes: that were started and not yet ended by :meth:`end`, by name.
+        environment: variables, besides those of this process, for processes to come.
+        diagnostics: the newest status of each name.
+        failures: what the nodes whose newest status is ERROR say, by node.
+    """
+
+    def __init__(self, folder: Path, domain: int | None = None, name: str = "graph") -> None:
+        # Read when a context is made, and by the processes.
+        os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        self.domain = random.SystemRandom().randint(1, 101) if domain is None else domain
+        self.processes: dict[str, Process] = {}
+        self.environment: dict[str, str] = {}
+        self.diagnostics: dict[str, DiagnosticStatus] = {}
+        self.failures: dict[str, str] = {}
+        self._folder = folder
+        self._context = rclpy.Context()
+        rclpy.init(args=[], context=self._context, domain_id=self.domain)
+        self.node = rclpy.create_node(name, context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", self.on_diagnostics, 10)
+
+    def __enter__(self: G) -> G:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything."""
+        try:
+            self.end(list(self.processes))
+        finally:
+            self._executor.shutdown()
+            self.node.destroy_node()
+            self._context.try_shutdown()
+
+    def start(self, name: str, *command: str) -> Process:
+        """Start ``python COMMAND...`` in this domain, under a name that no other process has."""
+        environment = os.environ | {"ROS_DOMAIN_ID": str(self.domain)} | self.environment
+        log = self._folder / f"{name}.log"
+        self.processes[name] = Process(name, [sys.executable, *command], environment, log)
+        return self.processes[name]
+
+    def start_module(self, name: str, module: str, **parameters: Any) -> Process:
+        """Start the node of a module with these parameters."""
+        words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+        return self.start(name, "-m", module, "--ros-args", *words)
+
+    def end(self, names: Iterable[str]) -> None:
+        """End processes, all at the same time, and wait for them.
+
+        Raises:
+            GraphError: one did not end in time; all have ended by then.
+        """
+        ending = [self.processes.pop(name) for name in names]
+        for process in ending:
+            process.signal()
+        late = []
+        for process in ending:
+            try:
+                process.wait()
+            except GraphError as error:
+                late.append(error)
+        if late:
+            raise late[0]
+
+    def now(self) -> int:
+        """Nanoseconds of the clock that stamps are of."""
+        return self.node.get_clock().now().nanoseconds
+
+    def spin(self, seconds: float) -> None:
+        """Take what arrives next, within so many seconds."""
+        self._executor.spin_once(timeout_sec=seconds)
+
+    def wait_for(self, condition: Callable[[], Any], what: str, limit: float, healthy: bool = False) -> Any:
+        """Take what arrives until a condition holds, and return its value.
+
+        Args:
+            condition: to become true.
+            what: it stands for, in an error.
+            limit: seconds.
+            healthy: whether a node that reports an error ends the wait.
+
+        Raises:
+            GraphError: it takes too long, a process ended, or a node reported an error.
+        """
+        deadline = time.monotonic() + limit
+        while not (value := condition()):
+            self.spin(0.05)
+            for process in self.processes.values():
+                if not process.alive:
+                    said = process.output[-QUOTED:]
+                    raise GraphError(f"no {what}: the {process.name} ended with code {process.code}: {said}")
+            if healthy and self.failures:
+                raise GraphError("; ".join(self.failures.values()))
+            if time.monotonic() > deadline:
+                said = "; ".join(self.failures.values()) or "no node reports an error"
+                raise GraphError(f"no {what} within {limit:.0f} s: {said}; see the logs in {self._folder}")
+        return value
+
+    def on_diagnostics(self, array: DiagnosticArray) -> None:
+        """Note what nodes say of themselves."""
+        for status in array.status:
+            node = status.name.partition(":")[0]
+            self.diagnostics[status.name] = status
+            self.failures.pop(node, None)
+            if status.level == DiagnosticStatus.ERROR:
+                self.failures[node] = f"{status.name}: {status.message}"

@@ -1,0 +1,1 @@
+"""What every node here is made of: lifecycle, newest frames, diagnostics, image messages."""

@@ -1,0 +1,45 @@
+"""A node that does one half of a codec's work on the newest frames."""
+
+from __future__ import annotations
+
+from roi_anon_ros.codec import Codec
+from roi_anon_ros.codec.engines import Half
+from roi_anon_ros.nodes.base.newest import NewestFramesNode
+
+
+class CodecNode(NewestFramesNode):
+    """Loads a model, and says in the diagnostics which it is and what runs it.
+
+    Attributes:
+        half: of the codec's work, which it does.
+        codec: the loaded model, while configured.
+    """
+
+    half: Half
+    codec: Codec | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setting("model", "fast", "Name of an installed model, or path of a .safetensors file")
+        self.setting("engine", "auto", "What runs the networks: torch, openvino, openvino-int8, onnxruntime, auto")
+
+    def load(self) -> None:
+        """Load the model."""
+        self.codec = Codec.load(self.value("model"), self.value("engine"))
+
+    def warm_up(self) -> None:
+        """Run the half once, so that the first frame does not wait for it."""
+        self.codec.warm_up(self.half)
+        engine = self.codec.engine.runs(self.half)
+        self.get_logger().info(f"model {self.codec.name} {self.codec.fingerprint}; {self.half} on {engine}")
+
+    def unload(self) -> None:
+        """Let the model go."""
+        self.codec = None
+
+    def describe(self) -> dict[str, str]:
+        """Model, fingerprint and engine."""
+        codec = self.codec
+        if codec is None:
+            return {"model": self.value("model"), "fingerprint": "", "engine": self.value("engine")}
+        return {"model": codec.name, "fingerprint": codec.fingerprint, "engine": codec.engine.runs(self.half)}
