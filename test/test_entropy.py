@@ -94,7 +94,9 @@ def test_empty_channels_cost_a_bit() -> None:
 
 
 def test_golden_bytes() -> None:
-    symbols = (np.arange(TABLES.channels * 12).reshape(TABLES.channels, 3, 4) * 7 % 5 - 2).astype(np.int32)
+    symbols = (np.arange(TABLES.channels * 12).reshape(TABLES.channels, 3, 4) * 7 % 5 - 2).astype(
+        np.int32
+    )
     symbols[2] = 0
     symbols[5, 1, 1] = -30000
     golden = (
@@ -177,7 +179,10 @@ for i in range(20000):
 print(outcomes["decoded"] + outcomes["refused"], outcomes["refused"] > 10000)
 """
     run = subprocess.run(
-        [sys.executable, "-c", script, str(Path(__file__).parent)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script, str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert (run.returncode, run.stdout.split()) == (0, ["20000", "True"]), run.stderr
 
