@@ -2,7 +2,7 @@
 
 from glob import glob
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 NAME = "roi_anon_ros"
 
@@ -12,7 +12,7 @@ EXTRAS = {
     "edge": ["onnxruntime", "openvino"],
     "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
     "server": ["onnxruntime", "openvino", "ultralytics"],
-    "test": ["hypothesis", "pytest", "ruff"],
+    "test": ["constriction", "hypothesis", "pytest", "ruff"],
     "build": ["colcon-common-extensions"],
 }
 
@@ -25,10 +25,19 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={f"{NAME}.evaluate.report": ["report.html.j2"]},
+    ext_modules=[
+        Extension(
+            f"{NAME}.codec._ans",
+            sources=[f"{NAME}/codec/_ans.c"],
+            depends=[f"{NAME}/codec/_ans.h"],
+        )
+    ],
+    package_data={
+        f"{NAME}.codec": ["average_head.npz"],
+        f"{NAME}.evaluate.report": ["report.html.j2"],
+    },
     install_requires=[
         "compressai",
-        "constriction",
         "numpy",
         "opencv-python-headless",
         "pillow>=11.3",  # the first with AVIF built in

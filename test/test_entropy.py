@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from roi_anon_ros.codec.entropy import TOTAL, EntropyTables
+from roi_anon_ros.codec.entropy import ESCAPE_MIN, TOTAL, EntropyTables
 from roi_anon_ros.codec.errors import PacketError
 
 
@@ -34,18 +35,44 @@ def make_tables(channels: int = 11, spread: float = 2.0) -> EntropyTables:
 TABLES = make_tables()
 
 
-@given(
-    st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
-        lambda s: arrays(
-            np.int32,
-            (TABLES.channels, *s),
-            elements=st.one_of(st.just(0), st.integers(-9, 9), st.integers(-32768, 32767)),
-        )
+latents = st.tuples(st.integers(1, 5), st.integers(1, 5)).flatmap(
+    lambda s: arrays(
+        np.int32,
+        (TABLES.channels, *s),
+        elements=st.one_of(st.just(0), st.integers(-9, 9), st.integers(-32768, 32767)),
     )
 )
+
+
+@given(latents)
 def test_every_latent_round_trips(symbols: np.ndarray) -> None:
     payload = TABLES.encode(symbols)
     assert np.array_equal(TABLES.decode(payload, *symbols.shape[1:]), symbols)
+
+
+def encode_with_constriction(constriction: ModuleType, symbols: np.ndarray) -> bytes:
+    """The payload from another implementation of the same stack."""
+    escape = constriction.stream.model.Uniform(TOTAL)
+    coder = constriction.stream.stack.AnsCoder()
+    rows = symbols.reshape(TABLES.channels, -1)
+    coded = rows.any(axis=1)
+    for channel in np.flatnonzero(coded)[::-1]:
+        size = TABLES.length[channel]
+        indices = rows[channel] - TABLES.offset[channel]
+        escaped = (indices < 0) | (indices >= size - 2)
+        if escaped.any():
+            coder.encode_reverse(rows[channel, escaped] - ESCAPE_MIN, escape)
+        p = np.diff(TABLES.cdf[channel, :size]) / TOTAL
+        model = constriction.stream.model.Categorical(p, perfect=False)
+        coder.encode_reverse(np.where(escaped, size - 2, indices).astype(np.int32), model)
+    words = coder.get_compressed().astype("<u4")
+    return np.packbits(coded, bitorder="little").tobytes() + words.tobytes()
+
+
+@given(latents)
+def test_payload_is_that_of_constriction(symbols: np.ndarray) -> None:
+    constriction = pytest.importorskip("constriction")
+    assert TABLES.encode(symbols) == encode_with_constriction(constriction, symbols)
 
 
 def test_rate_is_near_the_entropy() -> None:
@@ -67,7 +94,9 @@ def test_empty_channels_cost_a_bit() -> None:
 
 
 def test_golden_bytes() -> None:
-    symbols = (np.arange(TABLES.channels * 12).reshape(TABLES.channels, 3, 4) * 7 % 5 - 2).astype(np.int32)
+    symbols = (np.arange(TABLES.channels * 12).reshape(TABLES.channels, 3, 4) * 7 % 5 - 2).astype(
+        np.int32
+    )
     symbols[2] = 0
     symbols[5, 1, 1] = -30000
     golden = (
@@ -150,7 +179,10 @@ for i in range(20000):
 print(outcomes["decoded"] + outcomes["refused"], outcomes["refused"] > 10000)
 """
     run = subprocess.run(
-        [sys.executable, "-c", script, str(Path(__file__).parent)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script, str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert (run.returncode, run.stdout.split()) == (0, ["20000", "True"]), run.stderr
 
