@@ -7,11 +7,14 @@ folded into the convolutions, as in the published ONNX file, of which the weight
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 #: Pixels of the image that one cell of each scale stands for, one after the other.
@@ -214,6 +217,46 @@ class YoloxNano(nn.Module):
 
 def _double(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def load_yolox(path: Path, classes: Sequence[int] | None = None) -> YoloxNano:
+    """Load a network out of a file.
+
+    Args:
+        path: ``.safetensors``, as `save_yolox` writes it, or the published ``.onnx``.
+        classes: of the published file, see `read_onnx`; the other kind has the classes it has.
+
+    Returns:
+        The network in evaluation mode.
+
+    Raises:
+        ValueError: the file holds no such network.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".onnx":
+        return read_onnx(path, classes)
+    try:
+        tensors = load_file(path)
+        network = YoloxNano(len(tensors["heads.0.classes.weight"]))
+        network.load_state_dict(tensors)
+    except (KeyError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{path}: holds no YOLOX-nano: {error}") from error
+    return network.eval()
+
+
+def save_yolox(network: YoloxNano, path: Path, metadata: dict[str, str]) -> None:
+    """Write the weights, in place of what was there only when they are whole.
+
+    Args:
+        network: to be written.
+        path: a ``.safetensors`` file.
+        metadata: what else the file tells, such as the origin of its weights.
+    """
+    path = Path(path)
+    tensors = {name: one.detach().cpu().contiguous() for name, one in network.state_dict().items()}
+    half = path.with_name(f".{path.name}.part")
+    save_file(tensors, half, metadata)
+    os.replace(half, path)
 
 
 def read_onnx(path: Path, classes: Sequence[int] | None = None) -> YoloxNano:
