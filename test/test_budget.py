@@ -1,0 +1,132 @@
+"""Guides with a budget: the equation, and its gradient, with networks of random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from roi_anon_ros.detect.budget import BudgetGuide, Yolov8Guide, YoloxGuide
+from roi_anon_ros.detect.yolox import YoloxNano, save_yolox
+
+
+def enliven(network: nn.Module) -> nn.Module:
+    """Untrained, a network's activations vanish from layer to layer: give each layer unit size."""
+
+    def scale(layer: nn.Conv2d, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        size = output.std()
+        layer.weight.data /= size
+        layer.bias.data /= size
+        return output / size
+
+    layers = [one for one in network.modules() if isinstance(one, nn.Conv2d)]
+    hooks = [layer.register_forward_hook(scale) for layer in layers]
+    with torch.no_grad():
+        network(torch.rand(2, 3, 64, 64))
+    for hook in hooks:
+        hook.remove()
+    return network
+
+
+@pytest.fixture(scope="module")
+def yolox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_yolox(enliven(YoloxNano(classes=1)), path, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def yolov8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("ultralytics", reason="ultralytics is not installed")
+    from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
+
+    torch.manual_seed(0)
+    network = import_ultralytics().YOLO("yolov8n.yaml")
+    for module in network.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over what it has seen
+    network.model.train()
+    with torch.no_grad():
+        network.model(torch.rand(4, 3, 64, 64))
+    path = tmp_path_factory.mktemp("weights") / "random.pt"
+    network.save(path)
+    return path
+
+
+@pytest.fixture(params=["yolox", "yolov8"])
+def guide(request: pytest.FixtureRequest) -> BudgetGuide:
+    if request.param == "yolox":
+        return YoloxGuide(request.getfixturevalue("yolox")).double()
+    return Yolov8Guide(request.getfixturevalue("yolov8")).double()
+
+
+def images(seed: int, count: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(seed)
+    x = torch.rand(count, 3, 32, 64, dtype=torch.float64)
+    x_hat = (x + 0.3 * torch.randn_like(x)).clamp(0, 1)
+    keep = (torch.rand(count, 1, 32, 64) > 0.3).double()
+    return x_hat, x, keep
+
+
+def test_the_distance_is_the_equation(guide: BudgetGuide) -> None:
+    x_hat, x, keep = images(1)
+    found = []
+    for b in range(len(x)):
+        with torch.no_grad():
+            pairs = zip(guide.features(x_hat[b : b + 1]), guide.features(x[b : b + 1]), strict=True)
+        for f_hat, f in pairs:
+            rows, columns = f.shape[-2:]
+            k = keep[b, 0].reshape(rows, 32 // rows, columns, 64 // columns).mean((1, 3)).numpy()
+            rms = [np.sqrt(np.mean((k * one[0].numpy()) ** 2)) for one in (f - f_hat, f)]
+            found.append(rms[0] / rms[1])
+    guide.budget = float(np.median(found))
+    expected = np.mean([max(0, one - guide.budget) for one in found])
+    assert min(found) > 0.01
+    assert guide(x_hat, x, keep).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_gradient_is_that_of_finite_differences(guide: BudgetGuide) -> None:
+    x_hat, x, keep = images(2)
+    guide.budget = float(guide.distances(x_hat, x, keep).mean())  # some maps within, some not
+    x_hat.requires_grad_(True)
+    (gradient,) = torch.autograd.grad(guide(x_hat, x, keep), x_hat)
+    for _ in range(4):
+        way = torch.randn_like(x)
+        step = 1e-6
+        with torch.no_grad():
+            ahead = guide(x_hat + step * way, x, keep)
+            back = guide(x_hat - step * way, x, keep)
+        slope = ((ahead - back) / (2 * step)).item()
+        assert (gradient * way).sum().item() == pytest.approx(slope, rel=1e-4, abs=1e-7)
+
+
+def test_inside_the_budget_nothing_pulls(guide: BudgetGuide) -> None:
+    x_hat, x, keep = images(3)
+    guide.budget = 0.0
+    for seen, mask in ((x, keep), (x_hat, torch.zeros_like(keep))):
+        seen = seen.clone().requires_grad_(True)
+        distance = guide(seen, x, mask)
+        (gradient,) = torch.autograd.grad(distance, seen)
+        assert distance.item() == pytest.approx(0, abs=2e-6)
+        assert (gradient == 0).all()
+
+
+def test_the_network_stays_as_it_is(guide: BudgetGuide) -> None:
+    guide.train()
+    assert not any(module.training for module in guide.modules())
+    assert not any(parameter.requires_grad for parameter in guide.parameters())
+
+
+def test_bad_arguments_are_refused(yolox: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="budget: got -0.1, must be 0 or more"):
+        YoloxGuide(yolox, budget=-0.1)
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="broken.safetensors: holds no YOLOX-nano"):
+        YoloxGuide(tmp_path / "broken.safetensors")
+    pytest.importorskip("ultralytics", reason="ultralytics is not installed")
+    with pytest.raises(ValueError, match="weights: got .*random.safetensors, must be a .pt file"):
+        Yolov8Guide(yolox)
