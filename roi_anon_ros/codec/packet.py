@@ -4,8 +4,8 @@ All integers are little-endian::
 
     offset  size  field
          0     4  magic, "RAN1"
-         4     1  format version, 1
-         5     1  flags, 0
+         4     1  format version, 1 or 2
+         5     1  version 1: flags, 0; version 2: quality in sixteenths, 16 to 128
          6     8  model fingerprint: the first bytes of SHA-256 over its weights and tables
         14     2  source width            16 to 8192 pixels
         16     2  source height           16 to 8192 pixels
@@ -14,8 +14,14 @@ All integers are little-endian::
         22     1  padding at the right    0 to 255 pixels, cut off after decoding
         23     1  padding at the bottom   0 to 255 pixels, cut off after decoding
         24     4  payload length          0 to 67,108,864 bytes
-        28     n  payload, see entropy.py
+        28     n  payload; version 1: a latent, see entropy.py; version 2: see below
     28 + n     4  CRC-32 of everything before it
+
+Version 2 is for models that have every rate and paint what they hide. Its payload is::
+
+         0     4  length of the regions, 0 to 1,048,576 bytes
+         4     m  regions: which cells of 8 x 8 coded pixels were painted before the coding, see regions.py
+     4 + m        a latent, see contexts.py
 
 Every packet stands alone. :func:`unpack` checks all of this before anything is allocated or decoded; the CRC finds
 every single flipped byte. It is no signature: who can write packets can write any picture.
@@ -34,13 +40,22 @@ from roi_anon_ros.codec.errors import PacketError
 from roi_anon_ros.codec.picture import check_sides
 
 MAGIC = b"RAN1"
+#: Bounds of a quality, and the steps in which a packet carries it.
+MIN_QUALITY = 1.0
+MAX_QUALITY = 8.0
+QUALITY_STEP = 1 / 16
+#: Versions of the format: of models with one rate, and of models with every rate and regions.
 VERSION = 1
+VERSION_QUALITY = 2
+VERSIONS = (VERSION, VERSION_QUALITY)
 MAX_PAYLOAD = 1 << 26
+MAX_REGIONS = 1 << 20
 #: Coded pixels that a decoder takes by default: a picture of 4096 × 2160.
 MAX_PIXELS = 4096 * 2160
 
 _HEADER = struct.Struct("<4sBB8s4H2BI")
 _CRC = struct.Struct("<I")
+_LENGTH = struct.Struct("<I")
 #: Bytes of a packet beside its payload.
 OVERHEAD = _HEADER.size + _CRC.size
 
@@ -55,6 +70,7 @@ class Header:
         coded_size: ``(width, height)`` of the picture that was coded, without padding, pixels.
         padding: ``(right, bottom)`` pixels that were added before the coding.
         version: of the format.
+        quality: 1 to 8, of a model that has every rate; 0 of one that has one.
     """
 
     fingerprint: bytes
@@ -62,6 +78,7 @@ class Header:
     coded_size: tuple[int, int]
     padding: tuple[int, int]
     version: int = VERSION
+    quality: float = 0.0
 
     @property
     def padded_size(self) -> tuple[int, int]:
@@ -95,21 +112,33 @@ class Header:
         for side, pixels in zip(("right", "bottom"), self.padding, strict=True):
             if not 0 <= pixels <= 255:
                 raise PacketError("size", f"padding {side} {pixels}, must be from 0 to 255")
+        if self.version == VERSION_QUALITY and not MIN_QUALITY <= self.quality <= MAX_QUALITY:
+            raise PacketError(
+                "quality", f"{self.quality}, must be from {MIN_QUALITY} to {MAX_QUALITY}"
+            )
 
 
-def pack(header: Header, payload: bytes) -> bytes:
+def pack(header: Header, latent: bytes, regions: bytes = b"") -> bytes:
     """Write a packet.
 
+    Args:
+        header: of the version that it names.
+        latent: what the entropy coder made.
+        regions: what was painted, see :meth:`Regions.to_bytes`; version 2 only.
+
     Raises:
-        PacketError: a size or the payload's length is out of bounds.
+        PacketError: a size, the quality or a length is out of bounds.
     """
     header.check()
+    payload = latent
+    if header.version == VERSION_QUALITY:
+        payload = _LENGTH.pack(len(regions)) + regions + latent
     if len(payload) > MAX_PAYLOAD:
         raise PacketError("length", f"payload {len(payload)} bytes, must be at most {MAX_PAYLOAD}")
     head = _HEADER.pack(
         MAGIC,
         header.version,
-        0,
+        round(header.quality / QUALITY_STEP),
         header.fingerprint,
         *header.source_size,
         *header.coded_size,
@@ -119,28 +148,41 @@ def pack(header: Header, payload: bytes) -> bytes:
     return b"".join((head, payload, _CRC.pack(zlib.crc32(payload, zlib.crc32(head)))))
 
 
-def unpack(packet: bytes | bytearray | memoryview) -> tuple[Header, memoryview]:
+def unpack(packet: bytes | bytearray | memoryview) -> tuple[Header, memoryview, memoryview]:
     """Check a packet and read it.
 
     Returns:
-        Its header, and a view of its payload.
+        Its header, and views of its latent and of its regions, which are empty in version 1.
 
     Raises:
-        PacketError: with the first of the reasons ``"length"``, ``"magic"``, ``"version"``, ``"crc"`` and ``"size"``.
+        PacketError: with the first of the reasons ``"length"``, ``"magic"``, ``"version"``, ``"crc"``, ``"size"``,
+            ``"quality"`` and ``"regions"``.
     """
     view = memoryview(packet).cast("B")
     if len(view) < OVERHEAD:
         raise PacketError("length", f"{len(view)} bytes, must be at least {OVERHEAD}")
-    magic, version, flags, fingerprint, *sizes, length = _HEADER.unpack_from(view)
+    magic, version, rate, fingerprint, *sizes, length = _HEADER.unpack_from(view)
     if magic != MAGIC:
         raise PacketError("magic", f"{magic!r}, must be {MAGIC!r}")
-    if version != VERSION or flags != 0:
-        raise PacketError("version", f"version {version} flags {flags}, must be {VERSION} and 0")
+    if version not in VERSIONS or (version == VERSION and rate != 0):
+        raise PacketError("version", f"version {version} flags {rate}, must be {VERSION} and 0, or 2")
     if length > MAX_PAYLOAD or len(view) != OVERHEAD + length:
         raise PacketError("length", f"{len(view)} bytes, the header promises {OVERHEAD + length}")
     (crc,) = _CRC.unpack_from(view, _HEADER.size + length)
     if zlib.crc32(view[: -_CRC.size]) != crc:
         raise PacketError("crc", "the packet was damaged on its way")
-    header = Header(fingerprint, (sizes[0], sizes[1]), (sizes[2], sizes[3]), (sizes[4], sizes[5]), version)
+    source = sizes[0], sizes[1]
+    coded = sizes[2], sizes[3]
+    padding = sizes[4], sizes[5]
+    header = Header(fingerprint, source, coded, padding, version, rate * QUALITY_STEP)
     header.check()
-    return header, view[_HEADER.size : -_CRC.size]
+    payload = view[_HEADER.size : -_CRC.size]
+    if version == VERSION:
+        return header, payload, payload[:0]
+    if len(payload) < _LENGTH.size:
+        raise PacketError("regions", f"{len(payload)} bytes, must be at least {_LENGTH.size}")
+    (size,) = _LENGTH.unpack_from(payload)
+    rest = payload[_LENGTH.size :]
+    if size > MAX_REGIONS or size > len(rest):
+        raise PacketError("regions", f"{size} bytes, must be at most {min(MAX_REGIONS, len(rest))}")
+    return header, rest[size:], rest[:size]

@@ -7,12 +7,15 @@ outside them alone: what stood under them cannot be told from it.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from roi_anon_ros.codec.errors import PacketError
 
 #: Pixels on a side of a cell.
 CELL = 8
@@ -101,6 +104,36 @@ class Regions:
     def share(self) -> float:
         """Share of the cells that are painted, 0 to 1."""
         return float(self.cells.mean())
+
+    def to_bytes(self) -> bytes:
+        """The cells as a packet carries them; nothing where none is painted."""
+        if not self.cells.any():
+            return b""
+        return zlib.compress(np.packbits(self.cells).tobytes(), 9)
+
+    @classmethod
+    def from_bytes(cls, data: bytes | memoryview, width: int, height: int) -> Regions:
+        """The cells that :meth:`to_bytes` wrote, of an image of this size.
+
+        Raises:
+            PacketError: reason ``"regions"``; these bytes are not such cells.
+        """
+        if len(data) == 0:
+            return cls.empty(width, height)
+        columns, rows = count_cells(width, height)
+        size = -(-columns * rows // 8)
+        inflater = zlib.decompressobj()
+        try:
+            bits = inflater.decompress(data, size + 1)
+        except zlib.error as error:
+            raise PacketError("regions", f"{error}") from error
+        if len(bits) != size or not inflater.eof or inflater.unused_data:
+            raise PacketError("regions", f"got {len(bits)} bytes, must be {size} and nothing more")
+        unpacked = np.unpackbits(np.frombuffer(bits, np.uint8))
+        if unpacked[columns * rows :].any():
+            raise PacketError("regions", f"got a cell above {columns * rows - 1}")
+        cells = unpacked[: columns * rows].reshape(rows, columns).astype(bool)
+        return cls(cells, np.zeros((0, 3), np.int32))
 
     def mask(self, width: int, height: int) -> np.ndarray:
         """The painted pixels of an image of this size: bool ``[height, width]``."""
