@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from roi_anon_ros.cli.run import Run, app, interruptible, must_exist, quiet_libraries, usage_error, usage_errors
+from roi_anon_ros.cli.run import (
+    Run,
+    app,
+    interruptible,
+    must_exist,
+    quiet_libraries,
+    usage_error,
+    usage_errors,
+)
 
 OUT = Path("runs/evaluate")
 
@@ -16,9 +24,14 @@ OUT = Path("runs/evaluate")
 @app.command()
 def evaluate(
     annotations: Annotated[
-        Path, typer.Argument(metavar="SET", help="Annotations: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder.")
+        Path,
+        typer.Argument(
+            metavar="SET", help="Annotations: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder."
+        ),
     ],
-    images: Annotated[Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")
+    ] = None,
     rows: Annotated[
         str,
         typer.Option(
@@ -27,9 +40,15 @@ def evaluate(
         ),
     ] = "fast,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
     weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
-    yunet: Annotated[Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")] = None,
-    limit: Annotated[int, typer.Option(help="Only so many pictures, spread over the set; 0: all.", min=0)] = 0,
-    grey: Annotated[bool, typer.Option("--grey", help="Send them as a monochrome camera sees them.")] = False,
+    yunet: Annotated[
+        Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(help="Only so many pictures, spread over the set; 0: all.", min=0)
+    ] = 0,
+    grey: Annotated[
+        bool, typer.Option("--grey", help="Send them as a monochrome camera sees them.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
     """Measure rate, persons and faces of models, JPEG and AVIF side by side, on pictures that none of them saw.
@@ -70,7 +89,10 @@ def evaluate(
             try:
                 check_picture(files.read_picture(record.path))
                 records.append(record)
-            except (OSError, ValueError) as error:  # one that a row cannot take is left out of all of them
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # one that a row cannot take is left out of all of them
                 run.fail(record.path, error)
         if not records:
             usage_error(f"{annotations}: no pictures")
@@ -81,11 +103,17 @@ def evaluate(
             for row in compared:
                 key = json.dumps([row.key, judges, about_us, grey])
                 with Cache(out / "cache", row.name, key) as cache:
-                    pairs = list(run.track(measure(records, row, detectors, cache, grey), len(records), row.name))
+                    pairs = list(
+                        run.track(
+                            measure(records, row, detectors, cache, grey), len(records), row.name
+                        )
+                    )
                 base = base or pairs
                 results[row.name] = summary(pairs, base)
             shown = pick(records)
-            sheet = save_sheet(out / "sheet", run.track(compared, len(compared), "sheet"), shown, grey)
+            sheet = save_sheet(
+                out / "sheet", run.track(compared, len(compared), "sheet"), shown, grey
+            )
         about = {
             "set": annotations.name,
             "grey": grey,
@@ -108,16 +136,29 @@ def evaluate(
 
 @app.command()
 def attack(
-    row: Annotated[str, typer.Argument(metavar="ROW", help="What to attack: a row of roi-anon evaluate.")],
-    annotations: Annotated[
-        Path, typer.Argument(metavar="SET", help="The attacker's own pictures: annotations with heads, as evaluate's.")
+    row: Annotated[
+        str, typer.Argument(metavar="ROW", help="What to attack: a row of roi-anon evaluate.")
     ],
-    images: Annotated[Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The file to write.", show_default="runs/attack/ROW.safetensors")
+    annotations: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SET",
+            help="The attacker's own pictures: annotations with heads, as evaluate's.",
+        ),
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Budget; the same for rows that are compared.", min=1)] = 2000,
-    pictures: Annotated[int, typer.Option(help="At most so many, spread over the set.", min=1)] = 600,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file to write.", show_default="runs/attack/ROW.safetensors"),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(help="Budget; the same for rows that are compared.", min=1)
+    ] = 2000,
+    pictures: Annotated[
+        int, typer.Option(help="At most so many, spread over the set.", min=1)
+    ] = 600,
     seed: Annotated[int, typer.Option(help="Of weights and crops.")] = 0,
 ) -> None:
     """Train a decoder that brings the heads back from what a row sends: an attacker who has the encoder.
@@ -150,25 +191,36 @@ def attack(
         with run.progress:
             pairs = list(run.track(gather(records, attacked), len(records), f"{row}: sent"))
             if len(pairs) < len(records):
-                run.fail(annotations, f"{len(records) - len(pairs)} pictures could not be read or sent")
+                run.fail(
+                    annotations, f"{len(records) - len(pairs)} pictures could not be read or sent"
+                )
             with usage_errors():
-                for _ in run.track(train(pairs, attacked, target, steps, seed), steps, f"{row}: attacked"):
+                for _ in run.track(
+                    train(pairs, attacked, target, steps, seed), steps, f"{row}: attacked"
+                ):
                     pass
         losses = read_attack(target)[1]["losses"]
-        typer.echo(f"{target}: loss on heads {losses['heads']:.4f}, on their edges {losses['edges']:.4f}")
+        typer.echo(
+            f"{target}: loss on heads {losses['heads']:.4f}, on their edges {losses['edges']:.4f}"
+        )
         if run.failed:
             raise typer.Exit(1)
 
 
 @app.command()
 def identify(
-    people: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures of faces in folders by a person's name.")],
+    people: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Pictures of faces in folders by a person's name."),
+    ],
     recogniser: Annotated[Path, typer.Option(help="An ArcFace .onnx, such as w600k_mbf.onnx.")],
     yunet: Annotated[Path, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth.")],
     rows: Annotated[
         str, typer.Option(help="As evaluate's; the original is always there.")
     ] = "fast,avif:10,blur+avif:10",
-    sizes: Annotated[str, typer.Option(help="Of heads in the scenes that are sent, pixels, one or more.")] = "64,128",
+    sizes: Annotated[
+        str, typer.Option(help="Of heads in the scenes that are sent, pixels, one or more.")
+    ] = "64,128",
     limit: Annotated[int, typer.Option(help="Only so many people; 0: all.", min=0)] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
@@ -206,15 +258,22 @@ def identify(
             faces = [face for face in found if face is not None]
             names = [face.name for face in faces]
             if not 1 < len(set(names)) < len(names):
-                usage_error(f"{people}: YuNet finds {len(set(names))} people on {len(names)} pictures, too few")
+                usage_error(
+                    f"{people}: YuNet finds {len(set(names))} people on {len(names)} pictures, too few"
+                )
             cache = out / "cache"
 
             def vectors(label: str, *where: Any) -> np.ndarray:
-                return np.array(list(run.track(embed(faces, network, cache, *where), len(faces), label)))
+                return np.array(
+                    list(run.track(embed(faces, network, cache, *where), len(faces), label))
+                )
 
             photos = vectors("pictures")
             figures = {
-                name: {row.name: summary(names, photos, vectors(f"{row.name}, {name}", row, scene)) for row in compared}
+                name: {
+                    row.name: summary(names, photos, vectors(f"{row.name}, {name}", row, scene))
+                    for row in compared
+                }
                 for name, scene in scenes.items()
             }
         about = {
@@ -232,7 +291,10 @@ def identify(
 @app.command()
 def bench(
     picture: Annotated[
-        Path | None, typer.Option(help="What to encode.", show_default="ultralytics' bus.jpg, or a synthetic one")
+        Path | None,
+        typer.Option(
+            help="What to encode.", show_default="ultralytics' bus.jpg, or a synthetic one"
+        ),
     ] = None,
     rows: Annotated[
         str,
@@ -243,8 +305,12 @@ def bench(
     ] = "paper,paper-here,paper-here@openvino,fast,fast@openvino,fast@openvino-int8,jpeg:10,avif:10,webp:10",
     sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one or more.")] = "512x512",
     rounds: Annotated[int, typer.Option(help="In each, every row has one turn.", min=2)] = 30,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", show_default="as many as cores", min=1)] = None,
-    memory: Annotated[bool, typer.Option("--memory", help="Also each row's peak memory, in a new process.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.", show_default="as many as cores", min=1)
+    ] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Also each row's peak memory, in a new process.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
     """Time encoding and decoding, memory to memory, all rows taking turns in one run; ratios first.
@@ -265,7 +331,9 @@ def bench(
         progress = Run(resumes=False)
         with usage_errors():
             image, source = (
-                of_images.default_picture() if picture is None else (files.read_picture(picture), picture.name)
+                of_images.default_picture()
+                if picture is None
+                else (files.read_picture(picture), picture.name)
             )
             timed = [make_timed(name, image) for name in filter(None, rows.split(","))]
             with progress.progress:
@@ -288,7 +356,9 @@ def bench(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")] = OUT,
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")
+    ] = OUT,
 ) -> None:
     """Write report.html, one page that needs no network, and report.md from the results in a folder."""
     with interruptible("evaluate"):
@@ -302,7 +372,9 @@ def report(
         except (OSError, ValueError) as error:
             usage_error(str(error))
         except KeyError as error:
-            usage_error(f"{folder}: results of another release, without {error}; run the commands again")
+            usage_error(
+                f"{folder}: results of another release, without {error}; run the commands again"
+            )
         for name, page in pages.items():
             storage.write_bytes(folder / name, page.encode())
         typer.echo(folder / "report.html")

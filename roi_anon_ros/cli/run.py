@@ -79,7 +79,13 @@ class Run:
 
     def __post_init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -114,7 +120,9 @@ class Run:
     def note(self, source: Path, message: object) -> None:
         """Print a line about a source."""
         line = f"{source}: {reason(message) if isinstance(message, Exception) else message}"
-        self.progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self.progress.console.print(
+            line, markup=False, highlight=False, emoji=False, soft_wrap=True
+        )
 
     def sum_up(self, line: str, files: int) -> None:
         """Print what was done of so many files.
@@ -177,7 +185,9 @@ def interruptible(extra: str = "") -> Iterator[None]:
     except ModuleNotFoundError as error:
         if not extra or str(error.name).startswith("roi_anon_ros"):
             raise
-        usage_error(f"{error.name} is not installed: this needs pip install 'roi_anon_ros[{extra}]'")
+        usage_error(
+            f"{error.name} is not installed: this needs pip install 'roi_anon_ros[{extra}]'"
+        )
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None
