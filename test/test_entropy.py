@@ -1,4 +1,6 @@
-"""Entropy coding: exact for every symbol, near the entropy, and safe against whoever can compute a CRC."""
+"""Entropy coding: exact for every symbol, near the entropy, and safe against whoever can compute a
+CRC.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ def test_empty_channels_cost_a_bit() -> None:
 
 
 def test_golden_bytes() -> None:
-    symbols = (np.arange(TABLES.channels * 12).reshape(TABLES.channels, 3, 4) * 7 % 5 - 2).astype(np.int32)
+    symbols = (np.arange(TABLES.channels * 12).reshape(TABLES.channels, 3, 4) * 7 % 5 - 2).astype(
+        np.int32
+    )
     symbols[2] = 0
     symbols[5, 1, 1] = -30000
     golden = (
@@ -125,7 +129,8 @@ from test_entropy import TABLES
 from roi_anon_ros.codec.errors import PacketError
 rng = np.random.default_rng(9)
 outcomes = {"decoded": 0, "refused": 0}
-good = [TABLES.encode(rng.integers(-4, 5, (TABLES.channels, 8, 8)).astype(np.int32)) for _ in range(8)]
+shape = TABLES.channels, 8, 8
+good = [TABLES.encode(rng.integers(-4, 5, shape).astype(np.int32)) for _ in range(8)]
 for i in range(20000):
     data = bytearray(good[i % 8])
     kind = i % 5
@@ -150,7 +155,10 @@ for i in range(20000):
 print(outcomes["decoded"] + outcomes["refused"], outcomes["refused"] > 10000)
 """
     run = subprocess.run(
-        [sys.executable, "-c", script, str(Path(__file__).parent)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", script, str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert (run.returncode, run.stdout.split()) == (0, ["20000", "True"]), run.stderr
 

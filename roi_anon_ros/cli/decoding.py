@@ -37,12 +37,13 @@ def decode(
         typer.Option(help="Name or file; by default the installed model that wrote the packet."),
     ] = None,
 ) -> None:
-    """Decode .ran files: pictures to .png at the size of their source, videos to .mp4 (or .avi: Motion JPEG).
+    """Decode .ran files: pictures to .png at the size of their source, videos to .mp4 (or .avi:
+    Motion JPEG).
 
-    Files are told apart by what is in them. A damaged frame of a video is reported and left out; of a video
-    that was cut off, the complete frames are decoded. A folder is searched with its subfolders, and OUT
-    gets the same ones; what a former run finished is kept. Videos have even sides: an odd last row or
-    column is lost.
+    Files are told apart by what is in them. A damaged frame of a video is reported and left out; of
+    a video that was cut off, the complete frames are decoded. A folder is searched with its
+    subfolders, and OUT gets the same ones; what a former run finished is kept. Videos have even
+    sides: an odd last row or column is lost.
     """
     with interruptible():
         must_exist(source)

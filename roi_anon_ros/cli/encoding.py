@@ -39,15 +39,16 @@ def encode(
         ),
     ] = None,
 ) -> None:
-    """Encode pictures (.jpg .jpeg .png .bmp .webp .tif .tiff) and videos (.mp4 .avi .mkv .mov .webm).
+    """Encode pictures (.jpg .jpeg .png .bmp .webp .tif .tiff) and videos (.mp4 .avi .mkv .mov
+    .webm).
 
-    A picture becomes a .ran file that holds the very packet the edge node would send; a video becomes one
-    .ran file with a packet for each frame. Pictures are read as 8-bit RGB: grey and 16 bits are converted,
-    alpha is dropped, EXIF orientation is applied.
+    A picture becomes a .ran file that holds the very packet the edge node would send; a video
+    becomes one .ran file with a packet for each frame. Pictures are read as 8-bit RGB: grey and 16
+    bits are converted, alpha is dropped, EXIF orientation is applied.
 
-    A folder is searched with its subfolders, and OUT gets the same ones. What a former run finished is kept
-    where it is of the same source (by its modification time, which outputs take over), model and --max-
-    side. An interrupted video goes on behind its last complete frame.
+    A folder is searched with its subfolders, and OUT gets the same ones. What a former run finished
+    is kept where it is of the same source (by its modification time, which outputs take over),
+    model and --max- side. An interrupted video goes on behind its last complete frame.
     """
     with interruptible():
         must_exist(source)
@@ -105,7 +106,8 @@ def _encode_video(
     count, end, last = _left_over(part, video.rate, modified, belongs)
     frames = video.frames(max(count - 1, 0))
     if count:
-        # The last frame once more: only if it comes out the same is this the same video, coded the same way.
+        # The last frame once more: only if it comes out the same is this the same video, coded the
+        # same way.
         again = next(frames, None)
         if again is None or codec.encode(again, side).packet != last:
             count, end, frames = 0, 0, video.frames()
@@ -128,7 +130,9 @@ def _encode_video(
 def _left_over(
     part: Path, rate: Any, modified_ns: int, belongs: Callable[[Header], bool]
 ) -> tuple[int, int, bytes]:
-    """What an interrupted run left that is of use: complete frames, the byte behind them, the last packet."""
+    """What an interrupted run left that is of use: complete frames, the byte behind them, the last
+    packet.
+    """
     from roi_anon_ros import files
     from roi_anon_ros.codec import PacketError
     from roi_anon_ros.codec.packet import unpack

@@ -1,4 +1,6 @@
-"""``evaluate``, ``attack``, ``identify``, ``bench`` and ``report``: what the project claims, measured."""
+"""``evaluate``, ``attack``, ``identify``, ``bench`` and ``report``: what the project claims,
+measured.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +37,8 @@ def evaluate(
     rows: Annotated[
         str,
         typer.Option(
-            help="Models (name or file, behind it @ and an engine), jpeg:Q, avif:Q, webp:Q, the same behind blur+, "
-            "pixelate+ or mask+, and attack:FILE; the original is always there."
+            help="Models (name or file, behind it @ and an engine), jpeg:Q, avif:Q, webp:Q, the "
+            "same behind blur+, pixelate+ or mask+, and attack:FILE; the original is always there."
         ),
     ] = "fast,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
     weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
@@ -51,11 +53,13 @@ def evaluate(
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
-    """Measure rate, persons and faces of models, JPEG and AVIF side by side, on pictures that none of them saw.
+    """Measure rate, persons and faces of models, JPEG and AVIF side by side, on pictures that none
+    of them saw.
 
-    Persons are YOLOv8's at any score (average precision), faces MTCNN's and YuNet's, all against SET's boxes, or
-    against what is found on the originals where SET has none. An interrupted run goes on picture by picture. Results:
-    table.md, curve.png, results.json and the pictures of sheet/ in OUT, for roi-anon report.
+    Persons are YOLOv8's at any score (average precision), faces MTCNN's and YuNet's, all against
+    SET's boxes, or against what is found on the originals where SET has none. An interrupted run
+    goes on picture by picture. Results: table.md, curve.png, results.json and the pictures of
+    sheet/ in OUT, for roi-anon report.
     """
     with interruptible("evaluate"):
         must_exist(annotations)
@@ -161,10 +165,12 @@ def attack(
     ] = 600,
     seed: Annotated[int, typer.Option(help="Of weights and crops.")] = 0,
 ) -> None:
-    """Train a decoder that brings the heads back from what a row sends: an attacker who has the encoder.
+    """Train a decoder that brings the heads back from what a row sends: an attacker who has the
+    encoder.
 
-    Evaluate or identify with the row attack:FILE shows what detectors and recognisers make of what it recovers.
-    Take pictures that the evaluation does not use. The same command goes on with an interrupted training.
+    Evaluate or identify with the row attack:FILE shows what detectors and recognisers make of what
+    it recovers. Take pictures that the evaluation does not use. The same command goes on with an
+    interrupted training.
     """
     with interruptible("evaluate"):
         must_exist(annotations)
@@ -226,7 +232,8 @@ def identify(
 ) -> None:
     """Try to recognise people in what each row sends: verification and identification.
 
-    Each face becomes the head of a person in a scene, as a colour camera and as a monochrome one sees it. A row that
+    Each face becomes the head of a person in a scene, as a colour camera and as a monochrome one
+    sees it. A row that
     was measured before is not measured again. Results: identity.json in OUT, for roi-anon report.
     """
     with interruptible("evaluate"):
@@ -259,7 +266,8 @@ def identify(
             names = [face.name for face in faces]
             if not 1 < len(set(names)) < len(names):
                 usage_error(
-                    f"{people}: YuNet finds {len(set(names))} people on {len(names)} pictures, too few"
+                    f"{people}: YuNet finds {len(set(names))} people on {len(names)} pictures, too "
+                    "few"
                 )
             cache = out / "cache"
 
@@ -299,10 +307,12 @@ def bench(
     rows: Annotated[
         str,
         typer.Option(
-            help="The first one is what the others are compared with. As evaluate's, and paper: the paper's network "
+            help="The first one is what the others are compared with. As evaluate's, and paper: "
+            "the paper's network "
             "the paper's way; paper-here: the same network through this package."
         ),
-    ] = "paper,paper-here,paper-here@openvino,fast,fast@openvino,fast@openvino-int8,jpeg:10,avif:10,webp:10",
+    ] = "paper,paper-here,paper-here@openvino,fast,fast@openvino,fast@openvino-int8,"
+    "jpeg:10,avif:10,webp:10",
     sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one or more.")] = "512x512",
     rounds: Annotated[int, typer.Option(help="In each, every row has one turn.", min=2)] = 30,
     threads: Annotated[
@@ -360,7 +370,9 @@ def report(
         Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")
     ] = OUT,
 ) -> None:
-    """Write report.html, one page that needs no network, and report.md from the results in a folder."""
+    """Write report.html, one page that needs no network, and report.md from the results in a
+    folder.
+    """
     with interruptible("evaluate"):
         must_exist(folder)
         from roi_anon_ros import storage

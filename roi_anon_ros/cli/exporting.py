@@ -44,13 +44,17 @@ def export(
         ),
     ] = None,
 ) -> None:
-    """Write the networks of a model for other engines than torch, and compare what they find with torch.
+    """Write the networks of a model for other engines than torch, and compare what they find with
+    torch.
 
-    MODEL-analysis.onnx takes a picture (uint8, 1 x H x W x 3, RGB, sides multiples of 16) to its symbols, MODEL-
+    MODEL-analysis.onnx takes a picture (uint8, 1 x H x W x 3, RGB, sides multiples of 16) to its
+    symbols, MODEL-
     synthesis.onnx symbols to a picture, at any size: for the engine onnxruntime.
 
-    With --int8, MODEL-analysis-int8.xml (with .bin and .sha256) is the analysis in integers of 8 bits, whose ranges are
-    those of up to 60 pictures of the folder: for the engine openvino-int8. Take pictures such as the cameras see.
+    With --int8, MODEL-analysis-int8.xml (with .bin and .sha256) is the analysis in integers of 8
+    bits, whose ranges are
+    those of up to 60 pictures of the folder: for the engine openvino-int8. Take pictures such as
+    the cameras see.
     """
     with interruptible():
         if int8 is not None:

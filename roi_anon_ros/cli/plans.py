@@ -80,7 +80,8 @@ def make_plan(
 def keep_output(
     run: Run, target: Path, modified_ns: int, packets: Path, belongs: Callable[[Header], bool]
 ) -> bool:
-    """Whether a former run finished this output: it has its source's time, and the packets in the file belong.
+    """Whether a former run finished this output: it has its source's time, and the packets in the
+    file belong.
 
     Then it is counted, and stays.
     """

@@ -1,4 +1,4 @@
-"""What the commands share: the application, a run over many files with its progress, usage errors."""
+"""What the commands share: the application, a run over many files, usage errors."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def usage_error(message: str) -> NoReturn:
 
 @contextmanager
 def usage_errors(prefix: str = "") -> Iterator[None]:
-    """Turn what is wrong with what a command was given into a line, with a prefix, and exit code 2."""
+    """Turn what is wrong with a command's arguments into a line, with a prefix, and exit code 2."""
     try:
         yield
     except (ImportError, OSError, ValueError, RoiAnonError, *_opencv_errors()) as error:
@@ -171,7 +171,9 @@ def _opencv_errors() -> tuple[type[Exception], ...]:
 
 
 def quiet_libraries() -> None:
-    """Before their import: what is wrong with a file is reported here, and their deprecations concern no user."""
+    """Before their import: what is wrong with a file is reported here, and their deprecations
+    concern no user.
+    """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     warnings.simplefilter("ignore", FutureWarning)
@@ -179,7 +181,9 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def interruptible(extra: str = "") -> Iterator[None]:
-    """Turn Ctrl-C into a line and exit code 130, a missing package into a line that names the extra to install."""
+    """Turn Ctrl-C into a line and exit code 130, a missing package into a line that names the extra
+    to install.
+    """
     try:
         yield
     except ModuleNotFoundError as error:

@@ -35,7 +35,8 @@ def train(
 ) -> None:
     """Train a model; the same command continues an interrupted training.
 
-    Under torchrun every process takes part: torchrun --nproc-per-node=4 -m roi_anon_ros.cli train CONFIG
+    Under torchrun every process takes part: torchrun --nproc-per-node=4 -m roi_anon_ros.cli train
+    CONFIG
     """
     with interruptible():
         must_exist(config)
@@ -75,9 +76,10 @@ def label(
 ) -> None:
     """Find persons and faces in pictures of your own, as a COCO JSON to train on.
 
-    A folder is searched with its subfolders. Kinds that --annotations has on a picture stay as they are; boxes
-    that detectors found carry "origin": "pseudo" and a score. A JSON that is there is never written over: it may have
-    been corrected by hand. The same command goes on with an interrupted run.
+    A folder is searched with its subfolders. Kinds that --annotations has on a picture stay as they
+    are; boxes that detectors found carry "origin": "pseudo" and a score. A JSON that is there is
+    never written over: it may have been corrected by hand. The same command goes on with an
+    interrupted run.
     """
     with interruptible():
         must_exist(folder)

@@ -17,7 +17,8 @@ All integers are little-endian::
         28     n  payload, see entropy.py
     28 + n     4  CRC-32 of everything before it
 
-Every packet stands alone. :func:`unpack` checks all of this before anything is allocated or decoded; the CRC finds
+Every packet stands alone. :func:`unpack` checks all of this before anything is allocated or
+decoded; the CRC finds
 every single flipped byte. It is no signature: who can write packets can write any picture.
 """
 
@@ -126,7 +127,8 @@ def unpack(packet: bytes | bytearray | memoryview) -> tuple[Header, memoryview]:
         Its header, and a view of its payload.
 
     Raises:
-        PacketError: with the first of the reasons ``"length"``, ``"magic"``, ``"version"``, ``"crc"`` and ``"size"``.
+        PacketError: with the first of the reasons ``"length"``, ``"magic"``, ``"version"``,
+            ``"crc"`` and ``"size"``.
     """
     view = memoryview(packet).cast("B")
     if len(view) < OVERHEAD:
@@ -141,6 +143,8 @@ def unpack(packet: bytes | bytearray | memoryview) -> tuple[Header, memoryview]:
     (crc,) = _CRC.unpack_from(view, _HEADER.size + length)
     if zlib.crc32(view[: -_CRC.size]) != crc:
         raise PacketError("crc", "the packet was damaged on its way")
-    header = Header(fingerprint, (sizes[0], sizes[1]), (sizes[2], sizes[3]), (sizes[4], sizes[5]), version)
+    header = Header(
+        fingerprint, (sizes[0], sizes[1]), (sizes[2], sizes[3]), (sizes[4], sizes[5]), version
+    )
     header.check()
     return header, view[_HEADER.size : -_CRC.size]
