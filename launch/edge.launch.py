@@ -11,19 +11,34 @@ from launch_ros.actions import Node
 PARAMS_FILE = Path(__file__).parents[1] / "config" / "edge.yaml"
 
 ARGUMENTS = [
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and its topics"),
-    DeclareLaunchArgument("params_file", default_value=str(PARAMS_FILE), description="File of parameters"),
-    DeclareLaunchArgument("model", default_value="", description="Model; empty: as params_file says"),
-    DeclareLaunchArgument("image", default_value="image_raw", description="Topic of the camera's raw pictures"),
-    DeclareLaunchArgument("autostart", default_value="true", description="Configure and activate by itself"),
-    DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+    DeclareLaunchArgument(
+        "namespace", default_value="", description="Namespace of the node and its topics"
+    ),
+    DeclareLaunchArgument(
+        "params_file", default_value=str(PARAMS_FILE), description="File of parameters"
+    ),
+    DeclareLaunchArgument(
+        "model", default_value="", description="Model; empty: as params_file says"
+    ),
+    DeclareLaunchArgument(
+        "image", default_value="image_raw", description="Topic of the camera's raw pictures"
+    ),
+    DeclareLaunchArgument(
+        "autostart", default_value="true", description="Configure and activate by itself"
+    ),
+    DeclareLaunchArgument(
+        "log_level", default_value="info", description="debug, info, warn, error or fatal"
+    ),
 ]
 
 
 def edge(context: LaunchContext) -> list[Node]:
     model, image = (LaunchConfiguration(name).perform(context) for name in ("model", "image"))
     # The node makes its transitions itself, and so also after a respawn.
-    parameters = [LaunchConfiguration("params_file"), {"autostart": LaunchConfiguration("autostart")}]
+    parameters = [
+        LaunchConfiguration("params_file"),
+        {"autostart": LaunchConfiguration("autostart")},
+    ]
     if model:
         parameters.append({"model": model})
     node = Node(

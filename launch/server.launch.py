@@ -1,4 +1,6 @@
-"""An active server node: ros2 launch roi_anon_ros server.launch.py latent_topics:="[a/latent, b/latent]"."""
+"""An active server node: ros2 launch roi_anon_ros server.launch.py latent_topics:="[a/latent,
+b/latent]".
+"""
 
 from pathlib import Path
 
@@ -18,20 +20,33 @@ OVERRIDES = {
     "publish_annotated": "true: publish the decoded pictures with boxes",
 }
 ARGUMENTS = [
-    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node and its topics"),
-    DeclareLaunchArgument("params_file", default_value=str(PARAMS_FILE), description="File of parameters"),
+    DeclareLaunchArgument(
+        "namespace", default_value="", description="Namespace of the node and its topics"
+    ),
+    DeclareLaunchArgument(
+        "params_file", default_value=str(PARAMS_FILE), description="File of parameters"
+    ),
     *(
-        DeclareLaunchArgument(name, default_value="", description=f"{text}; empty: as params_file says")
+        DeclareLaunchArgument(
+            name, default_value="", description=f"{text}; empty: as params_file says"
+        )
         for name, text in OVERRIDES.items()
     ),
-    DeclareLaunchArgument("autostart", default_value="true", description="Configure and activate by itself"),
-    DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+    DeclareLaunchArgument(
+        "autostart", default_value="true", description="Configure and activate by itself"
+    ),
+    DeclareLaunchArgument(
+        "log_level", default_value="info", description="debug, info, warn, error or fatal"
+    ),
 ]
 
 
 def server(context: LaunchContext) -> list[Node]:
     # The node makes its transitions itself, and so also after a respawn.
-    parameters = [LaunchConfiguration("params_file"), {"autostart": LaunchConfiguration("autostart")}]
+    parameters = [
+        LaunchConfiguration("params_file"),
+        {"autostart": LaunchConfiguration("autostart")},
+    ]
     for name in OVERRIDES:
         if LaunchConfiguration(name).perform(context):
             parameters.append({name: LaunchConfiguration(name)})

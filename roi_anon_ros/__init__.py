@@ -6,8 +6,8 @@ import warnings
 
 __version__ = "0.1.0"
 
-# Threads of a network that wait for each other sleep instead of spinning: a robot's cores are shared, and with
-# spinning one busy neighbour makes every layer wait for a time slice.
+# Threads of a network that wait for each other sleep instead of spinning: a robot's cores are
+# shared, and with spinning one busy neighbour makes every layer wait for a time slice.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # ONNX Runtime reports usage to its maker by default; a camera does not call home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # too late once onnxruntime is imported

@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: rclpy")
 pytest.importorskip("roi_anon_msgs", reason="needs the message packages: make env, or colcon build")
 
-import torch  # noqa: E402
+import torch
 
-from roi_anon_ros.codec import save_model  # noqa: E402
-from roi_anon_ros.codec.networks import PaperCodec  # noqa: E402
-from roi_anon_ros.graph.probe import BEST_EFFORT, LATCHED, RELIABLE, Probe  # noqa: E402
-from roi_anon_ros.graph.processes import START_LIMIT, GraphError, Process  # noqa: E402
+from roi_anon_ros.codec import save_model
+from roi_anon_ros.codec.networks import PaperCodec
+from roi_anon_ros.graph.probe import BEST_EFFORT, LATCHED, RELIABLE, Probe
+from roi_anon_ros.graph.processes import START_LIMIT, GraphError, Process
 
 __all__ = [
     "BEST_EFFORT",
@@ -29,8 +29,10 @@ __all__ = [
 ]
 
 
-def make_model(path: Path, seed: int = 0, change: Callable[[PaperCodec], None] = lambda net: None) -> Path:
-    """Write a tiny random model, louder than they are by nature: other pictures give other packets."""
+def make_model(
+    path: Path, seed: int = 0, change: Callable[[PaperCodec], None] = lambda net: None
+) -> Path:
+    """Write a tiny random model, so loud that other pictures give other packets."""
     torch.manual_seed(seed)
     net = PaperCodec(N=8, M=2)
     net.update()

@@ -1,4 +1,6 @@
-"""Anonymizers of faces: what they change, what they leave, and that a picture they cannot treat does not come out."""
+"""Anonymizers of faces: what they change, what they leave, and that a picture they cannot treat
+does not come out.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ def test_nothing_outside_the_boxes_changes(hide: str, box: tuple[float, ...]) ->
     assert np.array_equal(IMAGE, before) and treated.dtype == np.uint8
     ys, xs = np.nonzero((treated != IMAGE).any(2))
     if len(ys):
-        assert box[0] - 1 < xs.min() and xs.max() < box[2] + 1 and box[1] - 1 < ys.min() and ys.max() < box[3] + 1
+        assert (
+            box[0] - 1 < xs.min()
+            and xs.max() < box[2] + 1
+            and box[1] - 1 < ys.min()
+            and ys.max() < box[3] + 1
+        )
 
 
 def test_each_does_what_its_name_says() -> None:
@@ -41,7 +48,9 @@ def test_each_does_what_its_name_says() -> None:
 
 
 def test_a_found_face_is_grown_and_an_error_is_not_nobody() -> None:
-    face = Detections(np.array([[20, 20, 40, 40]], np.float32), np.array([0.9], np.float32), ["face"])
+    face = Detections(
+        np.array([[20, 20, 40, 40]], np.float32), np.array([0.9], np.float32), ["face"]
+    )
     treated = FaceAnonymizer("mask", lambda images: [face])(IMAGE)
     ys, xs = np.nonzero((treated == 0).all(2))
     assert (xs.min(), ys.min(), xs.max(), ys.max()) == (17, 17, 42, 42)

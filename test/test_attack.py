@@ -1,4 +1,6 @@
-"""The attacker: what it is shown, its loss against a literal form, and attacks that succeed, go on and are refused."""
+"""The attacker: what it is shown, its loss against a literal form, and attacks that succeed, go on
+and are refused.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ NOBODY = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, bool))
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Nets as small as these are slower with several, much slower where others want the processors too."""
+    """Nets as small as these are slower with several, much slower where others want the processors
+    too.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -40,7 +44,9 @@ def one_thread() -> Iterator[None]:
 
 def picture(rng: np.random.Generator, width: int, height: int, heads: np.ndarray) -> np.ndarray:
     """A smooth background, with a face of any colour with dark eyes and mouth in each box."""
-    image = cv2.resize(rng.integers(0, 255, (5, 6, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(
+        rng.integers(0, 255, (5, 6, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC
+    )
     for x1, y1, x2, y2 in heads.astype(int).tolist():
         centre, axes = ((x1 + x2) // 2, (y1 + y2) // 2), ((x2 - x1) // 2, (y2 - y1) // 2)
         cv2.ellipse(image, centre, axes, 0, 0, 360, rng.integers(60, 255, 3).tolist(), -1)
@@ -63,19 +69,27 @@ def records(tmp_path: Path) -> list[Record]:
         path = tmp_path / f"{number}.png"
         cv2.imwrite(str(path), picture(rng, width, height, heads)[..., ::-1])
         boxes = Boxes(heads, np.zeros(2, bool))
-        found.append(Record(path, width, height, NOBODY, boxes, NOBODY, frozenset(("person", "head"))))
+        found.append(
+            Record(path, width, height, NOBODY, boxes, NOBODY, frozenset(("person", "head")))
+        )
     return found
 
 
 def latent_row(to_latent: Callable[[torch.Tensor], torch.Tensor]) -> Method:
-    """A row that shows a grey picture, and whose latent is a function of the padded ``[3, H, W]``."""
+    """A row that shows grey, and whose latent is a function of the padded ``[3, H, W]``."""
     original = make_method("original")
 
     def latent(data: bytes) -> torch.Tensor:
         x = torch.from_numpy(original.decode(data)).permute(2, 0, 1)[None].float() / 255
         return to_latent(F.pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16), mode="replicate"))[0]
 
-    return Method("fake", "fake key", original.encode, lambda data: np.full_like(original.decode(data), 128), latent)
+    return Method(
+        "fake",
+        "fake key",
+        original.encode,
+        lambda data: np.full_like(original.decode(data), 128),
+        latent,
+    )
 
 
 def picture_row(received: Callable[[np.ndarray], np.ndarray]) -> Method:
@@ -116,7 +130,9 @@ def test_the_loss_equals_its_literal_form() -> None:
     boxes = [[[0, 0, 5, 7], [3, 2, 15, 12]], [], [[4, 4, 6, 5]]]
     heads = Regions.stack([torch.tensor(b).reshape(-1, 4) for b in boxes])
     terms = attack_loss(recovered, wanted, heads)
-    assert terms["loss"].item() == pytest.approx(literal(recovered.numpy(), wanted.numpy(), boxes), rel=1e-5)
+    assert terms["loss"].item() == pytest.approx(
+        literal(recovered.numpy(), wanted.numpy(), boxes), rel=1e-5
+    )
     assert attack_loss(wanted, wanted, heads)["loss"] == 0
 
 
@@ -166,7 +182,10 @@ def test_the_network_follows_the_latents_grid() -> None:
         net = build([pair])
         assert (net.channels, net.factor) == (5, factor)
         received, window, crop, _ = Windows([pair], net, 0)[0]
-        assert net(*(torch.from_numpy(w).float()[None] for w in (received, window))).shape[1:] == crop.shape
+        assert (
+            net(*(torch.from_numpy(w).float()[None] for w in (received, window))).shape[1:]
+            == crop.shape
+        )
         assert net.recover(pair.received, latent).shape == blank.shape
     with pytest.raises(ValueError, match="power of two"):
         build([Pair(blank, blank.transpose(2, 0, 1), np.ones((5, 15, 20), np.float16), head)])
@@ -187,7 +206,9 @@ def test_large_heads_are_drawn_as_often_as_small_ones() -> None:
 def test_pictures_are_chosen_and_broken_ones_left_out(
     records: list[Record], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = Record(records[0].path, 127, 500, NOBODY, records[0].heads, NOBODY, frozenset(("head",)))
+    small = Record(
+        records[0].path, 127, 500, NOBODY, records[0].heads, NOBODY, frozenset(("head",))
+    )
     empty = Record(records[0].path, 200, 200, NOBODY, NOBODY, NOBODY, frozenset(("head",)))
     assert choose([small, *records, empty]) == records
     assert choose(records, 3) == records[::2]
@@ -212,7 +233,9 @@ def head_error(row: Method, records: list[Record]) -> float:
     return float(np.mean(errors))
 
 
-def attacked(row: Method, records: list[Record], out: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> Method:
+def attacked(
+    row: Method, records: list[Record], out: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> Method:
     losses = list(train(list(gather(records, row)), row, out, steps, batch=2))
     assert len(losses) == steps and all(map(math.isfinite, losses))
     monkeypatch.setattr(making, "make_method", lambda name: {row.name: row}[name])
@@ -242,7 +265,9 @@ def test_what_a_latent_carries_is_recovered(
 
 
 @pytest.mark.usefixtures("small")
-def test_blur_is_undone_in_part(records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blur_is_undone_in_part(
+    records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     blurred = picture_row(lambda image: cv2.GaussianBlur(image, (0, 0), 4))
     row = attacked(blurred, records, tmp_path / "a.safetensors", monkeypatch, 60)
     assert head_error(row, records) < 0.96 * head_error(blurred, records)
@@ -260,7 +285,9 @@ def test_a_killed_training_ends_in_the_same_weights(records: list[Record], tmp_p
     assert checkpoint.is_file() and not halted.exists()
     saved = checkpoint.read_bytes()
     for others in ({"steps": 7}, {"steps": 6, "seed": 1}):
-        with pytest.raises(ValueError, match=f"halted.safetensors.ckpt: of another training: {list(others)[-1]}"):
+        with pytest.raises(
+            ValueError, match=f"halted.safetensors.ckpt: of another training: {list(others)[-1]}"
+        ):
             next(train(pairs, SHUFFLED, halted, batch=2, **others))
     with pytest.raises(ValueError, match="of another training: pictures 3, now 2"):
         next(train(pairs[:2], SHUFFLED, halted, steps=6, batch=2))
@@ -271,7 +298,9 @@ def test_a_killed_training_ends_in_the_same_weights(records: list[Record], tmp_p
     assert list(train(pairs, SHUFFLED, halted, steps=6, batch=2)) == losses and losses[:3] == begun
     assert not checkpoint.exists()
     ours, theirs = load_file(straight), load_file(halted)
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert ours.keys() == theirs.keys() and all(
+        torch.equal(ours[name], theirs[name]) for name in ours
+    )
     about = read_attack(halted)[1]
     assert about == read_attack(straight)[1]
     assert about["losses"]["loss"] == pytest.approx(np.mean(losses))
@@ -289,20 +318,30 @@ def attack_file(records: list[Record], tmp_path: Path) -> Path:
 
 def test_an_attacked_row_is_measured_as_any_other(attack_file: Path, records: list[Record]) -> None:
     row, plain = load_attack(attack_file), make_method("avif:10")
-    assert row.name == "avif:10, attacked" and row.key.startswith(plain.key) and row.key != plain.key
+    assert (
+        row.name == "avif:10, attacked" and row.key.startswith(plain.key) and row.key != plain.key
+    )
     assert row.latent is None and row.attack == {"steps": 1, "batch": 1, "seed": 0, "pictures": 2}
 
     def nobody(images: list[np.ndarray]) -> list[Detections]:
         assert all(image.dtype == np.uint8 for image in images)
-        return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), []) for _ in images]
+        return [
+            Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), []) for _ in images
+        ]
 
-    odd = next(record for record in records if record.width % 16 and record.height % 16 and record.height < 160)
+    odd = next(
+        record
+        for record in records
+        if record.width % 16 and record.height % 16 and record.height < 160
+    )
     seen, without = (look(odd, one, {"persons": nobody, "mtcnn": nobody}) for one in (row, plain))
     assert seen.bytes == without.bytes and seen.pixels == odd.width * odd.height
     assert seen.error != without.error and seen.error["heads"][1] == without.error["heads"][1]
 
 
-def test_changed_rows_and_bad_files_are_refused(attack_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_rows_and_bad_files_are_refused(
+    attack_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, changed = attack_file.read_bytes(), make_method("avif:11")
     key = load_attack(attack_file).key
     with monkeypatch.context() as patch:

@@ -1,4 +1,6 @@
-"""The command line: as a process where exit codes and interruptions count, called directly otherwise."""
+"""The command line: as a process where exit codes and interruptions count, called directly
+otherwise.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ def write_picture(path: Path, seed: int, width: int = 56, height: int = 40) -> n
     return image
 
 
-def write_video(path: Path, frames: int, width: int = 64, height: int = 48, rate: float = 12.5) -> Path:
+def write_video(
+    path: Path, frames: int, width: int = 64, height: int = 48, rate: float = 12.5
+) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, (width, height))
     for number in range(frames):
         writer.write(picture(number, width, height))
@@ -123,9 +127,11 @@ def read_video(path: Path) -> tuple[list[np.ndarray], float]:
 
 
 def state(folder: Path) -> dict[str, tuple[int, int]]:
-    """What changes when a file is written again, even with the same content and modification time."""
+    """What changes when a file is written again, even with the same content and time."""
     return {
-        str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_ctime_ns) for p in folder.rglob("*") if p.is_file()
+        str(p.relative_to(folder)): (p.stat().st_ino, p.stat().st_ctime_ns)
+        for p in folder.rglob("*")
+        if p.is_file()
     }
 
 
@@ -139,7 +145,8 @@ def test_round_trip_of_a_picture(tmp_path: Path, model: Path, codec: Codec) -> N
     expected = codec.encode(image)
     assert (tmp_path / "a.ran").read_bytes() == expected.packet
     assert done.stdout == (
-        f"encoded 1 pictures, {len(expected.packet)} bytes, {expected.bits_per_pixel:.4f} bits per pixel\n"
+        f"encoded 1 pictures, {len(expected.packet)} bytes, "
+        f"{expected.bits_per_pixel:.4f} bits per pixel\n"
     )
     assert done.stderr == ""
     done = call("decode", tmp_path / "a.ran", tmp_path / "new" / "b.png", "--model", model)
@@ -154,7 +161,12 @@ def test_round_trip_of_a_picture(tmp_path: Path, model: Path, codec: Codec) -> N
 @pytest.mark.parametrize("max_side", [0, 32, MAX_SIDE])
 def test_max_side(tmp_path: Path, model: Path, codec: Codec, max_side: int) -> None:
     image = write_picture(tmp_path / "a.png", 1, 700, 20)
-    assert call("encode", tmp_path / "a.png", tmp_path, "--model", model, "--max-side", max_side).exit_code == 0
+    assert (
+        call(
+            "encode", tmp_path / "a.png", tmp_path, "--model", model, "--max-side", max_side
+        ).exit_code
+        == 0
+    )
     packet = (tmp_path / "a.ran").read_bytes()
     assert packet == codec.encode(image, max_side).packet
     assert unpack(packet)[0].coded_size[0] == (max_side or 700)
@@ -200,8 +212,14 @@ def test_a_truncated_picture_is_no_picture(tmp_path: Path, suffix: str) -> None:
 
 
 def test_help_and_a_wrong_path_are_quick() -> None:
-    slow = "import sys, roi_anon_ros.cli; print([m for m in ('torch', 'cv2', 'numpy') if m in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", slow], capture_output=True, text=True).stdout.strip() == "[]"
+    slow = (
+        "import sys, roi_anon_ros.cli; "
+        "print([m for m in ('torch', 'cv2', 'numpy') if m in sys.modules])"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", slow], capture_output=True, text=True).stdout.strip()
+        == "[]"
+    )
     done = process("encode", "/does/not/exist.png", "a.ran")
     assert done.returncode == 2
     assert "/does/not/exist.png: no such file" in done.stderr
@@ -217,8 +235,14 @@ def test_help_and_a_wrong_path_are_quick() -> None:
         (["encode", "{t}", "{t}/a.png", "--model", "{m}"], "must be a folder"),
         (["encode", "{t}/a.png", "{t}/a.ran", "--model", "nobody"], "nobody"),
         (["encode", "{t}/a.png", "{t}/a.ran", "--model", "{t}/note.txt"], "note.txt: damaged"),
-        (["encode", "{t}/a.png", "{t}/a.ran", "--model", "{m}", "--max-side", "15"], "max_side: 15"),
-        (["encode", "{t}/a.png", "{t}/a.ran", "--model", "{m}", "--max-side", "-1"], "max_side: -1"),
+        (
+            ["encode", "{t}/a.png", "{t}/a.ran", "--model", "{m}", "--max-side", "15"],
+            "max_side: 15",
+        ),
+        (
+            ["encode", "{t}/a.png", "{t}/a.ran", "--model", "{m}", "--max-side", "-1"],
+            "max_side: -1",
+        ),
         (["decode", "{t}/a.png", "{t}/a.png"], "over its own source"),
         (["decode", "{t}/a.png", "{t}/a.jpg"], "end in .png"),
         (["info", "{t}/nothing.ran"], "no such file"),
@@ -239,7 +263,9 @@ def test_usage_errors(tmp_path: Path, model: Path, arguments: list[str], message
 
 def test_train_refuses_a_wrong_configuration(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
-    (tmp_path / "wrong.yaml").write_text("configuration: fast\ntrain: {}\nvalidation: {}\nepochs: 3\n")
+    (tmp_path / "wrong.yaml").write_text(
+        "configuration: fast\ntrain: {}\nvalidation: {}\nepochs: 3\n"
+    )
     done = call("train", tmp_path / "wrong.yaml", "--out", tmp_path / "run")
     assert done.exit_code == 2
     assert "epochs" in done.output
@@ -259,7 +285,10 @@ def test_train_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_folder_with_a_broken_picture(tmp_path: Path, model: Path, codec: Codec) -> None:
     source, out, back = tmp_path / "in", tmp_path / "out", tmp_path / "back"
-    images = {n: write_picture(source / f"{n}.png", i) for i, n in enumerate(["a", "sub/deep/b", "sub/c.d"])}
+    images = {
+        n: write_picture(source / f"{n}.png", i)
+        for i, n in enumerate(["a", "sub/deep/b", "sub/c.d"])
+    }
     (source / "sub" / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
     (source / "empty.png").write_bytes(b"")
     write_picture(source / "small.png", 9, 15, 40)
@@ -313,20 +342,31 @@ def test_a_second_run_does_what_is_missing_or_out_of_date(
 
     (out / "0.ran").unlink()
     (out / "1.ran").write_bytes((out / "1.ran").read_bytes()[:-3])
-    os.utime(out / "1.ran", ns=(0, (source / "1.png").stat().st_mtime_ns))  # not to be told by its time
+    os.utime(
+        out / "1.ran", ns=(0, (source / "1.png").stat().st_mtime_ns)
+    )  # not to be told by its time
     image = write_picture(source / "2.png", 77)
     os.utime(source / "2.png", (1e9, 1e9))  # another picture, and an older one
     third = call("encode", source, out, "--model", model)
     assert "2 of 5 files were already done" in third.stdout
     after = state(out)
-    assert {name for name in after if after[name] != before.get(name)} == {"0.ran", "1.ran", "2.ran"}
+    assert {name for name in after if after[name] != before.get(name)} == {
+        "0.ran",
+        "1.ran",
+        "2.ran",
+    }
     assert (out / "2.ran").read_bytes() == codec.encode(image).packet
 
-    assert "already done" not in call("encode", source, out, "--model", model, "--max-side", 32).stdout
+    assert (
+        "already done" not in call("encode", source, out, "--model", model, "--max-side", 32).stdout
+    )
     assert unpack((out / "3.ran").read_bytes())[0].coded_size == (32, 23)
     # The same coded size, but by another bound: the same packets.
     assert "5 of 5" in call("encode", source, out, "--model", model, "--max-side", 32).stdout
-    assert "already done" not in call("encode", source, out, "--model", other_model, "--max-side", 32).stdout
+    assert (
+        "already done"
+        not in call("encode", source, out, "--model", other_model, "--max-side", 32).stdout
+    )
     assert unpack((out / "3.ran").read_bytes())[0].fingerprint != codec.model.fingerprint
 
 
@@ -380,11 +420,16 @@ def test_a_run_goes_on_after_ctrl_c(tmp_path: Path, model: Path) -> None:
 # models
 
 
-def test_the_model_is_found_by_the_packet(tmp_path: Path, installed: Path, other_model: Path) -> None:
+def test_the_model_is_found_by_the_packet(
+    tmp_path: Path, installed: Path, other_model: Path
+) -> None:
     write_picture(tmp_path / "a.png", 1)
     assert call("encode", tmp_path / "a.png", tmp_path / "a.ran", "--model", "tiny").exit_code == 0
     assert call("decode", tmp_path / "a.ran", tmp_path / "tiny.png").exit_code == 0
-    assert call("encode", tmp_path / "a.png", tmp_path / "a.ran", "--model", other_model).exit_code == 0
+    assert (
+        call("encode", tmp_path / "a.png", tmp_path / "a.ran", "--model", other_model).exit_code
+        == 0
+    )
     done = call("decode", tmp_path / "a.ran", tmp_path / "other.png")
     assert done.exit_code == 1
     fingerprint = Codec.load(str(other_model)).fingerprint
@@ -393,7 +438,10 @@ def test_the_model_is_found_by_the_packet(tmp_path: Path, installed: Path, other
     assert done.exit_code == 1
     assert f"fingerprint: of model {fingerprint}" in done.stderr
     assert not (tmp_path / "other.png").exists()
-    assert call("decode", tmp_path / "a.ran", tmp_path / "other.png", "--model", other_model).exit_code == 0
+    assert (
+        call("decode", tmp_path / "a.ran", tmp_path / "other.png", "--model", other_model).exit_code
+        == 0
+    )
 
 
 # videos
@@ -438,7 +486,10 @@ def test_a_folder_of_pictures_and_videos(tmp_path: Path, installed: Path) -> Non
     assert call("decode", tmp_path / "packets", tmp_path / "out").exit_code == 0
     before = state(tmp_path / "out")
     assert set(before) == {"a.png", "v.mp4"}
-    assert "2 of 2 files were already done" in call("decode", tmp_path / "packets", tmp_path / "out").stdout
+    assert (
+        "2 of 2 files were already done"
+        in call("decode", tmp_path / "packets", tmp_path / "out").stdout
+    )
     assert state(tmp_path / "out") == before
 
 
@@ -462,7 +513,9 @@ def test_a_killed_video_goes_on(tmp_path: Path, model: Path) -> None:
 @pytest.mark.parametrize(
     "case", ["frame cut", "end cut", "other video", "other model", "other size", "older", "garbage"]
 )
-def test_what_an_interrupted_video_left(tmp_path: Path, model: Path, other_model: Path, case: str) -> None:
+def test_what_an_interrupted_video_left(
+    tmp_path: Path, model: Path, other_model: Path, case: str
+) -> None:
     video, out = write_video(tmp_path / "v.avi", 6), tmp_path / "v.ran"
     options = ["--model", model]
     assert call("encode", video, out, *options).exit_code == 0
@@ -494,7 +547,9 @@ def test_what_an_interrupted_video_left(tmp_path: Path, model: Path, other_model
     done = call("encode", video, out, *options)
     assert done.exit_code == 0
     assert out.read_bytes() == whole
-    kept = {"frame cut": "continued after 5 frames", "end cut": "continued after 6 frames"}.get(case)
+    kept = {"frame cut": "continued after 5 frames", "end cut": "continued after 6 frames"}.get(
+        case
+    )
     assert done.stderr.endswith(f"{kept}\n") if kept else done.stderr == ""
 
 
@@ -570,7 +625,12 @@ def test_frames_of_several_sizes_make_no_video(tmp_path: Path, model: Path, code
 
 def test_info_of_a_picture(tmp_path: Path, installed: Path, codec: Codec) -> None:
     write_picture(tmp_path / "a.png", 1, 100, 70)
-    assert call("encode", tmp_path / "a.png", tmp_path, "--model", installed, "--max-side", 50).exit_code == 0
+    assert (
+        call(
+            "encode", tmp_path / "a.png", tmp_path, "--model", installed, "--max-side", 50
+        ).exit_code
+        == 0
+    )
     packet = (tmp_path / "a.ran").read_bytes()
     (tmp_path / "any name").write_bytes(packet)
     done = call("info", tmp_path / "any name", "--json")
@@ -598,7 +658,9 @@ def test_export_writes_networks_that_find_what_torch_finds(tmp_path: Path, model
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     done = call("export", model, "--out", tmp_path / "new")
     assert done.exit_code == 0, done.output
-    assert re.search(r"tiny-analysis.onnx: 0\.0\d\d% of the symbols differ from torch's", done.stdout)
+    assert re.search(
+        r"tiny-analysis.onnx: 0\.0\d\d% of the symbols differ from torch's", done.stdout
+    )
     assert "tiny-synthesis.onnx: bytes differ from torch's by 0.00" in done.stdout
     files = sorted(file.name for file in (tmp_path / "new").iterdir())
     assert files == ["tiny-analysis.onnx", "tiny-synthesis.onnx"]
@@ -619,7 +681,9 @@ def test_export_in_int8_takes_its_ranges_from_pictures(tmp_path: Path, model: Pa
         (seen / f"{number}.png").write_bytes(files.png(picture(number, 96, 64)))
     done = call("export", model, "--out", tmp_path / "new", "--int8", seen)
     assert done.exit_code == 0, done.output
-    assert re.search(r"tiny-analysis-int8.xml: \d\.\d\d\d% of the symbols differ from torch's", done.stdout)
+    assert re.search(
+        r"tiny-analysis-int8.xml: \d\.\d\d\d% of the symbols differ from torch's", done.stdout
+    )
     written = sorted(file.name for file in (tmp_path / "new").iterdir())
     assert written == [f"tiny-analysis-int8.{suffix}" for suffix in ("bin", "sha256", "xml")]
 
@@ -631,7 +695,9 @@ def test_info_of_a_damaged_file_as_a_process(tmp_path: Path, codec: Codec) -> No
     assert done.stderr.startswith(f"{tmp_path / 'a.ran'}: length: ")
 
 
-def test_info_of_a_packet_of_a_model_that_is_not_installed(tmp_path: Path, installed: Path, other_model: Path) -> None:
+def test_info_of_a_packet_of_a_model_that_is_not_installed(
+    tmp_path: Path, installed: Path, other_model: Path
+) -> None:
     (tmp_path / "a.ran").write_bytes(Codec.load(str(other_model)).encode(picture(1)).packet)
     assert json.loads(call("info", tmp_path / "a.ran", "--json").stdout)["model"] is None
     assert "not installed" in call("info", tmp_path / "a.ran").stdout
@@ -643,7 +709,12 @@ def test_info_of_a_sequence(tmp_path: Path, installed: Path) -> None:
     packets = list(files.Sequence(tmp_path / "v.ran"))
     told = json.loads(call("info", tmp_path / "v.ran", "--json").stdout)
     assert told["kind"] == "sequence"
-    assert (told["frames"], told["rate"], told["seconds"], told["complete"]) == (4, "25/2", 0.32, True)
+    assert (told["frames"], told["rate"], told["seconds"], told["complete"]) == (
+        4,
+        "25/2",
+        0.32,
+        True,
+    )
     assert told["model"] == "tiny"
     assert told["bits_per_pixel"] == pytest.approx(sum(map(len, packets)) * 8 / (4 * 64 * 48))
     assert "25/2" in call("info", tmp_path / "v.ran").stdout
@@ -662,7 +733,9 @@ def test_info_of_a_model(tmp_path: Path, model: Path, codec: Codec) -> None:
     assert "damaged" in done.stderr
 
 
-def test_a_packet_with_a_hostile_payload_is_skipped(tmp_path: Path, model: Path, codec: Codec) -> None:
+def test_a_packet_with_a_hostile_payload_is_skipped(
+    tmp_path: Path, model: Path, codec: Codec
+) -> None:
     header = codec.encode(picture(1)).header
     (tmp_path / "a.ran").write_bytes(pack(header, b"\x01" + b"\xff" * 400))
     done = call("decode", tmp_path / "a.ran", tmp_path / "a.png", "--model", model)

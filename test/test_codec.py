@@ -91,7 +91,9 @@ def test_a_large_picture_is_fitted_and_comes_back_at_its_size(codec: Codec) -> N
         ((20, 30), 640, (20, 30)),
     ],
 )
-def test_coded_size_keeps_the_aspect(size: tuple[int, int], max_side: int, expected: tuple[int, int]) -> None:
+def test_coded_size_keeps_the_aspect(
+    size: tuple[int, int], max_side: int, expected: tuple[int, int]
+) -> None:
     assert coded_size(*size, max_side) == expected
 
 
@@ -126,7 +128,9 @@ def test_a_packet_of_another_model_is_refused(codec: Codec) -> None:
 
 def test_too_many_pixels_are_refused_before_anything_is_decoded(codec: Codec) -> None:
     header = Header(codec.model.fingerprint, (8192, 8192), (8192, 8192), (0, 0))
-    with pytest.raises(PacketError, match="8192x8192 coded pixels, must be at most 8847360") as caught:
+    with pytest.raises(
+        PacketError, match="8192x8192 coded pixels, must be at most 8847360"
+    ) as caught:
         codec.decode(pack(header, b"\0"))
     assert caught.value.reason == "size"
 
@@ -140,7 +144,9 @@ def test_a_hostile_packet_with_a_valid_crc_raises_the_typed_error(codec: Codec) 
         for at in rng.integers(14, len(body), 3):
             body[at] = rng.integers(256)
         try:
-            image = codec.decode(bytes(body) + struct.pack("<I", zlib.crc32(body)), max_pixels=200 * 200).image
+            image = codec.decode(
+                bytes(body) + struct.pack("<I", zlib.crc32(body)), max_pixels=200 * 200
+            ).image
         except PacketError:
             refused += 1
         else:
@@ -164,11 +170,15 @@ def test_a_model_file_gives_the_same_codec_back(make, tmp_path: Path) -> None:
     mark = save_model(net, path, "m", training={"pictures": 3}, figures={"bpp": 0.1})
     model = load_model(path)
     assert model.fingerprint == mark and len(mark) == 8
-    assert model.metadata["training"] == {"pictures": 3} and model.metadata["licence"] == "Apache-2.0"
+    assert (
+        model.metadata["training"] == {"pictures": 3} and model.metadata["licence"] == "Apache-2.0"
+    )
     assert model.codec.hyperparameters == net.hyperparameters and not model.codec.training
     for key, value in net.state_dict().items():
         tolerance = 2e-3 if value.is_floating_point() else 0
-        assert torch.allclose(model.codec.state_dict()[key].double(), value.double(), rtol=tolerance, atol=1e-6), key
+        assert torch.allclose(
+            model.codec.state_dict()[key].double(), value.double(), rtol=tolerance, atol=1e-6
+        ), key
     again = tmp_path / "again.safetensors"
     assert save_model(model.codec, again, "m") == mark  # float16 twice is float16 once
     assert not list(tmp_path.glob("*.part"))
@@ -227,7 +237,9 @@ def rewrite(path: Path, **changes: object) -> None:
         ({"fingerprint": "00" * 8}, "fingerprint"),
     ],
 )
-def test_newer_and_foreign_files_say_so(tmp_path: Path, changes: dict[str, object], what: str) -> None:
+def test_newer_and_foreign_files_say_so(
+    tmp_path: Path, changes: dict[str, object], what: str
+) -> None:
     path = tmp_path / "other.safetensors"
     rewrite(path, **changes)
     with pytest.raises(ModelFileError, match=what):

@@ -1,4 +1,6 @@
-"""Crops: the same in every run, with boxes where their content is, heads of all sizes, and damaged files left out."""
+"""Crops: the same in every run, with boxes where their content is, heads of all sizes, and damaged
+files left out.
+"""
 
 from __future__ import annotations
 
@@ -55,16 +57,28 @@ def test_crops_repeat(records: list[Record]) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_damaged_picture_is_replaced_and_named_once(
-    records: list[Record], workers: int, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    records: list[Record],
+    workers: int,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     whole = records[1].path.read_bytes()
     records[1].path.write_bytes(whole[: len(whole) // 2])
     records[4].path.unlink()
     crops, preloaded = Crops(records, size=64, seed=1), Crops(records, size=64, seed=1)
-    loader = DataLoader(crops, 4, sampler=range(40), num_workers=workers, collate_fn=collate, persistent_workers=False)
+    loader = DataLoader(
+        crops,
+        4,
+        sampler=range(40),
+        num_workers=workers,
+        collate_fn=collate,
+        persistent_workers=False,
+    )
     batches = torch.cat([x for x, _, _ in loader])
     if not workers:  # two processes may meet the same file at the same time
-        warned = [entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING]
+        warned = [
+            entry.getMessage() for entry in caplog.records if entry.levelno == logging.WARNING
+        ]
         assert len(warned) == 2
         for path in (records[1].path, records[4].path):
             assert sum(message.startswith(f"{path}: left out: ") for message in warned) == 1
@@ -83,7 +97,9 @@ def test_without_a_single_picture_there_are_no_crops(records: list[Record]) -> N
         WholePictures(records)
 
 
-def test_the_cache_ends_at_its_bound(records: list[Record], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cache_ends_at_its_bound(
+    records: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[Path] = []
     decode = module.read_picture
     monkeypatch.setattr(module, "read_picture", lambda path: read.append(path) or decode(path))
@@ -102,9 +118,14 @@ def test_the_cache_ends_at_its_bound(records: list[Record], monkeypatch: pytest.
 )
 @settings(max_examples=20, deadline=None)
 def test_boxes_follow_their_content(
-    tmp_path_factory: pytest.TempPathFactory, size: tuple[int, int], corner: tuple[float, float], side: float
+    tmp_path_factory: pytest.TempPathFactory,
+    size: tuple[int, int],
+    corner: tuple[float, float],
+    side: float,
 ) -> None:
-    """A white head on black: after cutting, scaling and flipping, what is bright lies in the head's box."""
+    """A white head on black: after cutting, scaling and flipping, what is bright lies in the head's
+    box.
+    """
     width, height = size
     x1, y1 = round(corner[0] * width), round(corner[1] * height)
     x2, y2 = x1 + max(round(side * width), 3), y1 + max(round(side * height), 3)
@@ -150,28 +171,39 @@ def test_whole_pictures_have_whole_boxes(records: list[Record]) -> None:
 def test_large_whole_pictures_shrink_to_what_a_camera_codes(tmp_path: Path) -> None:
     picture = np.zeros((960, 1280, 3), np.uint8)
     picture[200:400, 600:700] = 255
-    x, heads, _ = WholePictures([record(tmp_path / "a.png", picture, boxes((600, 200, 700, 400)))])[0]
+    x, heads, _ = WholePictures([record(tmp_path / "a.png", picture, boxes((600, 200, 700, 400)))])[
+        0
+    ]
     assert x.shape == (3, 480, 640)
-    (y1, x1), (y2, x2) = ((x.mean(0) > 0.5).nonzero().amin(0), (x.mean(0) > 0.5).nonzero().amax(0) + 1)
+    (y1, x1), (y2, x2) = (
+        (x.mean(0) > 0.5).nonzero().amin(0),
+        (x.mean(0) > 0.5).nonzero().amax(0) + 1,
+    )
     assert heads.tolist() == [[x1, y1, x2, y2]] == [[300, 100, 350, 200]]
 
 
 def test_heads_come_in_all_sizes(tmp_path: Path) -> None:
-    """Pictures with heads of 12 to 400 pixels: in crops of 192 pixels, every octave from 8 on has its share."""
+    """Pictures with heads of 12 to 400 pixels: in crops of 192 pixels, every octave from 8 on has
+    its share.
+    """
     records = []
     for i, side in enumerate(np.geomspace(12, 400, 8)):
         head = boxes((100, 40, 100 + side, 40 + side))
         records.append(record(tmp_path / f"{i}.png", np.zeros((480, 640, 3), np.uint8), head))
     crops = Crops(records, size=192, seed=0, around_heads=1)
     crops.preload()
-    sides = [(heads[0, 2:] - heads[0, :2]).max().item() for heads in (crops[i][1] for i in range(400))]
+    sides = [
+        (heads[0, 2:] - heads[0, :2]).max().item() for heads in (crops[i][1] for i in range(400))
+    ]
     octaves = np.histogram(np.log2(sides), [3, 4, 5, 6, 7, np.log2(192)])[0] / 400
     assert (octaves > 0.05).all(), octaves
     assert min(sides) <= 10 and max(sides) >= 160
 
 
 def test_a_share_of_the_crops_has_the_size_at_which_a_camera_codes(tmp_path: Path) -> None:
-    """A head of 50 pixels in a picture that a camera would halve is one of 25 in them, and of all sizes in others."""
+    """A head of 50 pixels in a picture that a camera would halve is one of 25 in them, and of all
+    sizes in others.
+    """
     r = record(tmp_path / "a.png", np.zeros((960, 1280, 3), np.uint8), boxes((620, 460, 670, 510)))
 
     def heads(own_size: float) -> list[int]:
@@ -187,7 +219,9 @@ def test_a_share_of_the_crops_has_the_size_at_which_a_camera_codes(tmp_path: Pat
 
 
 def test_sensor_and_transmission_leave_their_marks(tmp_path: Path) -> None:
-    """Three of ten crops are grey, three have another colour; half of the others are exposed, and keep their hue."""
+    """Three of ten crops are grey, three have another colour; half of the others are exposed, and
+    keep their hue.
+    """
     picture = np.full((200, 200, 3), (90, 120, 60), np.uint8)
     picture[::2] += 20
     crops = Crops([record(tmp_path / "a.png", picture)], size=64, seed=0)

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from roi_anon_ros.evaluate.report.curves import bd_rate, bd_rates, families, rate_at, rising, save_plot
+from roi_anon_ros.evaluate.report.curves import (
+    bd_rate,
+    bd_rates,
+    families,
+    rate_at,
+    rising,
+    save_plot,
+)
 
 AVIF = [(0.1, 0.6), (0.2, 0.7), (0.4, 0.8), (0.8, 0.9)]  # log rate linear in quality
 
@@ -22,7 +29,9 @@ def test_half_the_rate_everywhere_is_half_the_rate() -> None:
 
 
 def test_only_where_the_curves_overlap() -> None:
-    """Shared from 0.7 to 0.8, where the other curve goes from 0.1 to 0.4: 0.5 to 1 times the rate, log mean √0.5."""
+    """Shared from 0.7 to 0.8, where the other curve goes from 0.1 to 0.4: 0.5 to 1 times the rate,
+    log mean √0.5.
+    """
     other = [(0.025, 0.6), (0.1, 0.7), (0.4, 0.8)]
     assert bd_rate(AVIF[1:3], other) == pytest.approx(0.5**0.5 - 1, rel=1e-6)
     assert bd_rate(AVIF[:2], [(0.3, 0.75), (0.5, 0.85)]) is None
@@ -40,15 +49,24 @@ POINTS = st.lists(st.tuples(st.floats(0.01, 10), st.floats(0, 1)), max_size=8)
 
 
 @given(POINTS)
-def test_a_rising_curve_leaves_out_what_another_point_beats(points: list[tuple[float, float]]) -> None:
+def test_a_rising_curve_leaves_out_what_another_point_beats(
+    points: list[tuple[float, float]],
+) -> None:
     kept = rising(points)
     assert (np.diff(kept, axis=0) > 0).all()
     for rate, quality in points:
-        assert (rate, quality) in {tuple(p) for p in kept} or any(r <= rate and q >= quality for r, q in kept)
+        assert (rate, quality) in {tuple(p) for p in kept} or any(
+            r <= rate and q >= quality for r, q in kept
+        )
 
 
-@given(st.lists(st.floats(0.01, 0.2), min_size=4, max_size=4), st.lists(st.floats(0.01, 0.2), min_size=4, max_size=4))
-def test_the_difference_is_antisymmetric_in_the_log(steps: list[float], others: list[float]) -> None:
+@given(
+    st.lists(st.floats(0.01, 0.2), min_size=4, max_size=4),
+    st.lists(st.floats(0.01, 0.2), min_size=4, max_size=4),
+)
+def test_the_difference_is_antisymmetric_in_the_log(
+    steps: list[float], others: list[float]
+) -> None:
     curve = list(zip(0.1 * np.exp(np.cumsum(steps) * 5), 0.4 + np.cumsum(others), strict=True))
     there, back = bd_rate(AVIF, curve), bd_rate(curve, AVIF)
     assert (there is None) == (back is None)
@@ -57,12 +75,19 @@ def test_the_difference_is_antisymmetric_in_the_log(steps: list[float], others: 
 
 
 def row(rate: float, ap: float, faces: int) -> dict:
-    interval = {"persons_ap_interval": (ap - 0.02, ap + 0.02), "mtcnn_share_interval": (faces / 120, faces / 90)}
+    interval = {
+        "persons_ap_interval": (ap - 0.02, ap + 0.02),
+        "mtcnn_share_interval": (faces / 120, faces / 90),
+    }
     return {"bits_per_pixel": rate, "persons_ap": ap, "mtcnn_share": faces / 100} | interval
 
 
 def test_rows_fall_into_curves_and_the_plot_is_a_picture(tmp_path: Path) -> None:
-    results = {"original": row(24, 0.95, 100), "fast": row(0.12, 0.75, 2), "blur+avif:9": row(0.13, 0.7, 3)}
+    results = {
+        "original": row(24, 0.95, 100),
+        "fast": row(0.12, 0.75, 2),
+        "blur+avif:9": row(0.13, 0.7, 3),
+    }
     results |= {"fast, attacked": row(0.12, 0.7, 60)}
     results |= {f"avif:{q}": row(rate, ap, 40) for q, (rate, ap) in enumerate(AVIF)}
     assert families(list(results)) == {

@@ -1,4 +1,6 @@
-"""Readers of annotated sets, each as it is published, and what becomes of damaged ones; dividing them."""
+"""Readers of annotated sets, each as it is published, and what becomes of damaged ones; dividing
+them.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,11 @@ def coco(pictures: dict[str, Rows], names: tuple[str, ...] = KINDS, **more: obje
     for name, rows in pictures.items():
         images.append({"id": f"#{name}", "file_name": name, "width": W, "height": H} | more)
         for kind, x1, y1, x2, y2 in rows:
-            box = {"image_id": f"#{name}", "category_id": number[kind], "bbox": [x1, y1, x2 - x1, y2 - y1]}
+            box = {
+                "image_id": f"#{name}",
+                "category_id": number[kind],
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+            }
             annotations.append(box)
     categories = [{"id": i, "name": name} for name, i in number.items()]
     return {"images": images, "annotations": annotations, "categories": categories}
@@ -75,7 +81,8 @@ def coco(pictures: dict[str, Rows], names: tuple[str, ...] = KINDS, **more: obje
 
 def voc(rows: Rows, filename: str, difficult: int = 0, size: tuple[int, int] = (W, H)) -> str:
     objects = "".join(
-        f"<object><name>{kind}</name><difficult>{difficult}</difficult><bndbox><xmin>{x1 + 1}</xmin>"
+        f"<object><name>{kind}</name><difficult>{difficult}</difficult>"
+        f"<bndbox><xmin>{x1 + 1}</xmin>"
         f"<ymin>{y1 + 1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax></bndbox>"
         f"<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part></object>"
         for kind, x1, y1, x2, y2 in rows
@@ -86,17 +93,26 @@ def voc(rows: Rows, filename: str, difficult: int = 0, size: tuple[int, int] = (
 
 def yolo(rows: Rows, names: tuple[str, ...] = KINDS) -> str:
     return "".join(
-        f"{names.index(kind)} {(x1 + x2) / 2 / W} {(y1 + y2) / 2 / H} {(x2 - x1) / W} {(y2 - y1) / H}\n"
+        f"{names.index(kind)} {(x1 + x2) / 2 / W} {(y1 + y2) / 2 / H} "
+        f"{(x2 - x1) / W} {(y2 - y1) / H}\n"
         for kind, x1, y1, x2, y2 in rows
     )
 
 
 def write_set(folder: Path, form: str, pictures: dict[str, Rows]) -> Path:
-    """Write a set in one of the forms; the pictures' names come without suffix. Return what to read."""
+    """Write a set in one of the forms; the pictures' names come without suffix. Return what to
+    read.
+    """
     for name in pictures:
-        write_picture(folder / {"crowdhuman": "Images", "voc": "JPEGImages"}.get(form, "images") / f"{name}.jpg")
+        write_picture(
+            folder
+            / {"crowdhuman": "Images", "voc": "JPEGImages"}.get(form, "images")
+            / f"{name}.jpg"
+        )
     if form == "coco":
-        return write_json(folder / "images.json", coco({f"{name}.jpg": rows for name, rows in pictures.items()}))
+        return write_json(
+            folder / "images.json", coco({f"{name}.jpg": rows for name, rows in pictures.items()})
+        )
     if form == "crowdhuman":
         lines = []
         for name, rows in pictures.items():
@@ -104,7 +120,12 @@ def write_set(folder: Path, form: str, pictures: dict[str, Rows]) -> Path:
             gtboxes = []
             for kind, x1, y1, x2, y2 in rows:
                 if kind == "person":
-                    box = {"tag": "person", "vbox": [x1, y1, x2 - x1, y2 - y1], "fbox": [0, 0, 1, 1], "extra": {}}
+                    box = {
+                        "tag": "person",
+                        "vbox": [x1, y1, x2 - x1, y2 - y1],
+                        "fbox": [0, 0, 1, 1],
+                        "extra": {},
+                    }
                     head = next(heads, None)
                     if head:
                         box["hbox"] = [head[0], head[1], head[2] - head[0], head[3] - head[1]]
@@ -157,7 +178,9 @@ def test_what_is_in_a_set_is_read_from_it(form: str, data: st.DataObject) -> Non
     assert {r.path.stem for r in reading.records} == set(wanted)
     for r in reading.records:
         assert (r.width, r.height) == (W, H)
-        assert r.annotated == ({"person", "head"} if form == "crowdhuman" else {"person", "head", "face"})
+        assert r.annotated == (
+            {"person", "head"} if form == "crowdhuman" else {"person", "head", "face"}
+        )
         for kind in ("person", "head"):
             got = getattr(r, f"{kind}s")
             expected = [row[1:] for row in wanted[r.path.stem] if row[0] == kind]
@@ -168,17 +191,31 @@ def test_what_is_in_a_set_is_read_from_it(form: str, data: st.DataObject) -> Non
 
 def test_crowdhuman_as_published(tmp_path: Path) -> None:
     def person(vbox: list, **more: object) -> dict:
-        return {"tag": "person", "fbox": [0, 0, 99, 99], "vbox": vbox, "extra": {"box_id": 0, "occ": 0}} | more
+        return {
+            "tag": "person",
+            "fbox": [0, 0, 99, 99],
+            "vbox": vbox,
+            "extra": {"box_id": 0, "occ": 0},
+        } | more
 
     lines = [
         {
             "ID": "273271,1a0d",
             "gtboxes": [
-                person([10, 20, 30, 40], hbox=[12, 20, 8, 9], head_attr={"ignore": 0, "occ": 0, "unsure": 0}),
+                person(
+                    [10, 20, 30, 40],
+                    hbox=[12, 20, 8, 9],
+                    head_attr={"ignore": 0, "occ": 0, "unsure": 0},
+                ),
                 person([50, 20, 30, 40], hbox=[52, 20, 8, 9], head_attr={"ignore": 1}),
                 person([90, 20, 30, 40], hbox=[92, 20, 8, 9], extra={"ignore": 1}),
                 person([-5, 60, 30, 90]),
-                {"tag": "mask", "vbox": [100, 80, 50, 30], "hbox": [100, 80, 5, 5], "extra": {"ignore": 1}},
+                {
+                    "tag": "mask",
+                    "vbox": [100, 80, 50, 30],
+                    "hbox": [100, 80, 5, 5],
+                    "extra": {"ignore": 1},
+                },
             ],
         },
         {"ID": "lost", "gtboxes": []},
@@ -188,7 +225,12 @@ def test_crowdhuman_as_published(tmp_path: Path) -> None:
     ]
     file = tmp_path / "annotation_train.odgt"
     file.write_text("\n".join(map(json.dumps, lines)) + '\n\n{"ID": "torn", "gtb')
-    for part, name in (("01", "273271,1a0d"), ("01", "273272,2b"), ("02", "273273,3c"), ("03", "273274,4d")):
+    for part, name in (
+        ("01", "273271,1a0d"),
+        ("01", "273272,2b"),
+        ("02", "273273,3c"),
+        ("03", "273274,4d"),
+    ):
         write_picture(tmp_path / f"CrowdHuman_train{part}" / "Images" / f"{name}.jpg")
     for reading in (read_set(file), read_set(file, tmp_path)):
         first, second = reading.records
@@ -213,7 +255,12 @@ def test_crowdhuman_as_published(tmp_path: Path) -> None:
 
 
 def test_coco_counts_what_it_clips_and_drops(tmp_path: Path) -> None:
-    rows = [("person", -10, 10, 40, 200), ("person", 170, 10, 190, 20), ("head", 3, 4, 3, 9), ("head", 5, 5, 15, 15)]
+    rows = [
+        ("person", -10, 10, 40, 200),
+        ("person", 170, 10, 190, 20),
+        ("head", 3, 4, 3, 9),
+        ("head", 5, 5, 15, 15),
+    ]
     write_picture(tmp_path / "sub" / "a.png")
     reading = read_coco(write_json(tmp_path / "all.json", coco({"sub/a.png": rows})))
     (a,) = reading.records
@@ -224,7 +271,9 @@ def test_coco_counts_what_it_clips_and_drops(tmp_path: Path) -> None:
 
 
 def test_coco_ignores_crowds(tmp_path: Path) -> None:
-    content = coco({"a.png": [("person", 1, 1, 9, 9), ("person", 2, 2, 9, 9), ("head", 3, 3, 9, 9)]})
+    content = coco(
+        {"a.png": [("person", 1, 1, 9, 9), ("person", 2, 2, 9, 9), ("head", 3, 3, 9, 9)]}
+    )
     content["annotations"][0]["iscrowd"] = 1
     content["annotations"][2]["ignore"] = 1
     write_picture(tmp_path / "all" / "a.png")
@@ -256,9 +305,13 @@ def test_what_counts_as_annotated(
     rows = [(kind, 10, 10, 30, 40) for kind in kinds.split()]
     more = {} if stated is None else {"annotated": stated}
     write_picture(tmp_path / "a.png")
-    (a,) = read_coco(write_json(tmp_path / "all.json", coco({"a.png": rows}, names, **more))).records
+    (a,) = read_coco(
+        write_json(tmp_path / "all.json", coco({"a.png": rows}, names, **more))
+    ).records
     assert a.annotated == annotated
-    assert len(a.heads.xyxy) == len([kind for kind in kinds.split() if kind in ("head", "helmet", "Hardhat")])
+    assert len(a.heads.xyxy) == len(
+        [kind for kind in kinds.split() if kind in ("head", "helmet", "Hardhat")]
+    )
 
 
 def test_a_head_is_grown_from_each_face(tmp_path: Path) -> None:
@@ -269,7 +322,9 @@ def test_a_head_is_grown_from_each_face(tmp_path: Path) -> None:
     (a,) = read_coco(write_json(tmp_path / "all.json", content)).records
     np.testing.assert_allclose(a.heads.xyxy, [[37, 36, 63, 94], [0, 0, 23, 22]], atol=1e-5)
     assert a.heads.ignore.tolist() == a.faces.ignore.tolist() == [False, True]
-    (b,) = read_coco(write_json(tmp_path / "all.json", coco({"a.png": [*rows, ("head", 1, 1, 9, 9)]}))).records
+    (b,) = read_coco(
+        write_json(tmp_path / "all.json", coco({"a.png": [*rows, ("head", 1, 1, 9, 9)]}))
+    ).records
     assert b.heads.xyxy.tolist() == [[1, 1, 9, 9]]
 
 
@@ -277,7 +332,9 @@ def test_grown_heads_are_those_of_the_real_set(shared_dir: Path, tmp_path: Path)
     content = json.loads((shared_dir / "people" / "val.json").read_text())
     given = read_coco(shared_dir / "people" / "val.json").records
     content["annotations"] = [a for a in content["annotations"] if a["origin"] != "derived"]
-    grown = read_coco(write_json(tmp_path / "a.json", content), shared_dir / "people" / "val").records
+    grown = read_coco(
+        write_json(tmp_path / "a.json", content), shared_dir / "people" / "val"
+    ).records
     compared = 0
     for a, b in zip(given, grown, strict=True):
         assert a.path == b.path and a.annotated == b.annotated
@@ -289,7 +346,12 @@ def test_grown_heads_are_those_of_the_real_set(shared_dir: Path, tmp_path: Path)
 
 def test_a_damaged_annotation_costs_its_picture_alone(tmp_path: Path) -> None:
     rows = [("head", 1, 1, 9, 9)]
-    content = coco({name: rows for name in ("good.png", "nan.png", "kind.png", "size.png", "gone.png", "text.png")})
+    content = coco(
+        {
+            name: rows
+            for name in ("good.png", "nan.png", "kind.png", "size.png", "gone.png", "text.png")
+        }
+    )
     content["annotations"][1]["bbox"][0] = float("nan")
     content["annotations"][2]["category_id"] = 99
     content["images"][3]["width"] = H
@@ -330,7 +392,13 @@ def test_yolo_as_roboflow_exports_it(tmp_path: Path) -> None:
         write_picture(tmp_path / part / "images" / "a_jpg.rf.1f2e.jpg")
         (tmp_path / part / "labels").mkdir()
         (tmp_path / part / "labels" / "a_jpg.rf.1f2e.txt").write_text("0 0.5 0.5 0.25 0.5\n")
-    told = {"train": "../train/images", "val": "../valid/images", "test": "../test/images", "nc": 1, "names": ["head"]}
+    told = {
+        "train": "../train/images",
+        "val": "../valid/images",
+        "test": "../test/images",
+        "nc": 1,
+        "names": ["head"],
+    }
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(told))
     for path in (tmp_path, tmp_path / "data.yaml"):
         reading = read_set(path)
@@ -346,7 +414,9 @@ def test_yolo_as_ultralytics_publishes_it(tmp_path: Path) -> None:
     told = {"path": "set", "train": "train.txt", "val": ["images/val"], "names": names}
     (tmp_path / "set").mkdir()
     (tmp_path / "dataset.yaml").write_text(yaml.safe_dump(told))
-    (tmp_path / "set" / "train.txt").write_text("./images/train/a.jpg\nimages/train/empty.jpg\n\nimages/train/gone.jpg")
+    (tmp_path / "set" / "train.txt").write_text(
+        "./images/train/a.jpg\nimages/train/empty.jpg\n\nimages/train/gone.jpg"
+    )
     text = {
         "train/a": "6 0.5 0.5 1.0 1.0\n0 0.25 0.25 0.75 0.25 0.75 0.5\n1 0.1 0.1 0.1 0.1\n",
         "train/empty": "",
@@ -395,12 +465,16 @@ def test_voc_layouts(tmp_path: Path) -> None:
     (small / "annotations" / "b.xml").write_text(voc(rows, "b", size=(0, 0)))
     (small / "annotations" / "c.xml").write_text(voc(rows, "c.png"))
     (small / "annotations" / "d.xml").write_text("<annotation><object>")
-    (small / "annotations" / "e.xml").write_text(voc(rows, "e.png").replace("<xmin>1</xmin><ymin>", "<ymin>"))
+    (small / "annotations" / "e.xml").write_text(
+        voc(rows, "e.png").replace("<xmin>1</xmin><ymin>", "<ymin>")
+    )
     (small / "annotations" / "f.xml").write_text(voc(rows, "b.png", size=(H, W)))
     for path, images in ((small, None), (small / "annotations", None), (small, small / "images")):
         reading = read_set(path, images)
         assert [r.path.name for r in reading.records] == ["b.png"]
-        assert [p.split(": ")[0] for p in reading.problems] == [str(small / "annotations" / f"{x}.xml") for x in "dcef"]
+        assert [p.split(": ")[0] for p in reading.problems] == [
+            str(small / "annotations" / f"{x}.xml") for x in "dcef"
+        ]
         assert "c.png: no such file" in reading.problems[1]
         assert f"its annotation says {H}x{W}" in reading.problems[3]
 
@@ -410,9 +484,17 @@ def test_voc_layouts(tmp_path: Path) -> None:
     [
         ("a.json", "[]", "a.json: no COCO JSON"),
         ("a.json", '{"images": [', "a.json: no COCO JSON"),
-        ("a.json", '{"images": [], "annotations": [], "categories": []}', "categories: none is a person"),
+        (
+            "a.json",
+            '{"images": [], "annotations": [], "categories": []}',
+            "categories: none is a person",
+        ),
         ("a.json", json.dumps(coco({})), "no picture can be read; there is none in it"),
-        ("a.json", json.dumps(coco({"lost.png": []})), "no picture can be read; .*lost.png: no such file"),
+        (
+            "a.json",
+            json.dumps(coco({"lost.png": []})),
+            "no picture can be read; .*lost.png: no such file",
+        ),
         ("a.odgt", "\n", "a.odgt: no picture can be read"),
         ("a.odgt", "{", "a.odgt: line 1: "),
         ("missing.odgt", None, "missing.odgt: No such file"),
@@ -424,7 +506,9 @@ def test_voc_layouts(tmp_path: Path) -> None:
         ("missing", None, "missing: neither .odgt"),
     ],
 )
-def test_a_set_of_which_nothing_is_left_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
+def test_a_set_of_which_nothing_is_left_is_refused(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     if content is not None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
@@ -435,19 +519,30 @@ def test_a_set_of_which_nothing_is_left_is_refused(tmp_path: Path, name: str, co
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.sampled_from(["a.png", "head", "tag", 1, -1]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "name", "bbox", "ID"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["id", "name", "bbox", "ID"]), inner)
+    ),
     max_leaves=6,
 )
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    images=st.lists(JSON | st.fixed_dictionaries({"id": JSON, "file_name": JSON}, optional={"annotated": JSON})),
-    boxes=st.lists(JSON | st.fixed_dictionaries({"image_id": JSON, "category_id": JSON, "bbox": JSON})),
+    images=st.lists(
+        JSON | st.fixed_dictionaries({"id": JSON, "file_name": JSON}, optional={"annotated": JSON})
+    ),
+    boxes=st.lists(
+        JSON | st.fixed_dictionaries({"image_id": JSON, "category_id": JSON, "bbox": JSON})
+    ),
     categories=JSON | st.just([{"id": 1, "name": "head"}]),
-    people=st.lists(JSON | st.fixed_dictionaries({"tag": JSON, "vbox": JSON, "hbox": JSON, "extra": JSON})),
+    people=st.lists(
+        JSON | st.fixed_dictionaries({"tag": JSON, "vbox": JSON, "hbox": JSON, "extra": JSON})
+    ),
 )
-def test_whatever_is_in_a_file_is_read_or_refused(images: list, boxes: list, categories: object, people: list) -> None:
+def test_whatever_is_in_a_file_is_read_or_refused(
+    images: list, boxes: list, categories: object, people: list
+) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_picture(folder / "a.png"), write_picture(folder / "a.jpg")
@@ -482,7 +577,12 @@ def test_boxes_stay_in_the_picture(box: np.ndarray, width: int, height: int) -> 
 
 
 def test_pictures_without_annotated_heads_are_not_for_training() -> None:
-    records = [record("a.jpg"), record("b.jpg", ("person",)), record("c.jpg", ()), record("d.jpg", KINDS)]
+    records = [
+        record("a.jpg"),
+        record("b.jpg", ("person",)),
+        record("c.jpg", ()),
+        record("d.jpg", KINDS),
+    ]
     kept, reasons = for_training(records)
     assert kept == [records[0], records[3]]
     assert reasons == ["2 of 4 pictures left out: heads are not annotated on them"]
@@ -512,12 +612,16 @@ NAMES = st.lists(st.text("ab12_", min_size=1, max_size=5), max_size=40)
 
 @settings(deadline=None)
 @given(names=NAMES, more=NAMES, seed=st.integers(0, 5), test=st.sampled_from([0.0, 0.2, 0.6]))
-def test_copies_stay_together_and_nothing_moves(names: list[str], more: list[str], seed: int, test: float) -> None:
+def test_copies_stay_together_and_nothing_moves(
+    names: list[str], more: list[str], seed: int, test: float
+) -> None:
     shares = {"train": 0.3, "validation": 0.7 - test, "test": test}
     records = [record(f"one/{name}_jpg.rf.{i}a.jpg") for i, name in enumerate(names)]
     added = [record(f"two/{name}.png") for name in more]
     alone, together = split(records, shares, seed), split([*added, *records], shares, seed)
-    assert Counter(r.path for part in alone.values() for r in part) == Counter(r.path for r in records)
+    assert Counter(r.path for part in alone.values() for r in part) == Counter(
+        r.path for r in records
+    )
     sources = [{r.source for r in part} for part in together.values()]
     assert len(set().union(*sources)) == sum(map(len, sources))
     for part, before in alone.items():
@@ -530,8 +634,16 @@ def test_copies_stay_together_and_nothing_moves(names: list[str], more: list[str
 def test_shares_and_seed() -> None:
     records = [record(f"{i}.jpg") for i in range(2000)]
     parts = split(records)
-    assert [round(len(parts[name]) / 2000, 1) for name in ("train", "validation", "test")] == [0.8, 0.1, 0.1]
-    assert [r.path.stem for r in parts["test"]][:3] == ["3", "19", "20"]  # on every machine, in every version
+    assert [round(len(parts[name]) / 2000, 1) for name in ("train", "validation", "test")] == [
+        0.8,
+        0.1,
+        0.1,
+    ]
+    assert [r.path.stem for r in parts["test"]][:3] == [
+        "3",
+        "19",
+        "20",
+    ]  # on every machine, in every version
     assert [r.path for r in split(records, seed=1)["test"]] != [r.path for r in parts["test"]]
     for wrong in ({"a": 0.5}, {"a": 1.5, "b": -0.5}):
         with pytest.raises(ValueError, match="shares: "):
@@ -544,14 +656,21 @@ def test_a_split_is_written_down(tmp_path: Path) -> None:
     write_split(tmp_path / "split.json", parts, shares, 3)
     told = json.loads((tmp_path / "split.json").read_text())
     assert (told["shares"], told["seed"]) == (shares, 3)
-    assert sorted(sum(told["pictures"].values(), [])) == [f"{part}/{i}.jpg" for part in "ab" for i in range(4)]
+    assert sorted(sum(told["pictures"].values(), [])) == [
+        f"{part}/{i}.jpg" for part in "ab" for i in range(4)
+    ]
     assert told["pictures"]["train"] == sorted("/".join(r.path.parts[-2:]) for r in parts["train"])
     write_split(tmp_path / "split.json", {"train": [], "validation": []})
-    assert json.loads((tmp_path / "split.json").read_text())["pictures"] == {"train": [], "validation": []}
+    assert json.loads((tmp_path / "split.json").read_text())["pictures"] == {
+        "train": [],
+        "validation": [],
+    }
 
 
 def test_overlap_is_left_out_by_name() -> None:
-    train = [record(f"train/{name}") for name in ("a_jpg.rf.1.jpg", "b.jpg", "c_png.rf.2.jpg", "d.jpg")]
+    train = [
+        record(f"train/{name}") for name in ("a_jpg.rf.1.jpg", "b.jpg", "c_png.rf.2.jpg", "d.jpg")
+    ]
     kept, dropped = without_overlap(train, [record("val/a_jpg.rf.9.jpg")], [record("test/c.png")])
     assert [r.path.name for r in kept] == ["b.jpg", "d.jpg"]
     assert dropped == [str(train[0].path), str(train[2].path)]

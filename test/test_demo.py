@@ -1,4 +1,6 @@
-"""The whole graph, from a picture to detections, as ``make demo`` runs it: two nodes as processes, real DDS."""
+"""The whole graph, from a picture to detections, as ``make demo`` runs it: two nodes as processes,
+real DDS.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from roi_anon_ros.detect.weights import WeightsError, find_weights
 
 def run_demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # The demo chooses a domain of its own.
-    environment = {key: value for key, value in os.environ.items() if key != "ROS_DOMAIN_ID"} | {"COLUMNS": "40"}
+    environment = {key: value for key, value in os.environ.items() if key != "ROS_DOMAIN_ID"} | {
+        "COLUMNS": "40"
+    }
     command = [sys.executable, "-m", "roi_anon_ros.graph.demo", "--out", str(out), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
 

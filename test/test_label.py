@@ -97,12 +97,20 @@ def test_a_folder_becomes_a_set_to_train_on(tmp_path: Path, fakes: dict[str, typ
         for name in ("b.png", "sub/a.JPG")
     }
     reading = read_set(tmp_path / "labels.json")
-    assert reading.problems == [] and [r.path for r in reading.records] == [tmp_path / "b.png", tmp_path / "sub/a.JPG"]
+    assert reading.problems == [] and [r.path for r in reading.records] == [
+        tmp_path / "b.png",
+        tmp_path / "sub/a.JPG",
+    ]
     kept, _ = for_training(reading.records)
     assert len(kept) == 2
     assert kept[0].persons.xyxy.tolist() == [[10, 5, 50.25, 60]]
     np.testing.assert_allclose(kept[0].heads.xyxy, [[18.5, 16.5, 31.5, 31], [58.5, 0, 71.5, 11]])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.png", "labels.json", "notes.txt", "sub"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "b.png",
+        "labels.json",
+        "notes.txt",
+        "sub",
+    ]
 
 
 def test_a_picture_without_faces_is_not_for_training(
@@ -123,7 +131,9 @@ def test_yunet_finds_the_faces_where_it_is_named(tmp_path: Path, fakes: dict[str
 
 
 def test_what_is_annotated_stays(tmp_path: Path, fakes: dict[str, type]) -> None:
-    """Persons on one picture, faces on another, all on a third, nothing on a fourth; one entry is damaged."""
+    """Persons on one picture, faces on another, all on a third, nothing on a fourth; one entry is
+    damaged.
+    """
     names = ("person", "head", "face")
     content: dict[str, list] = {
         "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
@@ -160,13 +170,16 @@ def test_what_is_annotated_stays(tmp_path: Path, fakes: dict[str, type]) -> None
     for after in read_set(labels).records:
         for kind in before[after.path].annotated if after.path in before else ():
             old, new = (getattr(r, f"{kind}s") for r in (before[after.path], after))
-            assert old.xyxy.tolist() == new.xyxy.tolist() and old.ignore.tolist() == new.ignore.tolist()
+            assert (
+                old.xyxy.tolist() == new.xyxy.tolist()
+                and old.ignore.tolist() == new.ignore.tolist()
+            )
         assert "head" in after.annotated
     again = call(pictures, "--annotations", labels, "--out", tmp_path / "again.json")
     assert again.exit_code == 0
-    assert {name: [row[::2] for row in rows] for name, rows in kinds_of(tmp_path / "again.json").items()} == {
-        name: [row[::2] for row in rows] for name, rows in kinds_of(labels).items()
-    }
+    assert {
+        name: [row[::2] for row in rows] for name, rows in kinds_of(tmp_path / "again.json").items()
+    } == {name: [row[::2] for row in rows] for name, rows in kinds_of(labels).items()}
     assert {one.made for one in fakes.values()} == {0, 1}  # the second run lacked nothing
 
 
@@ -202,7 +215,11 @@ def test_yolo_labels_stay_as_well(tmp_path: Path, fakes: dict[str, type]) -> Non
     ],
 )
 def test_usage_errors(
-    tmp_path: Path, fakes: dict[str, type], monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+    tmp_path: Path,
+    fakes: dict[str, type],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(detect, "YoloPersons", fakes["YoloPersons"])
@@ -215,7 +232,9 @@ def test_usage_errors(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "empty", "old.json"]
 
 
-@pytest.mark.parametrize("error", [WeightsError("yolov8n is not here"), ImportError("needs the 'server' extra")])
+@pytest.mark.parametrize(
+    "error", [WeightsError("yolov8n is not here"), ImportError("needs the 'server' extra")]
+)
 def test_a_detector_that_is_not_to_be_had(
     tmp_path: Path, fakes: dict[str, type], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
@@ -252,12 +271,17 @@ def test_a_run_goes_on_with_what_still_holds(tmp_path: Path, fakes: dict[str, ty
     assert not part.exists()
     (tmp_path / "labels.json").unlink()
     with Journal(part, DETECTORS | {"face": "yunet.onnx"}) as journal:
-        journal.add("1.png", (tmp_path / "1.png").stat().st_mtime_ns, image, {"person": [], "face": []})
+        journal.add(
+            "1.png", (tmp_path / "1.png").stat().st_mtime_ns, image, {"person": [], "face": []}
+        )
     assert "already done" not in call(tmp_path).stdout
 
 
 @settings(deadline=None)
-@given(cut=st.integers(0, 600), names=st.lists(st.text(max_size=6), min_size=1, max_size=4, unique=True))
+@given(
+    cut=st.integers(0, 600),
+    names=st.lists(st.text(max_size=6), min_size=1, max_size=4, unique=True),
+)
 def test_a_journal_that_was_cut_off_anywhere(
     tmp_path_factory: pytest.TempPathFactory, cut: int, names: list[str]
 ) -> None:
@@ -273,7 +297,9 @@ def test_a_journal_that_was_cut_off_anywhere(
         kept = list(journal.found)
         assert kept == names[: max(whole[:cut].count(b"\n") - 1, 0)]
         assert all(journal.has(name, 7, ["person", "face"]) for name in kept)
-        assert not any(journal.has(name, 8, ["face"]) or journal.has(name, 7, ["head"]) for name in kept)
+        assert not any(
+            journal.has(name, 8, ["face"]) or journal.has(name, 7, ["head"]) for name in kept
+        )
         for name in names[len(kept) :]:
             journal.add(name, 7, image, found)
     assert path.read_bytes() == whole
@@ -305,7 +331,9 @@ def street(tmp_path: Path, environment: dict[str, str]) -> Path:
     folder = tmp_path / "street"
     folder.mkdir()
     bus = cv2.imread(str(ASSETS / "bus.jpg"))
-    cv2.imwrite(str(folder / "0.png"), cv2.resize(bus, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    cv2.imwrite(
+        str(folder / "0.png"), cv2.resize(bus, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    )
     for i in range(1, 6):
         os.link(folder / "0.png", folder / f"{i}.png")
     (folder / "zidane.jpg").write_bytes((ASSETS / "zidane.jpg").read_bytes())
@@ -317,7 +345,9 @@ def test_a_killed_run_goes_on_with_real_detectors(
 ) -> None:
     command = [sys.executable, "-m", "roi_anon_ros.cli", "label", str(street)]
     part = street / "labels.part.jsonl"
-    running = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     until = time.monotonic() + 120
     while not part.exists() or part.read_bytes().count(b"\n") < 4:
         assert running.poll() is None and time.monotonic() < until, running.communicate()
@@ -332,7 +362,10 @@ def test_a_killed_run_goes_on_with_real_detectors(
     monkeypatch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
     again = call(street)
     assert again.exit_code == 0, again.stderr
-    assert "labelled 7 pictures, " in again.stdout and f"; {done} of 7 files were already done\n" in again.stdout
+    assert (
+        "labelled 7 pictures, " in again.stdout
+        and f"; {done} of 7 files were already done\n" in again.stdout
+    )
     assert again.stderr == ""
     assert sorted(p.suffix for p in street.iterdir()) == [".jpg", ".json", *[".png"] * 6]
 
@@ -347,10 +380,15 @@ def test_a_killed_run_goes_on_with_real_detectors(
     assert len(buses[0].persons.xyxy) in (3, 4)
     assert len(zidane.persons.xyxy) == len(zidane.faces.xyxy) == len(zidane.heads.xyxy) == 2
     left_face, right_face = zidane.faces.xyxy[np.argsort(zidane.faces.xyxy[:, 0])]
-    assert abs(left_face - [545, 252, 664, 441]).max() < 20 and abs(right_face - [907, 94, 1047, 285]).max() < 20
+    assert (
+        abs(left_face - [545, 252, 664, 441]).max() < 20
+        and abs(right_face - [907, 94, 1047, 285]).max() < 20
+    )
 
 
-def test_yunet_on_a_real_picture(street: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_yunet_on_a_real_picture(
+    street: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = SHARED_WEIGHTS / "face_detection_yunet_2023mar.onnx"
     if not model.is_file():
         pytest.skip(f"no {model.name} beside the repository")

@@ -1,4 +1,6 @@
-"""Benchmark: its statistics on a clock that stands still, turns of the rows, and the paper's own way."""
+"""Benchmark: its statistics on a clock that stands still, turns of the rows, and the paper's own
+way.
+"""
 
 from __future__ import annotations
 
@@ -40,11 +42,15 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(ways, "perf_counter", clock)
-    monkeypatch.setattr(run_module, "time_product", lambda dtype: {torch.float32: 0.5, torch.bfloat16: 0.25}[dtype])
+    monkeypatch.setattr(
+        run_module, "time_product", lambda dtype: {torch.float32: 0.5, torch.bfloat16: 0.25}[dtype]
+    )
     return clock
 
 
-def timed(name: str, clock: Clock, encode: Callable[[int], float], decode: Callable[[int], float], **more) -> Timed:
+def timed(
+    name: str, clock: Clock, encode: Callable[[int], float], decode: Callable[[int], float], **more
+) -> Timed:
     """A row that takes encode(i) and decode(i) seconds in round i, warm-up included."""
     rounds = {"encode": 0, "decode": 0}
 
@@ -67,20 +73,34 @@ def picture(width: int = 64, height: int = 32) -> np.ndarray:
 
 
 def test_figures_are_what_a_clock_says(clock: Clock) -> None:
-    slow, quick = [5.0, 1.0, 4.0, 2.0, 8.0, 6.0], [9.0, 0.5, 1.0, 0.75, 1.25, 3.0]  # the first round does not count
+    slow, quick = (
+        [5.0, 1.0, 4.0, 2.0, 8.0, 6.0],
+        [9.0, 0.5, 1.0, 0.75, 1.25, 3.0],
+    )  # the first round does not count
     rows = [
         timed("slow", clock, slow.__getitem__, lambda i: 2.0),
-        timed("quick", clock, quick.__getitem__, lambda i: 0.5 + i, multiply_adds=1000.0, note="quick indeed"),
+        timed(
+            "quick",
+            clock,
+            quick.__getitem__,
+            lambda i: 0.5 + i,
+            multiply_adds=1000.0,
+            note="quick indeed",
+        ),
     ]
     results = run(rows, picture(), [(64, 32)], rounds=5, warmup=1)
     figures = results["sizes"]["64x32"]
     for name, seconds in (("slow", slow[1:]), ("quick", quick[1:])):
         encode = figures[name]["encode"]
         assert encode["seconds"] == pytest.approx(seconds)
-        assert encode["min"] == pytest.approx(min(seconds)) and encode["mean"] == pytest.approx(sum(seconds) / 5)
+        assert encode["min"] == pytest.approx(min(seconds)) and encode["mean"] == pytest.approx(
+            sum(seconds) / 5
+        )
         assert encode["median"] == pytest.approx(statistics.median(seconds))
         assert encode["sd"] == pytest.approx(statistics.stdev(seconds))
-        assert encode["stages"]["analysis"]["median"] == pytest.approx(statistics.median(seconds) / 2)
+        assert encode["stages"]["analysis"]["median"] == pytest.approx(
+            statistics.median(seconds) / 2
+        )
         assert figures[name]["bits_per_pixel"] == pytest.approx(8 * 100 / (64 * 32))
     assert figures["quick"]["encode"]["ratio"] == pytest.approx(1.0 / 4.0)
     low, high = figures["quick"]["encode"]["ratio_interval"]
@@ -97,17 +117,24 @@ def test_figures_are_what_a_clock_says(clock: Clock) -> None:
 
 
 def test_rounds_are_drawn_in_pairs(clock: Clock) -> None:
-    """A machine that is slow for a while is slow for both: a row that always takes twice as long leaves no doubt."""
+    """A machine that is slow for a while is slow for both: a row that always takes twice as long
+    leaves no doubt.
+    """
     busy = lambda i: 1.0 + i % 7  # noqa: E731
     rows = [timed("one", clock, busy, busy), timed("two", clock, lambda i: 2 * busy(i), busy)]
     figures = run(rows, picture(), [(64, 32)], rounds=20)["sizes"]["64x32"]
     assert figures["two"]["encode"]["ratio_interval"] == pytest.approx([2, 2])
     figures = run(rows, picture(), [(64, 32)], rounds=20, reference="two")["sizes"]["64x32"]
-    assert figures["one"]["encode"]["ratio"] == pytest.approx(0.5) and figures["two"]["encode"]["ratio"] == 1
+    assert (
+        figures["one"]["encode"]["ratio"] == pytest.approx(0.5)
+        and figures["two"]["encode"]["ratio"] == 1
+    )
 
 
 def test_rows_take_turns(clock: Clock) -> None:
-    """In each round every row encodes and then decodes what it made; the order is another one, and the seed's."""
+    """In each round every row encodes and then decodes what it made; the order is another one, and
+    the seed's.
+    """
     calls: list[tuple[str, str, bytes]] = []
 
     def row(name: str) -> Timed:
@@ -134,7 +161,9 @@ def test_rows_take_turns(clock: Clock) -> None:
         assert len(steps) == 2 * 7 and len(calls) == 2 * 7 * 4 * 2
         encoded, decoded = calls[::2], calls[1::2]
         assert [call[1:] for call in encoded] == [call[1:] for call in decoded]
-        assert {call[0] for call in encoded} == {"encode"} and {call[0] for call in decoded} == {"decode"}
+        assert {call[0] for call in encoded} == {"encode"} and {call[0] for call in decoded} == {
+            "decode"
+        }
         order = [name for _, name, _ in encoded]
         turns = [tuple(order[i : i + 4]) for i in range(0, len(order), 4)]
         assert all(set(turn) == set("abcd") for turn in turns) and len(set(turns)) > 5
@@ -187,10 +216,16 @@ def test_tables_have_ratios_first(clock: Clock) -> None:
     assert lines[1][:3] == ["twice", "0.500 (0.500 to 0.500)", "2.00 (2.00 to 2.00)"]
     assert lines[1][4:] == ["100.00 (100.00, 100.00 ± 0.00)", "200.00 (200.00, 200.00 ± 0.00)"]
     note, machine = notes(results)
-    assert note == "twice: a note" and machine.startswith("discs, 3 rounds after 3 to warm up, on cpu ")
+    assert note == "twice: a note" and machine.startswith(
+        "discs, 3 rounds after 3 to warm up, on cpu "
+    )
     assert ", threads 1," in machine and results["picture"] == "discs"
     (staged,) = stage_tables(results)
-    assert [line[0] for line in staged] == ["64x32, ms", "paper", "twice"]  # a still codec has no stages
+    assert [line[0] for line in staged] == [
+        "64x32, ms",
+        "paper",
+        "twice",
+    ]  # a still codec has no stages
     paper = dict(zip(*staged[:2], strict=True))
     assert paper["encode: analysis"] == "100.00" and paper["decode: synthesis"] == "50.00"
     assert paper["encode: entropy"] == "–" and paper["analysis, GFLOP/s"] == "41.0"
@@ -207,8 +242,10 @@ def rows_encode(clock: Clock) -> Callable[[np.ndarray], tuple[bytes, dict[str, f
 def test_threads_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "PRODUCT_SIDE", 32)
     monkeypatch.setattr(run_module, "PRODUCT_SIDE", 32)
-    threads = lambda: (torch.get_num_threads(), cv2.getNumThreads(), AvifImagePlugin.DEFAULT_MAX_THREADS)  # noqa: E731
     seen = []
+
+    def threads() -> tuple[int, int, int]:
+        return torch.get_num_threads(), cv2.getNumThreads(), AvifImagePlugin.DEFAULT_MAX_THREADS
 
     def encode(image: np.ndarray) -> tuple[bytes, dict[str, float]]:
         seen.append(threads())
@@ -225,7 +262,7 @@ def test_threads_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("size", [(128, 96), (131, 70)])
 def test_the_papers_own_way_is_its_network(size: tuple[int, int]) -> None:
-    """What is decoded is the network's output in evaluation mode, also where the picture is padded."""
+    """What is decoded is the network's output in evaluation mode, padded or not."""
     image = picture(*size)
     net = paper_network(image)
     row = ways.paper_way(net)
@@ -240,7 +277,9 @@ def test_the_papers_own_way_is_its_network(size: tuple[int, int]) -> None:
     assert ((latent - out["y_hat"]).abs() > 0.5).float().mean() < 1e-3
     theirs = out["x_hat"][0].permute(1, 2, 0).mul(255).numpy()
     assert decoded.shape == image.shape and np.abs(decoded - theirs).max() <= 2
-    assert 8 * len(data) == pytest.approx(-out["likelihoods"]["y"].log2().sum().item() + 32, rel=0.05)
+    assert 8 * len(data) == pytest.approx(
+        -out["likelihoods"]["y"].log2().sum().item() + 32, rel=0.05
+    )
 
 
 def test_a_network_that_nobody_trained_has_a_realistic_rate() -> None:
@@ -259,11 +298,15 @@ def test_a_network_that_nobody_trained_has_a_realistic_rate() -> None:
 
 
 def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short run of real rows: the same bits but for the packet's head, and pictures but for roundings."""
+    """A short run of real rows: the same bits but for the packet's head, and pictures but for
+    roundings.
+    """
     monkeypatch.setattr(machine, "PRODUCT_SIDE", 32)
     monkeypatch.setattr(run_module, "PRODUCT_SIDE", 32)
     image = picture(192, 128)
-    rows = [make_timed(name, image) for name in ("paper", "paper-here", "jpeg:10", "avif:10", "webp:10")]
+    rows = [
+        make_timed(name, image) for name in ("paper", "paper-here", "jpeg:10", "avif:10", "webp:10")
+    ]
     results = run(rows, image, [(192, 128)], rounds=2, warmup=1)
     figures = results["sizes"]["192x128"]
     assert results["reference"] == "paper" and figures["paper"]["encode"]["ratio"] == 1
@@ -276,14 +319,18 @@ def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPat
             assert tuple(figures[name][what]["stages"]) == names
         assert figures[name]["analysis"]["share"].keys() == results["peak"].keys()
     assert not figures["jpeg:10"]["encode"]["stages"]
-    assert "24 of 128" in results["notes"]["paper"] and "24 of 128" in results["notes"]["paper-here"]
+    assert (
+        "24 of 128" in results["notes"]["paper"] and "24 of 128" in results["notes"]["paper-here"]
+    )
     assert json.loads(json.dumps(results)) == results
 
 
 def test_memory_is_of_the_row_alone() -> None:
     taken = peak_memory("jpeg:50", picture(4096, 4096))
     decoded = 3 * 4096**2 / 2**20
-    assert decoded < taken < 6 * decoded, "without Python and its libraries, which are several times as large"
+    assert decoded < taken < 6 * decoded, (
+        "without Python and its libraries, which are several times as large"
+    )
     with pytest.raises(RuntimeError, match="jpeg:200: the process"):
         peak_memory("jpeg:200", picture())
 
@@ -308,14 +355,20 @@ def test_a_models_network_goes_the_papers_way() -> None:
 
 
 def test_multiply_adds_are_counted() -> None:
-    """The paper's network by hand: convolutions of 5x5 at stride 2, and a GDN's matrix behind all but the last."""
-    layers = [3 * 128 * 25 / 4, *(128 * 128 * 25 / 4**i for i in (2, 3, 4)), *(128 * 128 / 4**i for i in (1, 2, 3))]
+    """The paper's network by hand: convolutions of 5x5 at stride 2, and a GDN's matrix behind all
+    but the last.
+    """
+    layers = [
+        3 * 128 * 25 / 4,
+        *(128 * 128 * 25 / 4**i for i in (2, 3, 4)),
+        *(128 * 128 / 4**i for i in (1, 2, 3)),
+    ]
     assert ways._multiply_adds(build("roi-128-2")) == sum(layers) == 41376
     assert CONFIGURATIONS["roi-128-2"] == ("paper", {"N": 128, "M": 2})
 
 
 def test_the_synthetic_picture_has_a_photos_spectrum() -> None:
-    """Power falls with the square of the frequency or a little more; noise would not fall at all."""
+    """Power falls with the square of the frequency or a little more; noise does not fall."""
     image = images.synthetic_picture()
     assert image.dtype == np.uint8 and np.array_equal(image, images.synthetic_picture())
     grey = image.mean(2) - image.mean()
@@ -323,14 +376,20 @@ def test_the_synthetic_picture_has_a_photos_spectrum() -> None:
     power = np.abs(np.fft.fft2(grey * np.outer(window, window))) ** 2
     radius = np.hypot(*np.meshgrid(np.fft.fftfreq(1024), np.fft.fftfreq(1024)))
     edges = np.geomspace(4 / 1024, 0.25, 12)
-    rings = [power[(radius >= a) & (radius < b)].mean() for a, b in zip(edges, edges[1:], strict=False)]
+    rings = [
+        power[(radius >= a) & (radius < b)].mean() for a, b in zip(edges, edges[1:], strict=False)
+    ]
     slope = np.polyfit(np.log(edges[1:]), np.log(rings), 1)[0]
     assert -2.8 < slope < -1.8
 
 
 def test_the_default_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     image, name = images.default_picture()
-    assert image.dtype == np.uint8 and image.shape[2] == 3 and name in ("bus.jpg of ultralytics", "synthetic")
+    assert (
+        image.dtype == np.uint8
+        and image.shape[2] == 3
+        and name in ("bus.jpg of ultralytics", "synthetic")
+    )
     monkeypatch.setattr(images, "example_photo", lambda name: None)
     image, name = images.default_picture()
     assert name == "synthetic" and image.shape == (1024, 1024, 3)
@@ -338,9 +397,21 @@ def test_the_default_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_command_says_ratios_and_leaves_them_for_the_report(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "discs.png"), picture())
-    command = ["bench", "--picture", str(tmp_path / "discs.png"), "--rows", "webp:50,jpeg:10", "--rounds", "2"]
+    command = [
+        "bench",
+        "--picture",
+        str(tmp_path / "discs.png"),
+        "--rows",
+        "webp:50,jpeg:10",
+        "--rounds",
+        "2",
+    ]
     done = CliRunner().invoke(app, [*command, "--sizes", "64x48", "--out", str(tmp_path / "out")])
-    assert done.exit_code == 0 and "encode, of webp:50's" in done.stdout and "discs.png, 2 rounds" in done.stdout
+    assert (
+        done.exit_code == 0
+        and "encode, of webp:50's" in done.stdout
+        and "discs.png, 2 rounds" in done.stdout
+    )
     report = CliRunner().invoke(app, ["report", str(tmp_path / "out")])
     assert report.exit_code == 0, report.output
     assert "| webp:50 | 1.00 (1.00 to 1.00)" in (tmp_path / "out" / "report.md").read_text()

@@ -6,16 +6,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ros_graph import BEST_EFFORT, START_LIMIT, Probe, make_model  # first: it skips where there is no ROS
+from ros_graph import (  # first: it skips where there is no ROS
+    BEST_EFFORT,
+    START_LIMIT,
+    Probe,
+    make_model,
+)
 
 pytest.importorskip("launch_ros", reason="needs launch_ros, which is not on PyPI")
 
-from sensor_msgs.msg import Image  # isort: skip # noqa: E402
+from sensor_msgs.msg import Image  # isort: skip
 
-from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
-from roi_anon_ros.detect import WeightsError, find_weights  # noqa: E402
-from roi_anon_ros.files import png  # noqa: E402
-from roi_anon_ros.nodes.base.images import from_rgb  # noqa: E402
+from roi_anon_msgs.msg import CompressedLatent
+from roi_anon_ros.detect import WeightsError, find_weights
+from roi_anon_ros.files import png
+from roi_anon_ros.nodes.base.images import from_rgb
 
 LAUNCH = Path(__file__).parents[1] / "launch"
 #: As `ros2 launch FILE NAME:=VALUE ...` does it.
@@ -27,7 +32,8 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 source = PythonLaunchDescriptionSource(sys.argv[1])
 arguments = [tuple(word.split(":=")) for word in sys.argv[2:]]
 service = LaunchService()
-service.include_launch_description(LaunchDescription([IncludeLaunchDescription(source, launch_arguments=arguments)]))
+included = IncludeLaunchDescription(source, launch_arguments=arguments)
+service.include_launch_description(LaunchDescription([included]))
 sys.exit(service.run())
 """
 
@@ -42,7 +48,9 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probe]:
     (prefix / "lib" / "roi_anon_ros").mkdir(parents=True)
     for name in ("edge", "server", "camera"):
         script = prefix / "lib" / "roi_anon_ros" / f"{name}_node"
-        script.write_text(f"#!{sys.executable}\nfrom roi_anon_ros.nodes.{name} import main\nmain()\n")
+        script.write_text(
+            f"#!{sys.executable}\nfrom roi_anon_ros.nodes.{name} import main\nmain()\n"
+        )
         script.chmod(0o755)
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(prefix), prepend=":")
     monkeypatch.setenv("PYTHONPATH", str(LAUNCH.parent), prepend=":")
@@ -76,7 +84,9 @@ def test_edge_alone_becomes_active(probe: Probe, tmp_path: Path) -> None:
 
 
 def test_demo_brings_detections(probe: Probe, tmp_path: Path) -> None:
-    vision_msgs = pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: make env, or apt")
+    vision_msgs = pytest.importorskip(
+        "vision_msgs.msg", reason="needs vision_msgs: make env, or apt"
+    )
     try:
         find_weights("yolov8n")
     except (ImportError, WeightsError) as error:

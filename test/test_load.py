@@ -1,4 +1,6 @@
-"""The benchmark of the server: that its figures fit together and its processes end, not how good they are."""
+"""The benchmark of the server: that its figures fit together and its processes end, not how good
+they are.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ from ros_graph import START_LIMIT, GraphError, make_model  # first: it skips wit
 pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: make env, or apt")
 pytest.importorskip("ultralytics", reason="needs the 'server' extra")
 
-from roi_anon_ros.detect import WeightsError, find_weights  # noqa: E402
-from roi_anon_ros.graph import load  # noqa: E402
+from roi_anon_ros.detect import WeightsError, find_weights
+from roi_anon_ros.graph import load
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,9 @@ def start(out: Path, mark: str, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "roi_anon_ros.graph.load", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "LOAD_TEST": mark}
     with out.open("wb") as file:
-        return subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
 
 def running(mark: str) -> list[int]:
@@ -129,7 +133,12 @@ def test_a_node_that_fails_is_reported_and_nothing_goes_on(tmp_path: Path) -> No
     broken = tmp_path / "broken.pt"
     broken.write_bytes(b"no weights")
     process = start(
-        tmp_path / "log", str(tmp_path), "--cameras=1", "--engine=torch", f"--model={model}", f"--weights={broken}"
+        tmp_path / "log",
+        str(tmp_path),
+        "--cameras=1",
+        "--engine=torch",
+        f"--model={model}",
+        f"--weights={broken}",
     )
     assert process.wait(2 * START_LIMIT) == 1
     assert not running(str(tmp_path))
@@ -138,10 +147,17 @@ def test_a_node_that_fails_is_reported_and_nothing_goes_on(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_all_processes(tmp_path: Path, weights: Path, number: signal.Signals) -> None:
+def test_an_interrupt_ends_all_processes(
+    tmp_path: Path, weights: Path, number: signal.Signals
+) -> None:
     model = make_model(tmp_path / "model.safetensors")
     process = start(
-        tmp_path / "log", str(tmp_path), "--cameras=2", "--engine=torch", f"--model={model}", f"--weights={weights}"
+        tmp_path / "log",
+        str(tmp_path),
+        "--cameras=2",
+        "--engine=torch",
+        f"--model={model}",
+        f"--weights={weights}",
     )
     end = time.monotonic() + START_LIMIT
     while len(running(str(tmp_path))) < 3:  # itself, the server node, the cameras

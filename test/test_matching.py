@@ -30,17 +30,24 @@ def test_overlap_is_the_share_of_common_pixels(first: list, second: list) -> Non
     assert got.shape == (len(first), len(second))
     for i, a in enumerate(first):
         for j, b in enumerate(second):
-            assert got[i, j] == pytest.approx(len(pixels(a) & pixels(b)) / len(pixels(a) | pixels(b)))
+            assert got[i, j] == pytest.approx(
+                len(pixels(a) & pixels(b)) / len(pixels(a) | pixels(b))
+            )
 
 
 @given(st.lists(st.tuples(BOX, st.floats(0, 1, width=32)), max_size=6), st.lists(BOX, max_size=6))
 def test_match_is_greedy_from_the_surest(found: list, truth: list) -> None:
-    boxes, scores = array([box for box, _ in found]), np.array([score for _, score in found], np.float32)
+    boxes, scores = (
+        array([box for box, _ in found]),
+        np.array([score for _, score in found], np.float32),
+    )
     got = match(Detections(boxes, scores, ["person"] * len(found)), array(truth), 0.3)
     free = set(range(len(truth)))
     for i in sorted(range(len(found)), key=lambda i: -scores[i]):
         shares = {
-            j: len(pixels(found[i][0]) & pixels(truth[j])) / len(pixels(found[i][0]) | pixels(truth[j])) for j in free
+            j: len(pixels(found[i][0]) & pixels(truth[j]))
+            / len(pixels(found[i][0]) | pixels(truth[j]))
+            for j in free
         }
         best = max(shares.values(), default=0)
         if best < 0.3:
@@ -51,5 +58,7 @@ def test_match_is_greedy_from_the_surest(found: list, truth: list) -> None:
 
 
 def test_of_two_detections_of_one_person_the_surer_counts() -> None:
-    found = Detections(array([(0, 0, 10, 10), (0, 0, 10, 9)]), np.array([0.4, 0.9], np.float32), ["person"] * 2)
+    found = Detections(
+        array([(0, 0, 10, 10), (0, 0, 10, 9)]), np.array([0.4, 0.9], np.float32), ["person"] * 2
+    )
     assert match(found, array([(0, 0, 10, 10)])).tolist() == [-1, 0]

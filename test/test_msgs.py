@@ -22,7 +22,8 @@ ROI_ANON_MSGS = {
     },
 }
 
-# vision_msgs 4.1.1, whoever brings it: fields, and the hashes of the interfaces that the upstream definitions give.
+# vision_msgs 4.1.1, whoever brings it: fields, and the hashes of the interfaces that the upstream
+# definitions give.
 VISION_MSGS = {
     "Point2D": {"x": "double", "y": "double"},
     "Pose2D": {"position": "vision_msgs/Point2D", "theta": "double"},
@@ -38,7 +39,10 @@ VISION_MSGS = {
         "bbox": "vision_msgs/BoundingBox2D",
         "id": "string",
     },
-    "Detection2DArray": {"header": "std_msgs/Header", "detections": "sequence<vision_msgs/Detection2D>"},
+    "Detection2DArray": {
+        "header": "std_msgs/Header",
+        "detections": "sequence<vision_msgs/Detection2D>",
+    },
     "VisionClass": {"class_id": "uint16", "class_name": "string"},
     "LabelInfo": {
         "header": "std_msgs/Header",
@@ -52,7 +56,9 @@ VISION_MSGS_HASHES = {
     "Detection2DArray": "RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968",
     "LabelInfo": "RIHS01_3d37df4015cdf660cc851c51897f2acd957e1ca6205ba0a99aebffb9406b0783",
     "ObjectHypothesis": "RIHS01_51da43cec11c01957a64d1e05a24acd18aae7745ec30b74348ad5f6d634f7f90",
-    "ObjectHypothesisWithPose": "RIHS01_41c12344c0396c48b81df12467c192d99b2a0eb1463c5c37194e4223251c80bc",
+    "ObjectHypothesisWithPose": (
+        "RIHS01_41c12344c0396c48b81df12467c192d99b2a0eb1463c5c37194e4223251c80bc"
+    ),
     "Point2D": "RIHS01_eab0e83f44ab4de92ceaf76dd7d0e7638f2bdd1d16ffbe16c7a136c48e407247",
     "Pose2D": "RIHS01_b0b5d1d7b4c20dd4fcde3ed1d4b289a919290572007d67a97043814db25d3648",
     "VisionClass": "RIHS01_1e4a11f0fed50b5623cb8ff26ca0e37952a48a9c074d16f804b44e9164c2037a",
@@ -72,8 +78,12 @@ def test_fields_and_their_order(package: str, name: str, fields: dict[str, str])
 @pytest.mark.parametrize("name", VISION_MSGS_HASHES)
 def test_type_hash_is_upstreams(name: str) -> None:
     ament_index = pytest.importorskip("ament_index_python")
-    description = Path(ament_index.get_package_share_directory("vision_msgs")) / "msg" / f"{name}.json"
+    description = (
+        Path(ament_index.get_package_share_directory("vision_msgs")) / "msg" / f"{name}.json"
+    )
     if not description.exists():
         pytest.skip("this ROS distribution has no type hashes")
-    hashes = {h["type_name"]: h["hash_string"] for h in json.loads(description.read_text())["type_hashes"]}
+    hashes = {
+        h["type_name"]: h["hash_string"] for h in json.loads(description.read_text())["type_hashes"]
+    }
     assert hashes[f"vision_msgs/msg/{name}"] == VISION_MSGS_HASHES[name]

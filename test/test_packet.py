@@ -41,7 +41,13 @@ def test_every_packet_round_trips(header: Header, payload: bytes) -> None:
 
 def test_golden_layout() -> None:
     packet = pack(HEADER, b"\xaa\xbb\xcc")
-    body = b"RAN1" + bytes([1, 0]) + b"12345678" + struct.pack("<4H2BI", 640, 480, 320, 240, 0, 0, 3) + b"\xaa\xbb\xcc"
+    body = (
+        b"RAN1"
+        + bytes([1, 0])
+        + b"12345678"
+        + struct.pack("<4H2BI", 640, 480, 320, 240, 0, 0, 3)
+        + b"\xaa\xbb\xcc"
+    )
     assert packet == body + struct.pack("<I", zlib.crc32(body))
 
 
@@ -116,7 +122,9 @@ def test_fields_out_of_bounds_are_named_even_with_a_valid_crc(
 
 
 def test_refusing_allocates_nothing_to_speak_of() -> None:
-    body = struct.pack("<4sBB8s4H2BI", b"RAN1", 1, 0, b"12345678", 8192, 8192, 8192, 8192, 0, 0, MAX_PAYLOAD)
+    body = struct.pack(
+        "<4sBB8s4H2BI", b"RAN1", 1, 0, b"12345678", 8192, 8192, 8192, 8192, 0, 0, MAX_PAYLOAD
+    )
     tracemalloc.start()
     with pytest.raises(PacketError):
         unpack(seal(body))

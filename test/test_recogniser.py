@@ -1,4 +1,6 @@
-"""Aligning faces and recognising people: geometry without weights, and people where the weights are at hand."""
+"""Aligning faces and recognising people: geometry without weights, and people where the weights are
+at hand.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roi_anon_ros.detect.recogniser import SIDE, TEMPLATE, FaceRecogniser, YunetLandmarks, align, similarity
+from roi_anon_ros.detect.recogniser import (
+    SIDE,
+    TEMPLATE,
+    FaceRecogniser,
+    YunetLandmarks,
+    align,
+    similarity,
+)
 from roi_anon_ros.files import read_picture
 
 
@@ -34,11 +43,13 @@ def existing(path: Path) -> Path:
 def test_a_similarity_is_found_again(angle: float, scale: float, x: float, y: float) -> None:
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     found = similarity(TEMPLATE, TEMPLATE @ turn.T + (x, y))
-    assert found == pytest.approx(np.column_stack([turn, (x, y)]), abs=1e-8 * (1 + scale + abs(x) + abs(y)))
+    assert found == pytest.approx(
+        np.column_stack([turn, (x, y)]), abs=1e-8 * (1 + scale + abs(x) + abs(y))
+    )
 
 
 def test_a_similarity_is_the_nearest_and_never_a_mirror() -> None:
-    """No small change of its four numbers comes nearer, whether the points are noisy or mirrored."""
+    """No small change of its four numbers comes nearer, with noisy or mirrored points."""
     noisy = TEMPLATE + np.random.default_rng(0).normal(0, 4, TEMPLATE.shape)
     for points in (noisy, TEMPLATE * (-1, 1)):
         found = similarity(points, TEMPLATE)
@@ -47,7 +58,12 @@ def test_a_similarity_is_the_nearest_and_never_a_mirror() -> None:
         def error(matrix: np.ndarray, points: np.ndarray = points) -> float:
             return float(np.square(points @ matrix[:, :2].T + matrix[:, 2] - TEMPLATE).sum())
 
-        changes = [[[1, 0, 0], [0, 1, 0]], [[0, -1, 0], [1, 0, 0]], [[0, 0, 1], [0, 0, 0]], [[0, 0, 0], [0, 0, 1]]]
+        changes = [
+            [[1, 0, 0], [0, 1, 0]],
+            [[0, -1, 0], [1, 0, 0]],
+            [[0, 0, 1], [0, 0, 0]],
+            [[0, 0, 0], [0, 0, 1]],
+        ]
         for change in np.array(changes) * 1e-3:
             assert error(found) < min(error(found + change), error(found - change))
     with pytest.raises(ValueError, match="points"):
@@ -63,7 +79,10 @@ def test_aligning_puts_the_points_on_the_template(scale: float) -> None:
     rows, columns = np.mgrid[:400, :400]
     image = np.zeros((400, 400, 3))
     for (x, y), colour in zip(points, colours, strict=True):
-        image += np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * (3 * scale) ** 2))[..., None] * colour
+        image += (
+            np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * (3 * scale) ** 2))[..., None]
+            * colour
+        )
     face = align(image.clip(0, 255).astype(np.uint8), points)
     assert face.shape == (SIDE, SIDE, 3) and face.dtype == np.uint8
     rows, columns = np.mgrid[:SIDE, :SIDE]
@@ -97,7 +116,9 @@ def test_vectors_have_length_one_and_keep_to_themselves(recogniser: FaceRecognis
         recogniser([faces[0], faces[1][:100]])
 
 
-def test_opencv_runs_the_network_as_onnxruntime_does(recogniser: FaceRecogniser, shared_dir: Path) -> None:
+def test_opencv_runs_the_network_as_onnxruntime_does(
+    recogniser: FaceRecogniser, shared_dir: Path
+) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     session = runtime.InferenceSession(
         str(shared_dir / "weights" / "w600k_mbf.onnx"), providers=["CPUExecutionProvider"]
@@ -108,8 +129,12 @@ def test_opencv_runs_the_network_as_onnxruntime_does(recogniser: FaceRecogniser,
     assert recogniser([face])[0] == pytest.approx(theirs / np.linalg.norm(theirs), abs=1e-5)
 
 
-def test_one_person_is_told_from_another(recogniser: FaceRecogniser, finder: YunetLandmarks, shared_dir: Path) -> None:
-    """Two pictures each of eight people, one of them turned and made smaller: everybody is nearest to himself."""
+def test_one_person_is_told_from_another(
+    recogniser: FaceRecogniser, finder: YunetLandmarks, shared_dir: Path
+) -> None:
+    """Two pictures each of eight people, one of them turned and made smaller: everybody is nearest
+    to himself.
+    """
     people = sorted(existing(shared_dir / "weights" / "lfw_pairs").iterdir())[::40]
     first, second = [], []
     for person in people:
@@ -119,7 +144,10 @@ def test_one_person_is_told_from_another(recogniser: FaceRecogniser, finder: Yun
             vectors.append(recogniser([align(image, finder.landmarks(image))])[0])
     similarities = np.array(first) @ np.array(second).T
     assert (similarities.argmax(1) == np.arange(len(people))).all()
-    assert np.diag(similarities).mean() > 0.4 and similarities[~np.eye(len(people), dtype=bool)].mean() < 0.1
+    assert (
+        np.diag(similarities).mean() > 0.4
+        and similarities[~np.eye(len(people), dtype=bool)].mean() < 0.1
+    )
 
 
 def test_landmarks_are_of_the_surest_face(finder: YunetLandmarks, shared_dir: Path) -> None:
@@ -127,10 +155,14 @@ def test_landmarks_are_of_the_surest_face(finder: YunetLandmarks, shared_dir: Pa
     crop = read_picture(sorted(person.iterdir())[0])
     alone = finder.landmarks(crop)
     assert alone.shape == (5, 2) and alone.dtype == np.float32
-    assert alone[0, 0] < alone[1, 0] and alone[3, 0] < alone[4, 0]  # the left one in the picture first
+    assert (
+        alone[0, 0] < alone[1, 0] and alone[3, 0] < alone[4, 0]
+    )  # the left one in the picture first
     assert alone[:2, 1].max() < alone[2, 1] < alone[3:, 1].min()
     scene = np.zeros((400, 600, 3), np.uint8)
     scene[100:350, 50:300] = crop
-    scene[200:250, 400:450] = cv2.GaussianBlur(cv2.resize(crop, (50, 50), interpolation=cv2.INTER_AREA), (0, 0), 2)
+    scene[200:250, 400:450] = cv2.GaussianBlur(
+        cv2.resize(crop, (50, 50), interpolation=cv2.INTER_AREA), (0, 0), 2
+    )
     assert finder.landmarks(scene) == pytest.approx(alone + (50, 100), abs=12)
     assert finder.landmarks(np.zeros((60, 80, 3), np.uint8)) is None

@@ -1,4 +1,4 @@
-"""The report: everything in one file, nothing from elsewhere, and what a set is too small to tell."""
+"""The report: all in one file, nothing from elsewhere, and what a set cannot tell."""
 
 from __future__ import annotations
 
@@ -21,21 +21,46 @@ from roi_anon_ros.evaluate.report.page import html, markdown, read_results
 def row(rate: float, ap: float, faces: int, large: int) -> dict:
     """What measure.summary gives."""
     figures = {"pictures": 50, "bits_per_pixel": rate, "bits_per_pixel_sd": 0.01, "ms_ssim": 0.9}
-    figures |= {"bits_per_pixel_interval": [rate * 0.9, rate * 1.1], "faces_judged_by": {"face": 30, "nothing": 20}}
+    figures |= {
+        "bits_per_pixel_interval": [rate * 0.9, rate * 1.1],
+        "faces_judged_by": {"face": 30, "nothing": 20},
+    }
     figures |= {"persons_ap_101": ap, "mtcnn_ap_interval": [0.4, 0.6]}
-    figures |= {"persons_by_hand_boxes": 30, "persons_by_hand_ratio": ap, "persons_by_hand_ratio_interval": [0, 1]}
-    figures |= {"psnr_outside": 25.0, "psnr_heads": None, "persons_against": "annotations", "persons_boxes": 90}
+    figures |= {
+        "persons_by_hand_boxes": 30,
+        "persons_by_hand_ratio": ap,
+        "persons_by_hand_ratio_interval": [0, 1],
+    }
+    figures |= {
+        "psnr_outside": 25.0,
+        "psnr_heads": None,
+        "persons_against": "annotations",
+        "persons_boxes": 90,
+    }
     figures |= {"persons_ap": ap, "persons_ap_interval": [ap - 0.05, ap + 0.05]}
-    figures |= {"persons_ratio": ap / 0.9, "persons_ratio_interval": [ap / 0.9 - 0.05, ap / 0.9 + 0.05]}
+    figures |= {
+        "persons_ratio": ap / 0.9,
+        "persons_ratio_interval": [ap / 0.9 - 0.05, ap / 0.9 + 0.05],
+    }
     figures |= {"mtcnn_against": "original", "mtcnn_boxes": 100, "mtcnn_ap": 0.5, "mtcnn_false": 3}
-    figures |= {"mtcnn_true": faces, "mtcnn_share": faces / 100, "mtcnn_share_interval": [0, faces / 90]}
+    figures |= {
+        "mtcnn_true": faces,
+        "mtcnn_share": faces / 100,
+        "mtcnn_share_interval": [0, faces / 90],
+    }
     figures |= {"mtcnn_by_size": {"small": 40, "medium": 60 - large, "large": large}}
-    return figures | {"mtcnn_by_score": {score: [faces, 3] for score in ("0.3", "0.5", "0.7", "0.9")}}
+    return figures | {
+        "mtcnn_by_score": {score: [faces, 3] for score in ("0.3", "0.5", "0.7", "0.9")}
+    }
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    rows = {"original": row(24, 0.9, 100, 7), "fast": row(0.12, 0.7, 2, 0), "fast, attacked": row(0.12, 0.4, 9, 1)}
+    rows = {
+        "original": row(24, 0.9, 100, 7),
+        "fast": row(0.12, 0.7, 2, 0),
+        "fast, attacked": row(0.12, 0.4, 9, 1),
+    }
     rows |= {f"avif:{q}": row(rate, ap, 60, 7) for q, rate, ap in ((1, 0.1, 0.6), (10, 0.2, 0.8))}
     (tmp_path / "sheet").mkdir()
     cv2.imwrite(str(tmp_path / "sheet" / "0-0.png"), np.full((30, 40, 3), 90, np.uint8))
@@ -47,13 +72,18 @@ def folder(tmp_path: Path) -> Path:
         "weights": "yolov8s",
         "rows": rows,
     }
-    about |= {"environment": {"python": "3.11"}, "attacks": {"fast, attacked": {"steps": 9, "seed": 0}}}
+    about |= {
+        "environment": {"python": "3.11"},
+        "attacks": {"fast, attacked": {"steps": 9, "seed": 0}},
+    }
     about |= {"sheet": [{"name": "a.jpg", "rows": {"original": "0-0.png"}}]}
     (tmp_path / "results.json").write_text(json.dumps(about))
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(6, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    people = {name: identity_summary(list("aabbcc"), vectors, vectors) for name in ("original", "fast")}
+    people = {
+        name: identity_summary(list("aabbcc"), vectors, vectors) for name in ("original", "fast")
+    }
     scenes = {"64 px, colour": people, "64 px, grey": people}
     about = {"pictures": 6, "left_out": 1, "recogniser": "mbf", "environment": {}, "scenes": scenes}
     (tmp_path / "identity.json").write_text(json.dumps(about))
@@ -77,7 +107,9 @@ def test_the_page_needs_nothing_else(folder: Path) -> None:
     page = Page(text)
     assert page.headings == 6
     pictures = [source for source in page.sources if not source.startswith("#")]
-    assert len(pictures) == 3 and all(source.startswith("data:image/png;base64,") for source in pictures)
+    assert len(pictures) == 3 and all(
+        source.startswith("data:image/png;base64,") for source in pictures
+    )
     assert not re.search(r"https?://|<script|@import", text)
     assert "<b>.json" not in text and "&lt;b&gt;.json" in text
 
@@ -88,7 +120,10 @@ def test_it_says_what_it_cannot_tell(folder: Path) -> None:
     assert "judged by what was found on the originals: mtcnn" in text
     assert "Too few to tell: of the faces that mtcnn finds on the originals, 7 large." in text
     assert "none of 100 faces, the true share may still be 3.0%" in text
-    assert "Of the 90 person boxes only 30" in text and "Faces are judged by annotated faces" not in text
+    assert (
+        "Of the 90 person boxes only 30" in text
+        and "Faces are judged by annotated faces" not in text
+    )
     found = read_results(folder)
     found["evaluation"]["rows"]["original"]["mtcnn_against"] = "annotations"
     text = markdown(found, folder)
@@ -100,7 +135,11 @@ def test_attacked_rows_stand_beside_their_rows(folder: Path) -> None:
     text = markdown(read_results(folder), folder)
     before, after = text.split("## What an attacker recovers")
     assert "fast, attacked" not in before
-    names = [line.split("|")[1].strip() for line in after.split("##")[0].splitlines() if line.startswith("|")]
+    names = [
+        line.split("|")[1].strip()
+        for line in after.split("##")[0].splitlines()
+        if line.startswith("|")
+    ]
     assert names == ["", "---", "original", "fast", "fast, attacked"] * 2
     assert "The budget: steps 9, seed 0" in after and "DIFFER" not in after
     # AVIF has 0.7 half-way in log rate: 0.12 against 0.1414.
@@ -119,8 +158,14 @@ def test_the_command_writes_both_and_refuses_an_empty_folder(folder: Path, tmp_p
         assert refused.exit_code == 2 and message in refused.output
 
 
-def test_a_missing_package_is_named_with_its_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_extra(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     monkeypatch.delitem(sys.modules, "roi_anon_ros.evaluate.report.page")
     done = CliRunner().invoke(app, ["report", str(folder)])
-    assert done.exit_code == 2 and "jinja2 is not installed" in done.output and "roi_anon_ros[evaluate]" in done.output
+    assert (
+        done.exit_code == 2
+        and "jinja2 is not installed" in done.output
+        and "roi_anon_ros[evaluate]" in done.output
+    )

@@ -11,7 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from ros_graph import BEST_EFFORT, LATCHED, RELIABLE, Probe, Process, make_model  # first: it skips without ROS
+from ros_graph import (  # first: it skips without ROS
+    BEST_EFFORT,
+    LATCHED,
+    RELIABLE,
+    Probe,
+    Process,
+    make_model,
+)
 
 from rcl_interfaces.srv import DescribeParameters, SetParameters  # isort: skip
 from rclpy.parameter import Parameter  # isort: skip
@@ -37,7 +44,9 @@ def picture(seed: int, width: int = 200, height: int = 152) -> np.ndarray:
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def latent_of(codec: Codec, packet: bytes, header: packets.Header, stamp: Header) -> CompressedLatent:
+def latent_of(
+    codec: Codec, packet: bytes, header: packets.Header, stamp: Header
+) -> CompressedLatent:
     return CompressedLatent(
         header=stamp,
         model_name=codec.name,
@@ -84,7 +93,10 @@ def probe(folder: Path, codec: Codec, weights: Path) -> Iterator[Probe]:
             **images,
         )
         probe.cameras = [probe.talk(CompressedLatent, f"cam{i}/latent") for i in (1, 2)]
-        probe.detections = [probe.listen(vision_msgs.Detection2DArray, f"cam{i}/detections", RELIABLE) for i in (1, 2)]
+        probe.detections = [
+            probe.listen(vision_msgs.Detection2DArray, f"cam{i}/detections", RELIABLE)
+            for i in (1, 2)
+        ]
         for camera in (0, 1):
             connect(probe, codec, camera)
         yield probe
@@ -108,18 +120,31 @@ def arrives(probe: Probe, camera: int, latent: CompressedLatent) -> vision_msgs.
 
 
 def check_boxes(
-    found: vision_msgs.Detection2DArray, expected: Detections, latent: CompressedLatent, scale: np.ndarray
+    found: vision_msgs.Detection2DArray,
+    expected: Detections,
+    latent: CompressedLatent,
+    scale: np.ndarray,
 ) -> None:
     """Compare what was published for a latent with what the detector finds in its picture."""
     assert found.header == latent.header
     assert len(found.detections) == len(expected.boxes) > 0
-    for detection, box, score in zip(found.detections, expected.boxes, expected.scores, strict=True):
+    for detection, box, score in zip(
+        found.detections, expected.boxes, expected.scores, strict=True
+    ):
         assert detection.header == latent.header and detection.id == ""
         (result,) = detection.results
         assert result.hypothesis.class_id == "person"
         assert result.hypothesis.score == pytest.approx(score, rel=1e-3)
-        centre, size = detection.bbox.center.position, (detection.bbox.size_x, detection.bbox.size_y)
-        ours = (centre.x - size[0] / 2, centre.y - size[1] / 2, centre.x + size[0] / 2, centre.y + size[1] / 2)
+        centre, size = (
+            detection.bbox.center.position,
+            (detection.bbox.size_x, detection.bbox.size_y),
+        )
+        ours = (
+            centre.x - size[0] / 2,
+            centre.y - size[1] / 2,
+            centre.x + size[0] / 2,
+            centre.y + size[1] / 2,
+        )
         assert ours == pytest.approx(box * scale, abs=0.1)
         assert 0 <= ours[0] < ours[2] <= 200 and 0 <= ours[1] < ours[3] <= 152
 
@@ -139,10 +164,16 @@ def counted(probe: Probe, name: str, key: str, count: int) -> dict[str, str]:
 
 def errors(report: dict[str, str]) -> dict[str, str]:
     """How often frames were dropped, by reason, other than for a newer one."""
-    return {key: n for key, n in report.items() if key.startswith("dropped, ") and key != f"dropped, {REPLACED}"}
+    return {
+        key: n
+        for key, n in report.items()
+        if key.startswith("dropped, ") and key != f"dropped, {REPLACED}"
+    }
 
 
-def test_detections_are_the_detectors_in_source_pixels(probe: Probe, codec: Codec, weights: Path) -> None:
+def test_detections_are_the_detectors_in_source_pixels(
+    probe: Probe, codec: Codec, weights: Path
+) -> None:
     probe.cameras[0].publish(latent := good(probe, codec))
     found = arrives(probe, 0, latent)
     decoded = codec.decode(latent.packet.tobytes())
@@ -169,7 +200,10 @@ def test_labels_wait_for_late_comers(probe: Probe) -> None:
 
 
 def test_pictures_go_out_at_the_size_of_the_source(probe: Probe, codec: Codec) -> None:
-    pictures = {name: probe.listen(Image, f"cam2/image_{name}", BEST_EFFORT) for name in ("anonymized", "annotated")}
+    pictures = {
+        name: probe.listen(Image, f"cam2/image_{name}", BEST_EFFORT)
+        for name in ("anonymized", "annotated")
+    }
     latent = good(probe, codec)
 
     for _ in range(20):  # best effort may lose one
@@ -186,10 +220,14 @@ def test_pictures_go_out_at_the_size_of_the_source(probe: Probe, codec: Codec) -
     assert decoded.shape == to_rgb(drawn).shape and (to_rgb(drawn) != to_rgb(plain)).any()
 
 
-def test_bad_packets_are_dropped_counted_and_survived(probe: Probe, codec: Codec, folder: Path) -> None:
+def test_bad_packets_are_dropped_counted_and_survived(
+    probe: Probe, codec: Codec, folder: Path
+) -> None:
     encoded = codec.encode(picture(3), 96)
     packet, header = encoded.packet, encoded.header
-    foreign = Codec.load(str(make_model(folder / "foreign.safetensors", seed=1))).encode(picture(3), 96)
+    foreign = Codec.load(str(make_model(folder / "foreign.safetensors", seed=1))).encode(
+        picture(3), 96
+    )
     noise = random.Random(0)
     flipped = bytearray(packet)
     flipped[40] ^= 0x10
@@ -236,7 +274,9 @@ def test_two_cameras_at_once(probe: Probe, codec: Codec) -> None:
         assert float(probe.report("/server: server")[f"{stage} median (ms)"]) > 0
 
 
-def test_it_stays_up_where_it_cannot_be_configured(probe: Probe, codec: Codec, folder: Path, weights: Path) -> None:
+def test_it_stays_up_where_it_cannot_be_configured(
+    probe: Probe, codec: Codec, folder: Path, weights: Path
+) -> None:
     good_settings = {
         "model": str(folder / "model.safetensors"),
         "weights": str(weights),
@@ -244,9 +284,14 @@ def test_it_stays_up_where_it_cannot_be_configured(probe: Probe, codec: Codec, f
     }
 
     def set_parameters(settings: dict[str, object]) -> None:
-        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in settings.items()]
+        parameters = [
+            Parameter(name, value=value).to_parameter_msg() for name, value in settings.items()
+        ]
         request = SetParameters.Request(parameters=parameters)
-        assert all(r.successful for r in probe.call(SetParameters, "/server/set_parameters", request).results)
+        assert all(
+            r.successful
+            for r in probe.call(SetParameters, "/server/set_parameters", request).results
+        )
 
     assert probe.transit("server", "deactivate") and probe.transit("server", "cleanup")
     for name, value, complaint in (
@@ -290,20 +335,33 @@ class RaisesOnce:
         RaisesOnce.calls += 1
         if RaisesOnce.calls == 1:
             raise RuntimeError("the detector broke")
-        return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), []) for _ in images]
+        nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
+        return [nobody for _ in images]
 
 server.YoloPersons = RaisesOnce
 server.main()
 """
 
 
-def test_a_detector_that_raises_costs_one_frame_and_nobody_is_an_empty_array(tmp_path: Path, codec: Codec) -> None:
+def test_a_detector_that_raises_costs_one_frame_and_nobody_is_an_empty_array(
+    tmp_path: Path, codec: Codec
+) -> None:
     model = make_model(tmp_path / "model.safetensors")
     with Probe(tmp_path) as probe:
-        arguments = ("--ros-args", "-p", f"model:={model}", "-p", "autostart:=true", "-r", "__ns:=/house")
+        arguments = (
+            "--ros-args",
+            "-p",
+            f"model:={model}",
+            "-p",
+            "autostart:=true",
+            "-r",
+            "__ns:=/house",
+        )
         process = probe.start("server", "-c", RAISES_ONCE, *arguments)
         camera = probe.talk(CompressedLatent, "/house/latent")
-        probe.detections = [probe.listen(vision_msgs.Detection2DArray, "/house/detections", RELIABLE)]
+        probe.detections = [
+            probe.listen(vision_msgs.Detection2DArray, "/house/detections", RELIABLE)
+        ]
         reports = []
         for _ in range(60):
             camera.publish(good(probe, codec))
@@ -337,7 +395,8 @@ class RaisesForSmall:
         time.sleep(2)
         if images[0].shape[1] < 96:
             raise RuntimeError("the detector broke")
-        return [Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), []) for _ in images]
+        nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
+        return [nobody for _ in images]
 
 server.YoloPersons = {}
 server.main()
@@ -345,7 +404,9 @@ server.main()
 
 
 def start_batching(probe: Probe, detector: str, cameras: int, **parameters: object) -> Process:
-    """Start a server with this detector, whose calls are in its output, and connect the cameras to it."""
+    """Start a server with this detector, whose calls are in its output, and connect the cameras to
+    it.
+    """
     topics = [f"cam{i}/latent" for i in range(1, cameras + 1)]
     parameters |= {"latent_topics": f"[{', '.join(topics)}]", "max_batch": 8, "threads": 1}
     parameters |= {"engine": "torch", "autostart": "true"}
@@ -353,12 +414,15 @@ def start_batching(probe: Probe, detector: str, cameras: int, **parameters: obje
     process = probe.start("server", "-c", SLOW.replace("{}", detector), "--ros-args", *words)
     probe.cameras = [probe.talk(CompressedLatent, topic) for topic in topics]
     probe.detections = [
-        probe.listen(vision_msgs.Detection2DArray, f"cam{i}/detections", RELIABLE) for i in range(1, cameras + 1)
+        probe.listen(vision_msgs.Detection2DArray, f"cam{i}/detections", RELIABLE)
+        for i in range(1, cameras + 1)
     ]
     return process
 
 
-def send_together(probe: Probe, process: Process, codec: Codec, latents: list[CompressedLatent]) -> None:
+def send_together(
+    probe: Probe, process: Process, codec: Codec, latents: list[CompressedLatent]
+) -> None:
     """Send a latent from each camera while the detector is busy with another one."""
     before = process.output.count("CALL")
     probe.cameras[0].publish(plug := good(probe, codec))
@@ -368,15 +432,21 @@ def send_together(probe: Probe, process: Process, codec: Codec, latents: list[Co
     arrives(probe, 0, plug)
 
 
-def test_a_batch_of_cameras_is_answered_as_each_alone(tmp_path: Path, codec: Codec, weights: Path) -> None:
+def test_a_batch_of_cameras_is_answered_as_each_alone(
+    tmp_path: Path, codec: Codec, weights: Path
+) -> None:
     model = make_model(tmp_path / "model.safetensors")
     detect = YoloPersons(str(weights), CONFIDENCE)
     with Probe(tmp_path) as probe:
-        process = start_batching(probe, "Slow", 4, model=model, weights=weights, confidence=CONFIDENCE)
+        process = start_batching(
+            probe, "Slow", 4, model=model, weights=weights, confidence=CONFIDENCE
+        )
         for camera in (0, 1, 3):
             connect(probe, codec, camera)
         # Two cameras of one size, one that sends garbage, one of another size.
-        latents = [good(probe, codec, seed, side) for seed, side in ((4, 96), (5, 96), (6, 96), (7, 64))]
+        latents = [
+            good(probe, codec, seed, side) for seed, side in ((4, 96), (5, 96), (6, 96), (7, 64))
+        ]
         latents[2].packet = array("B", random.Random(0).randbytes(len(latents[2].packet)))
         send_together(probe, process, codec, latents)
         for camera in (0, 1, 3):
@@ -406,7 +476,9 @@ def test_a_detector_that_raises_costs_its_call_and_no_other(tmp_path: Path, code
         arrives(probe, 0, latents[0])
         for camera in (2, 3):
             report = counted(probe, f"/server: cam{camera}/latent", "dropped, RuntimeError", 1)
-            assert report["level"] == ERROR and report["message"] == "RuntimeError: the detector broke"
+            assert (
+                report["level"] == ERROR and report["message"] == "RuntimeError: the detector broke"
+            )
         assert "CALL 2 64" in process.output
         assert not errors(probe.report("/server: cam1/latent"))
         assert errors(probe.report("/server: server")) == {"dropped, RuntimeError": "2"}

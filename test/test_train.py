@@ -1,4 +1,6 @@
-"""Training: the loss against a literal implementation, and runs that are killed, continued, ended and shared."""
+"""Training: the loss against a literal implementation, and runs that are killed, continued, ended
+and shared.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +25,24 @@ from roi_anon_ros.cli import app
 from roi_anon_ros.codec import load_model, save_model
 from roi_anon_ros.codec.networks import build
 from roi_anon_ros.train.adversary import Adversary
-from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
+from roi_anon_ros.train.losses import (
+    Regions,
+    RoiLoss,
+    bits_per_pixel,
+    head_cells,
+    hidden_target,
+    outside,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def literal_region_loss(x_hat: torch.Tensor, x: torch.Tensor, boxes: list[list[list[int]]], k: int) -> torch.Tensor:
-    """L_k as the paper writes it: k − (−1)^(k+1)·MSE for k in {0, 1}, box by box, picture by picture."""
+def literal_region_loss(
+    x_hat: torch.Tensor, x: torch.Tensor, boxes: list[list[list[int]]], k: int
+) -> torch.Tensor:
+    """L_k as the paper writes it: k − (−1)^(k+1)·MSE for k in {0, 1}, box by box, picture by
+    picture.
+    """
     batch = torch.zeros(())
     for i, of_picture in enumerate(boxes):
         if not of_picture:
@@ -46,7 +59,9 @@ def random_boxes(rng: np.random.Generator, count: int, width: int, height: int) 
     boxes = []
     for _ in range(count):
         x1, y1 = int(rng.integers(0, width - 1)), int(rng.integers(0, height - 1))
-        boxes.append([x1, y1, int(rng.integers(x1 + 1, width + 1)), int(rng.integers(y1 + 1, height + 1))])
+        boxes.append(
+            [x1, y1, int(rng.integers(x1 + 1, width + 1)), int(rng.integers(y1 + 1, height + 1))]
+        )
     return boxes
 
 
@@ -58,7 +73,10 @@ def batch() -> dict:
         "heads": [random_boxes(rng, n, 40, 30) for n in (3, 0, 1, 5)],
         "persons": [random_boxes(rng, n, 40, 30) for n in (1, 2, 0, 4)],
     }
-    regions = {kind: Regions.stack([torch.tensor(b).reshape(-1, 4) for b in lists]) for kind, lists in boxes.items()}
+    regions = {
+        kind: Regions.stack([torch.tensor(b).reshape(-1, 4) for b in lists])
+        for kind, lists in boxes.items()
+    }
     x_hat = torch.rand(4, 3, 30, 40, requires_grad=True)
     return {"x": torch.rand(4, 3, 30, 40), "x_hat": x_hat, "boxes": boxes, "regions": regions}
 
@@ -83,7 +101,9 @@ def test_the_papers_loss_equals_its_literal_form_and_gradient(batch: dict) -> No
 
 
 def literal_target(x: torch.Tensor, boxes: list[list[list[int]]], hide: str) -> torch.Tensor:
-    """The target pixel by pixel: colours of the regions over it mix by their cover, the strongest cover counts."""
+    """The target pixel by pixel: colours of the regions over it mix by their cover, the strongest
+    cover counts.
+    """
     target = x.clone()
     for i, of_picture in enumerate(boxes):
         paint: dict[tuple[int, int], list[tuple[float, torch.Tensor]]] = {}
@@ -116,7 +136,9 @@ def test_the_target_hides_each_head_and_nothing_else(batch: dict, hide: str) -> 
 
 
 def test_a_silhouette_shows_the_colour_of_the_hair() -> None:
-    """A head with red hair above a face of noise: what is left is red in the middle, background in the corners."""
+    """A head with red hair above a face of noise: what is left is red in the middle, background in
+    the corners.
+    """
     torch.manual_seed(1)
     x = torch.full((1, 3, 64, 64), 0.2)
     x[0, :, 16:48, 16:48] = torch.rand(3, 32, 32)
@@ -124,7 +146,9 @@ def test_a_silhouette_shows_the_colour_of_the_hair() -> None:
     head = Regions.stack([torch.tensor([[16, 16, 48, 48]])])
     target = hidden_target(x, head, "silhouette")
     middle = target[0, :, 22:42, 22:42]
-    assert torch.allclose(middle, torch.tensor([0.9, 0.1, 0.1])[:, None, None].expand_as(middle), atol=1e-5)
+    assert torch.allclose(
+        middle, torch.tensor([0.9, 0.1, 0.1])[:, None, None].expand_as(middle), atol=1e-5
+    )
     assert torch.equal(target[0, :, 16, 16], x[0, :, 16, 16])
 
 
@@ -148,7 +172,8 @@ def test_bounded_losses_equal_their_literal_form_and_gradient(batch: dict, hide:
             persons = persons + share / len(of_picture) / 4
     expected = (
         0.5 * (error * mask).sum() / mask.sum()
-        + 2.0 * literal_region_loss(x_hat, literal_target(x, boxes["heads"], hide), boxes["heads"], 0)
+        + 2.0
+        * literal_region_loss(x_hat, literal_target(x, boxes["heads"], hide), boxes["heads"], 0)
         + 0.7 * persons
     )
     assert terms["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -160,9 +185,16 @@ def test_bounded_losses_equal_their_literal_form_and_gradient(batch: dict, hide:
 def test_warm_up_scales_the_head_term_alone(batch: dict) -> None:
     x, x_hat, regions = (batch[key] for key in ("x", "x_hat", "regions"))
     loss = RoiLoss(hide="inverse")
-    full, half, none = (loss(output(x_hat), x, regions["heads"], regions["persons"], warm) for warm in (1.0, 0.5, 0.0))
-    assert (full["loss"] - half["loss"]).item() == pytest.approx(0.3 * full["heads"].item(), rel=1e-5)
-    assert (half["loss"] - none["loss"]).item() == pytest.approx(0.3 * full["heads"].item(), rel=1e-5)
+    full, half, none = (
+        loss(output(x_hat), x, regions["heads"], regions["persons"], warm)
+        for warm in (1.0, 0.5, 0.0)
+    )
+    assert (full["loss"] - half["loss"]).item() == pytest.approx(
+        0.3 * full["heads"].item(), rel=1e-5
+    )
+    assert (half["loss"] - none["loss"]).item() == pytest.approx(
+        0.3 * full["heads"].item(), rel=1e-5
+    )
 
 
 def test_pictures_without_boxes_count_as_zero(batch: dict) -> None:
@@ -173,7 +205,9 @@ def test_pictures_without_boxes_count_as_zero(batch: dict) -> None:
 
 
 def test_rate_in_bits_per_pixel() -> None:
-    assert bits_per_pixel(torch.full((2, 3, 4, 5), 0.5), pixels=240).item() == pytest.approx(120 / 240)
+    assert bits_per_pixel(torch.full((2, 3, 4, 5), 0.5), pixels=240).item() == pytest.approx(
+        120 / 240
+    )
 
 
 def test_a_cell_that_heads_cover_by_half_is_head() -> None:
@@ -181,13 +215,17 @@ def test_a_cell_that_heads_cover_by_half_is_head() -> None:
     keep = torch.ones(1, 1, 40, 37)
     keep[..., 16:32, 20:24] = 0  # a quarter of cell (1, 1)
     keep[..., 3:16, 0:16] = 0  # more than half of cell (0, 0)
-    keep[..., 32:36, 32:37] = 0  # half of what is left of cell (2, 2), whose lower half repeats the edge
+    keep[..., 32:36, 32:37] = (
+        0  # half of what is left of cell (2, 2), whose lower half repeats the edge
+    )
     expected = torch.tensor([[1.0, 0, 0], [0, 0.5, 0], [0, 0, 0.5]])
     assert torch.allclose(head_cells(keep, 16)[0, 0], expected)
 
 
 @pytest.mark.parametrize(("bias", "closed"), [(9.0, 1.0), (-9.0, 0.0)])
-def test_validation_says_what_the_gate_closes(folder: Path, tmp_path: Path, bias: float, closed: float) -> None:
+def test_validation_says_what_the_gate_closes(
+    folder: Path, tmp_path: Path, bias: float, closed: float
+) -> None:
     """A gate that is shut everywhere, and one that is open everywhere."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.trainer import train
@@ -198,13 +236,19 @@ def test_validation_says_what_the_gate_closes(folder: Path, tmp_path: Path, bias
         net.g_a[-1].heads[-1].bias.fill_(bias)
     net.update()
     save_model(net, tmp_path / "start.safetensors", name="start")
-    config = settings(folder, steps=1, epoch=1, start=str(tmp_path / "start.safetensors"), learning_rate=1e-6)
-    figures = load_model(train(written(tmp_path / "tiny.yaml", config), tmp_path / "run")).metadata["figures"]
+    config = settings(
+        folder, steps=1, epoch=1, start=str(tmp_path / "start.safetensors"), learning_rate=1e-6
+    )
+    figures = load_model(train(written(tmp_path / "tiny.yaml", config), tmp_path / "run")).metadata[
+        "figures"
+    ]
     assert figures["closed_heads"] == figures["closed_outside"] == closed
 
 
 def test_an_unknown_way_to_hide_is_refused() -> None:
-    with pytest.raises(ValueError, match="hide: 'paint', must be one of silhouette, flatten, inverse"):
+    with pytest.raises(
+        ValueError, match="hide: 'paint', must be one of silhouette, flatten, inverse"
+    ):
         RoiLoss(hide="paint")
 
 
@@ -221,8 +265,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         x, y = 10 + 8 * i, 15
         cv2.circle(picture, (x + 12, y + 12), 12, (80, 120, 200), -1)
         cv2.imwrite(str(folder / "Images" / f"{i},{i}.jpg"), picture)
-        person = {"tag": "person", "hbox": [x, y, 24, 24], "vbox": [x - 10, y, 44, 100], "fbox": [x - 10, y, 44, 100]}
-        lines.append(json.dumps({"ID": f"{i},{i}", "gtboxes": [person | {"head_attr": {"ignore": 0}, "extra": {}}]}))
+        person = {
+            "tag": "person",
+            "hbox": [x, y, 24, 24],
+            "vbox": [x - 10, y, 44, 100],
+            "fbox": [x - 10, y, 44, 100],
+        }
+        lines.append(
+            json.dumps(
+                {"ID": f"{i},{i}", "gtboxes": [person | {"head_attr": {"ignore": 0}, "extra": {}}]}
+            )
+        )
     for name, part in (("train", lines[:8]), ("val", lines[8:])):
         (folder / f"annotation_{name}.odgt").write_text("\n".join(part))
     return folder
@@ -231,8 +284,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     return {
         "configuration": "fast",
-        "train": [{"annotations": str(folder / "annotation_train.odgt"), "images": str(folder / "Images")}],
-        "validation": [{"annotations": str(folder / "annotation_val.odgt"), "images": str(folder / "Images")}],
+        "train": [
+            {"annotations": str(folder / "annotation_train.odgt"), "images": str(folder / "Images")}
+        ],
+        "validation": [
+            {"annotations": str(folder / "annotation_val.odgt"), "images": str(folder / "Images")}
+        ],
         "crop": 64,
         "batch": 2,
         "epoch": 2,
@@ -252,7 +309,9 @@ def written(path: Path, content: dict[str, Any]) -> Path:
 def roi_anon(*arguments: object, before: tuple[str, ...] = (), **kwargs: Any) -> subprocess.Popen:
     """The command in a process of its own."""
     command = [sys.executable, *before, "-m", "roi_anon_ros.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, **kwargs)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, **kwargs
+    )
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -283,7 +342,10 @@ def test_a_killed_run_continues_to_the_very_same_model(folder: Path, tmp_path: P
     finish(roi_anon("train", config, "--out", tmp_path / "killed"))
     assert len(list((tmp_path / "killed" / "log").glob("version_*"))) == 2
 
-    one, other = weights(tmp_path / "straight" / "tiny.safetensors"), weights(tmp_path / "killed" / "tiny.safetensors")
+    one, other = (
+        weights(tmp_path / "straight" / "tiny.safetensors"),
+        weights(tmp_path / "killed" / "tiny.safetensors"),
+    )
     for name in one:
         assert torch.equal(one[name], other[name]), name
 
@@ -303,13 +365,21 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
     assert metadata["figures"]["bpp"] > 0
     assert model.stat().st_size < 16e6
     card = model.with_suffix(".md").read_text()
-    for expected in (metadata["fingerprint"], "8 pictures", "roi-anon train", "hide: inverse", "tiny-curve.png"):
+    for expected in (
+        metadata["fingerprint"],
+        "8 pictures",
+        "roi-anon train",
+        "hide: inverse",
+        "tiny-curve.png",
+    ):
         assert expected in card
     assert cv2.imread(str(out / "tiny-curve.png")) is not None
     if find_spec("ultralytics"):
         assert "tiny-sheet.jpg" in card and cv2.imread(str(out / "tiny-sheet.jpg")).std() > 10
     first, last = (cv2.imread(str(file)) for file in sorted((out / "sheets").glob("*.png")))
-    assert first.shape == last.shape == (480, 600, 3)  # two pictures of 300 x 240 and their decoded ones
+    assert (
+        first.shape == last.shape == (480, 600, 3)
+    )  # two pictures of 300 x 240 and their decoded ones
     assert list((out / "tensorboard").rglob("events.*"))
     logged = read_log(out / "log")
     assert [step for step, _ in logged["val/bpp"]] == [2, 4]
@@ -325,28 +395,49 @@ def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
     from roi_anon_ros.train.card import read_log
     from roi_anon_ros.train.trainer import train
 
-    short = {"steps": 400, "epoch": 100, "batch": 4, "warmup": 20, "learning_rate": 1e-3, "head_map": 0.2}
+    short = {
+        "steps": 400,
+        "epoch": 100,
+        "batch": 4,
+        "warmup": 20,
+        "learning_rate": 1e-3,
+        "head_map": 0.2,
+    }
     loss = {"rate": 0.005, "heads": 2.0}
     train(written(tmp_path / "tiny.yaml", settings(folder, **short, loss=loss)), tmp_path / "run")
-    logged = {name: [value for _, value in points] for name, points in read_log(tmp_path / "run" / "log").items()}
-    roi = [loss - short["head_map"] * m for loss, m in zip(logged["train/loss"], logged["train/head_map"], strict=True)]
+    logged = {
+        name: [value for _, value in points]
+        for name, points in read_log(tmp_path / "run" / "log").items()
+    }
+    roi = [
+        loss - short["head_map"] * m
+        for loss, m in zip(logged["train/loss"], logged["train/head_map"], strict=True)
+    ]
     assert roi[-1] < 0.7 * roi[0]
     for name in ("val/loss", "val/mse_outside"):
         assert logged[name][-1] < 0.8 * logged[name][0], name
     assert logged["train/head_map"][-1] < logged["train/head_map"][0]
 
 
-def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(folder: Path, tmp_path: Path) -> None:
-    """Pictures change; analysis, prior and tables do not, to the last bit, also through a checkpoint."""
+def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Pictures change; analysis, prior and tables do not, to the last bit, also through a
+    checkpoint.
+    """
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.trainer import train
 
     net = build("fast")
     net.update()
     save_model(net, tmp_path / "start.safetensors", name="start")
-    config = settings(folder, start=str(tmp_path / "start.safetensors"), synthesis_only=True, learning_rate=1e-3)
+    config = settings(
+        folder, start=str(tmp_path / "start.safetensors"), synthesis_only=True, learning_rate=1e-3
+    )
     train(written(tmp_path / "tiny.yaml", config | {"steps": 2}), tmp_path / "run")
-    taught = load_model(train(written(tmp_path / "tiny.yaml", config | {"steps": 4}), tmp_path / "run")).codec
+    taught = load_model(
+        train(written(tmp_path / "tiny.yaml", config | {"steps": 4}), tmp_path / "run")
+    ).codec
     first = load_model(tmp_path / "start.safetensors").codec
     before, after = first.state_dict(), taught.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -357,13 +448,23 @@ def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(folder: Pa
 
 
 def test_two_processes_train_on_different_crops(folder: Path, tmp_path: Path) -> None:
-    """Under torchrun: one model from two processes, and not the one that either would train alone."""
+    """Under torchrun: one model from two processes, not the one that either trains alone."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
     config = written(tmp_path / "tiny.yaml", settings(folder, steps=2))
-    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", sys.executable)
+    torchrun = (
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "--no-python",
+        sys.executable,
+    )
     finish(roi_anon("train", config, "--out", tmp_path / "both", before=torchrun))
     finish(roi_anon("train", config, "--out", tmp_path / "alone"))
-    both, alone = weights(tmp_path / "both" / "tiny.safetensors"), weights(tmp_path / "alone" / "tiny.safetensors")
+    both, alone = (
+        weights(tmp_path / "both" / "tiny.safetensors"),
+        weights(tmp_path / "alone" / "tiny.safetensors"),
+    )
     assert any(not torch.equal(both[name], alone[name]) for name in both)
 
 
@@ -391,8 +492,12 @@ def test_every_process_and_epoch_has_its_own_crops(monkeypatch: pytest.MonkeyPat
 def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
     """The attack moves the adversary alone, the defence the latent alone."""
     torch.manual_seed(0)
-    adversary = Adversary(torch.nn.Sequential(torch.nn.Conv2d(2, 3 * 64, 1), torch.nn.PixelShuffle(8)))
-    y_hat = torch.rand(4, 2, 4, 5, requires_grad=True)  # 32 x 40 pixels, more than the picture's 30 x 40
+    adversary = Adversary(
+        torch.nn.Sequential(torch.nn.Conv2d(2, 3 * 64, 1), torch.nn.PixelShuffle(8))
+    )
+    y_hat = torch.rand(
+        4, 2, 4, 5, requires_grad=True
+    )  # 32 x 40 pixels, more than the picture's 30 x 40
     x, regions = batch["x"], batch["regions"]["heads"]
     target = hidden_target(x, regions, "flatten")
     attack, defence = adversary(y_hat, x, target, regions)
@@ -402,7 +507,9 @@ def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
     assert torch.autograd.grad(defence, weight, retain_graph=True, allow_unused=True)[0] is None
     assert torch.autograd.grad(defence, y_hat, retain_graph=True)[0].abs().sum() > 0
     shown = adversary.synthesis(y_hat)[..., :30, :40]
-    assert attack.item() == pytest.approx(literal_region_loss(shown, x, batch["boxes"]["heads"], 0).item(), rel=1e-5)
+    assert attack.item() == pytest.approx(
+        literal_region_loss(shown, x, batch["boxes"]["heads"], 0).item(), rel=1e-5
+    )
     assert defence.item() == pytest.approx(
         literal_region_loss(shown, target, batch["boxes"]["heads"], 0).item(), rel=1e-5
     )
@@ -423,7 +530,10 @@ def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
         ({"loss": {"face": 1}}, "face"),
         ({"train": {"annotations": "a.json"}}, "train: must be a list of sets"),
         ({"synthesis_only": True}, "synthesis_only: true, needs the analysis of a model in start"),
-        ({"synthesis_only": True, "start": "fast", "head_map": 0.5}, "head_map: 0.5, must be 0 with synthesis_only"),
+        (
+            {"synthesis_only": True, "start": "fast", "head_map": 0.5},
+            "head_map: 0.5, must be 0 with synthesis_only",
+        ),
         ({"steps": "many"}, "steps: 'many', must be a number of at least 1"),
     ],
 )
@@ -456,7 +566,9 @@ def test_what_cannot_be_trained_on_is_said_in_a_line(
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("config", sorted((ROOT / "config" / "train").glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "config", sorted((ROOT / "config" / "train").glob("*.yaml")), ids=lambda file: file.stem
+)
 def test_the_configurations_that_are_shipped_make_sense(config: Path) -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.trainer import Config

@@ -12,7 +12,15 @@ import torch.nn.functional as F
 from compressai.layers import GDN1
 from compressai.registry import MODELS
 
-from roi_anon_ros.codec.networks import CONFIGURATIONS, AnonymizingCodec, FastCodec, GatedConv, PaperCodec, base, build
+from roi_anon_ros.codec.networks import (
+    CONFIGURATIONS,
+    AnonymizingCodec,
+    FastCodec,
+    GatedConv,
+    PaperCodec,
+    base,
+    build,
+)
 
 
 def ramp(height: int, width: int, batch: int = 1) -> torch.Tensor:
@@ -38,16 +46,36 @@ def test_golden_layer_order() -> None:
     assert [type(m).__name__ for m in net.g_a] == ["Conv2d", "GDN1", "Conv2d", "GDN1", "Conv2d"]
     kinds = ["ConvTranspose2d", "GDN1", "ConvTranspose2d", "GDN1", "ConvTranspose2d", "Sigmoid"]
     assert [type(m).__name__ for m in net.g_s] == kinds
-    assert all(m.kernel_size == (5, 5) and m.stride == (2, 2) for m in (*net.g_a[::2], *net.g_s[:-1:2]))
+    assert all(
+        m.kernel_size == (5, 5) and m.stride == (2, 2) for m in (*net.g_a[::2], *net.g_s[:-1:2])
+    )
     assert [m.inverse for m in (net.g_a[1], net.g_s[1])] == [False, True]
 
 
 def test_golden_state_dict_keys() -> None:
-    gdn = ["beta", "gamma"] + [f"{p}_reparam.{b}" for p in ("beta", "gamma") for b in ("pedestal", "lower_bound.bound")]
+    gdn = ["beta", "gamma"] + [
+        f"{p}_reparam.{b}" for p in ("beta", "gamma") for b in ("pedestal", "lower_bound.bound")
+    ]
     conv = ["weight", "bias"]
-    expected = {f"{room}.{i}.{key}" for room in ("g_a", "g_s") for i in range(5) for key in (gdn if i % 2 else conv)}
-    prior = ["quantiles", "_offset", "_quantized_cdf", "_cdf_length", "target", "likelihood_lower_bound.bound"]
-    prior += [f"{kind}.{i}" for kind, n in (("matrices", 5), ("biases", 5), ("factors", 4)) for i in range(n)]
+    expected = {
+        f"{room}.{i}.{key}"
+        for room in ("g_a", "g_s")
+        for i in range(5)
+        for key in (gdn if i % 2 else conv)
+    }
+    prior = [
+        "quantiles",
+        "_offset",
+        "_quantized_cdf",
+        "_cdf_length",
+        "target",
+        "likelihood_lower_bound.bound",
+    ]
+    prior += [
+        f"{kind}.{i}"
+        for kind, n in (("matrices", 5), ("biases", 5), ("factors", 4))
+        for i in range(n)
+    ]
     expected |= {f"entropy_bottleneck.{key}" for key in prior}
     assert set(PaperCodec(8, 1).state_dict()) == expected
 
@@ -73,7 +101,12 @@ def test_golden_numbers(net, x_hat: tuple[float, ...], bits: float, latent: floa
 
 
 def test_named_configurations() -> None:
-    shapes = {"roi-128-2": (128, 16), "roi-256-2": (256, 16), "roi-256-1": (256, 8), "fast": (128, 16)}
+    shapes = {
+        "roi-128-2": (128, 16),
+        "roi-256-2": (256, 16),
+        "roi-256-1": (256, 8),
+        "fast": (128, 16),
+    }
     assert set(CONFIGURATIONS) == set(shapes)
     for name, (channels, factor) in shapes.items():
         net = build(name)
@@ -95,7 +128,9 @@ def test_constructor_names_the_bound(arguments: tuple[int, int], field: str) -> 
 
 
 @pytest.mark.parametrize("size", [(16, 16), (17, 16), (31, 48), (33, 65), (100, 16)])
-@pytest.mark.parametrize("net", [lambda: PaperCodec(4, 2), lambda: PaperCodec(4, 1), lambda: FastCodec(4)])
+@pytest.mark.parametrize(
+    "net", [lambda: PaperCodec(4, 2), lambda: PaperCodec(4, 1), lambda: FastCodec(4)]
+)
 def test_any_size_comes_back_exactly(net, size: tuple[int, int]) -> None:
     model: AnonymizingCodec = net().eval()
     model.update()
@@ -115,8 +150,12 @@ def test_decompress_equals_forward_in_evaluation(small: PaperCodec) -> None:
     assert torch.allclose(small.decompress(**small.compress(x))["x_hat"], expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("shape", "field"), [((15, 16), "height"), ((16, 15), "width"), ((8193, 16), "height")])
-def test_out_of_bounds_sizes_are_named(small: PaperCodec, shape: tuple[int, int], field: str) -> None:
+@pytest.mark.parametrize(
+    ("shape", "field"), [((15, 16), "height"), ((16, 15), "width"), ((8193, 16), "height")]
+)
+def test_out_of_bounds_sizes_are_named(
+    small: PaperCodec, shape: tuple[int, int], field: str
+) -> None:
     with pytest.raises(ValueError, match=f"^{field}:.*from 16 to 8192"):
         small.compress(torch.zeros(1, 3, *shape))
 
@@ -143,7 +182,9 @@ def test_bytes_do_not_depend_on_the_batch(small: PaperCodec) -> None:
     together = small.compress(x)
     alone = [small.compress(x[i : i + 1])["strings"][0][0] for i in range(3)]
     assert together["strings"][0] == alone
-    pictures = [small.decompress([[s]], together["shape"], together["size"])["x_hat"] for s in alone]
+    pictures = [
+        small.decompress([[s]], together["shape"], together["size"])["x_hat"] for s in alone
+    ]
     assert torch.equal(small.decompress(**together)["x_hat"], torch.cat(pictures))
 
 
@@ -165,17 +206,22 @@ for name in ("fast", "roi-128-2"):
     assert torch.get_num_threads() == threads
     string = out["strings"][0][0]
     symbols = net.tables.decode(string, *out["shape"])
-    print(len(string), hashlib.sha256(string).hexdigest(), hashlib.sha256(symbols.tobytes()).hexdigest())
+    marks = [hashlib.sha256(data).hexdigest() for data in (string, symbols.tobytes())]
+    print(len(string), *marks)
 """
     outputs = {
-        subprocess.run([sys.executable, "-c", script, str(n)], check=True, capture_output=True, text=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", script, str(n)], check=True, capture_output=True, text=True
+        ).stdout
         for n in (1, 2, 4)
     }
     assert len(outputs) == 1
     assert all(int(line.split()[0]) > 300 for line in outputs.pop().splitlines())
 
 
-@pytest.mark.parametrize("net", [lambda: PaperCodec(4, 2), lambda: PaperCodec(4, 0), lambda: FastCodec(4)])
+@pytest.mark.parametrize(
+    "net", [lambda: PaperCodec(4, 2), lambda: PaperCodec(4, 0), lambda: FastCodec(4)]
+)
 def test_strips_equal_the_whole(net, monkeypatch: pytest.MonkeyPatch) -> None:
     model: AnonymizingCodec = net().eval()
     with torch.no_grad():
@@ -206,7 +252,9 @@ def test_receptive_field_is_as_documented(net, pixels: int) -> None:
     assert (touched.max() - touched.min() + 1).item() == pixels
 
 
-def original_forward(weights: dict[str, torch.Tensor], x: torch.Tensor, prefix: str, M: int) -> torch.Tensor:
+def original_forward(
+    weights: dict[str, torch.Tensor], x: torch.Tensor, prefix: str, M: int
+) -> torch.Tensor:
     """The published network's pass from picture to picture, written with functions only."""
 
     def gdn(x: torch.Tensor, name: str, inverse: bool) -> torch.Tensor:
@@ -227,7 +275,12 @@ def original_forward(weights: dict[str, torch.Tensor], x: torch.Tensor, prefix: 
     for i in range(M + 2):
         name = f"{prefix}_decoder.decoder.{2 * i}"
         y = F.conv_transpose2d(
-            y, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=2, padding=2, output_padding=1
+            y,
+            weights[f"{name}.weight"],
+            weights[f"{name}.bias"],
+            stride=2,
+            padding=2,
+            output_padding=1,
         )
         if i < M + 1:
             y = gdn(y, f"{prefix}_decoder.decoder.{2 * i + 1}", inverse=True)
@@ -247,7 +300,11 @@ def test_checkpoint_in_the_papers_layout(prefix: str, updated: bool) -> None:
             source.g_s[index].gamma.add_(torch.rand(6, 6) * 0.1)
     if updated:
         source.update()
-    rooms = {"g_a": "_encoder.encoder", "g_s": "_decoder.decoder", "entropy_bottleneck": "_bottleneck"}
+    rooms = {
+        "g_a": "_encoder.encoder",
+        "g_s": "_decoder.decoder",
+        "entropy_bottleneck": "_bottleneck",
+    }
     state_dict = {}
     for key, value in source.state_dict().items():
         room, rest = key.split(".", 1)

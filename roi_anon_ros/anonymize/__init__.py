@@ -1,4 +1,4 @@
-"""The anonymizers that deploy today, to compare with: they treat the faces that a detector finds."""
+"""The anonymizers that deploy today, to compare with: they treat faces that a detector finds."""
 
 from .faces import HIDE, FaceAnonymizer, blur, mask, pixelate
 

@@ -1,7 +1,7 @@
 """Blur, pixelation and mask-out of faces.
 
-Each takes a picture, uint8 ``[H, W, 3]`` RGB, and boxes, ``[n, 4]`` left, top, right, bottom in pixels, and returns a
-picture in which nothing outside the boxes has changed.
+Each takes a picture, uint8 ``[H, W, 3]`` RGB, and boxes, ``[n, 4]`` left, top, right, bottom in
+pixels, and returns a picture in which nothing outside the boxes has changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def blur(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Blur each box with a Gaussian of an eighth of its longer side."""
 
     def treat(part: np.ndarray) -> np.ndarray:
-        return cv2.GaussianBlur(part, (0, 0), max(part.shape[:2]) * BLUR, borderType=cv2.BORDER_REPLICATE)
+        return cv2.GaussianBlur(
+            part, (0, 0), max(part.shape[:2]) * BLUR, borderType=cv2.BORDER_REPLICATE
+        )
 
     return _each(image, boxes, treat)
 
@@ -37,7 +39,9 @@ def pixelate(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         height, width = part.shape[:2]
         scale = min(TILES / max(height, width), 1)
         tiles = cv2.resize(
-            part, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA
+            part,
+            (max(round(width * scale), 1), max(round(height * scale), 1)),
+            interpolation=cv2.INTER_AREA,
         )
         return cv2.resize(tiles, (width, height), interpolation=cv2.INTER_NEAREST)
 
@@ -49,7 +53,11 @@ def mask(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return _each(image, boxes, np.zeros_like)
 
 
-HIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"blur": blur, "pixelate": pixelate, "mask": mask}
+HIDE: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "blur": blur,
+    "pixelate": pixelate,
+    "mask": mask,
+}
 
 
 class FaceAnonymizer:
@@ -75,7 +83,9 @@ class FaceAnonymizer:
         return self._hide(image, np.hstack([centre - half, centre + half]))
 
 
-def _each(image: np.ndarray, boxes: np.ndarray, treat: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _each(
+    image: np.ndarray, boxes: np.ndarray, treat: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
     out = image.copy()
     height, width = image.shape[:2]
     for box in np.asarray(boxes, float).reshape(-1, 4):

@@ -1,10 +1,11 @@
 """``roi-anon``: what the nodes do, without ROS, on files, folders and videos.
 
-Exit codes: 0 all went well; 1 something was reported and skipped, the rest is done; 2 the command makes no
-sense as it was given; 130 interrupted. Reports and progress go to stderr, results to stdout.
+Exit codes: 0 all went well; 1 something was reported and skipped, the rest is done; 2 the command
+makes no sense as it was given; 130 interrupted. Reports and progress go to stderr, results to
+stdout.
 """
 
-from roi_anon_ros.cli import coding, evaluation, training
+from roi_anon_ros.cli import decoding, encoding, evaluation, exporting, information, training
 from roi_anon_ros.cli.run import app
 
-__all__ = ["app", "coding", "evaluation", "training"]
+__all__ = ["app", "decoding", "encoding", "evaluation", "exporting", "information", "training"]

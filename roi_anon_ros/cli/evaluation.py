@@ -1,4 +1,6 @@
-"""``evaluate``, ``attack``, ``identify``, ``bench`` and ``report``: what the project claims, measured."""
+"""``evaluate``, ``attack``, ``identify``, ``bench`` and ``report``: what the project claims,
+measured.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
-from roi_anon_ros.cli.run import Run, app, interruptible, must_exist, quiet_libraries, usage_error, usage_errors
+from roi_anon_ros.cli.run import (
+    Run,
+    app,
+    interruptible,
+    must_exist,
+    quiet_libraries,
+    usage_error,
+    usage_errors,
+)
 
 OUT = Path("runs/evaluate")
 
@@ -16,27 +26,40 @@ OUT = Path("runs/evaluate")
 @app.command()
 def evaluate(
     annotations: Annotated[
-        Path, typer.Argument(metavar="SET", help="Annotations: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder.")
+        Path,
+        typer.Argument(
+            metavar="SET", help="Annotations: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder."
+        ),
     ],
-    images: Annotated[Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")
+    ] = None,
     rows: Annotated[
         str,
         typer.Option(
-            help="Models (name or file, behind it @ and an engine), jpeg:Q, avif:Q, webp:Q, the same behind blur+, "
-            "pixelate+ or mask+, and attack:FILE; the original is always there."
+            help="Models (name or file, behind it @ and an engine), jpeg:Q, avif:Q, webp:Q, the "
+            "same behind blur+, pixelate+ or mask+, and attack:FILE; the original is always there."
         ),
     ] = "fast,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
     weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
-    yunet: Annotated[Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")] = None,
-    limit: Annotated[int, typer.Option(help="Only so many pictures, spread over the set; 0: all.", min=0)] = 0,
-    grey: Annotated[bool, typer.Option("--grey", help="Send them as a monochrome camera sees them.")] = False,
+    yunet: Annotated[
+        Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(help="Only so many pictures, spread over the set; 0: all.", min=0)
+    ] = 0,
+    grey: Annotated[
+        bool, typer.Option("--grey", help="Send them as a monochrome camera sees them.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
-    """Measure rate, persons and faces of models, JPEG and AVIF side by side, on pictures that none of them saw.
+    """Measure rate, persons and faces of models, JPEG and AVIF side by side, on pictures that none
+    of them saw.
 
-    Persons are YOLOv8's at any score (average precision), faces MTCNN's and YuNet's, all against SET's boxes, or
-    against what is found on the originals where SET has none. An interrupted run goes on picture by picture. Results:
-    table.md, curve.png, results.json and the pictures of sheet/ in OUT, for roi-anon report.
+    Persons are YOLOv8's at any score (average precision), faces MTCNN's and YuNet's, all against
+    SET's boxes, or against what is found on the originals where SET has none. An interrupted run
+    goes on picture by picture. Results: table.md, curve.png, results.json and the pictures of
+    sheet/ in OUT, for roi-anon report.
     """
     with interruptible("evaluate"):
         must_exist(annotations)
@@ -70,7 +93,10 @@ def evaluate(
             try:
                 check_picture(files.read_picture(record.path))
                 records.append(record)
-            except (OSError, ValueError) as error:  # one that a row cannot take is left out of all of them
+            except (
+                OSError,
+                ValueError,
+            ) as error:  # one that a row cannot take is left out of all of them
                 run.fail(record.path, error)
         if not records:
             usage_error(f"{annotations}: no pictures")
@@ -81,11 +107,17 @@ def evaluate(
             for row in compared:
                 key = json.dumps([row.key, judges, about_us, grey])
                 with Cache(out / "cache", row.name, key) as cache:
-                    pairs = list(run.track(measure(records, row, detectors, cache, grey), len(records), row.name))
+                    pairs = list(
+                        run.track(
+                            measure(records, row, detectors, cache, grey), len(records), row.name
+                        )
+                    )
                 base = base or pairs
                 results[row.name] = summary(pairs, base)
             shown = pick(records)
-            sheet = save_sheet(out / "sheet", run.track(compared, len(compared), "sheet"), shown, grey)
+            sheet = save_sheet(
+                out / "sheet", run.track(compared, len(compared), "sheet"), shown, grey
+            )
         about = {
             "set": annotations.name,
             "grey": grey,
@@ -108,22 +140,37 @@ def evaluate(
 
 @app.command()
 def attack(
-    row: Annotated[str, typer.Argument(metavar="ROW", help="What to attack: a row of roi-anon evaluate.")],
-    annotations: Annotated[
-        Path, typer.Argument(metavar="SET", help="The attacker's own pictures: annotations with heads, as evaluate's.")
+    row: Annotated[
+        str, typer.Argument(metavar="ROW", help="What to attack: a row of roi-anon evaluate.")
     ],
-    images: Annotated[Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="The file to write.", show_default="runs/attack/ROW.safetensors")
+    annotations: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SET",
+            help="The attacker's own pictures: annotations with heads, as evaluate's.",
+        ),
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Budget; the same for rows that are compared.", min=1)] = 2000,
-    pictures: Annotated[int, typer.Option(help="At most so many, spread over the set.", min=1)] = 600,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file to write.", show_default="runs/attack/ROW.safetensors"),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(help="Budget; the same for rows that are compared.", min=1)
+    ] = 2000,
+    pictures: Annotated[
+        int, typer.Option(help="At most so many, spread over the set.", min=1)
+    ] = 600,
     seed: Annotated[int, typer.Option(help="Of weights and crops.")] = 0,
 ) -> None:
-    """Train a decoder that brings the heads back from what a row sends: an attacker who has the encoder.
+    """Train a decoder that brings the heads back from what a row sends: an attacker who has the
+    encoder.
 
-    Evaluate or identify with the row attack:FILE shows what detectors and recognisers make of what it recovers.
-    Take pictures that the evaluation does not use. The same command goes on with an interrupted training.
+    Evaluate or identify with the row attack:FILE shows what detectors and recognisers make of what
+    it recovers. Take pictures that the evaluation does not use. The same command goes on with an
+    interrupted training.
     """
     with interruptible("evaluate"):
         must_exist(annotations)
@@ -150,31 +197,43 @@ def attack(
         with run.progress:
             pairs = list(run.track(gather(records, attacked), len(records), f"{row}: sent"))
             if len(pairs) < len(records):
-                run.fail(annotations, f"{len(records) - len(pairs)} pictures could not be read or sent")
+                run.fail(
+                    annotations, f"{len(records) - len(pairs)} pictures could not be read or sent"
+                )
             with usage_errors():
-                for _ in run.track(train(pairs, attacked, target, steps, seed), steps, f"{row}: attacked"):
+                for _ in run.track(
+                    train(pairs, attacked, target, steps, seed), steps, f"{row}: attacked"
+                ):
                     pass
         losses = read_attack(target)[1]["losses"]
-        typer.echo(f"{target}: loss on heads {losses['heads']:.4f}, on their edges {losses['edges']:.4f}")
+        typer.echo(
+            f"{target}: loss on heads {losses['heads']:.4f}, on their edges {losses['edges']:.4f}"
+        )
         if run.failed:
             raise typer.Exit(1)
 
 
 @app.command()
 def identify(
-    people: Annotated[Path, typer.Argument(metavar="FOLDER", help="Pictures of faces in folders by a person's name.")],
+    people: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Pictures of faces in folders by a person's name."),
+    ],
     recogniser: Annotated[Path, typer.Option(help="An ArcFace .onnx, such as w600k_mbf.onnx.")],
     yunet: Annotated[Path, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth.")],
     rows: Annotated[
         str, typer.Option(help="As evaluate's; the original is always there.")
     ] = "fast,avif:10,blur+avif:10",
-    sizes: Annotated[str, typer.Option(help="Of heads in the scenes that are sent, pixels, one or more.")] = "64,128",
+    sizes: Annotated[
+        str, typer.Option(help="Of heads in the scenes that are sent, pixels, one or more.")
+    ] = "64,128",
     limit: Annotated[int, typer.Option(help="Only so many people; 0: all.", min=0)] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
     """Try to recognise people in what each row sends: verification and identification.
 
-    Each face becomes the head of a person in a scene, as a colour camera and as a monochrome one sees it. A row that
+    Each face becomes the head of a person in a scene, as a colour camera and as a monochrome one
+    sees it. A row that
     was measured before is not measured again. Results: identity.json in OUT, for roi-anon report.
     """
     with interruptible("evaluate"):
@@ -206,15 +265,23 @@ def identify(
             faces = [face for face in found if face is not None]
             names = [face.name for face in faces]
             if not 1 < len(set(names)) < len(names):
-                usage_error(f"{people}: YuNet finds {len(set(names))} people on {len(names)} pictures, too few")
+                usage_error(
+                    f"{people}: YuNet finds {len(set(names))} people on {len(names)} pictures, too "
+                    "few"
+                )
             cache = out / "cache"
 
             def vectors(label: str, *where: Any) -> np.ndarray:
-                return np.array(list(run.track(embed(faces, network, cache, *where), len(faces), label)))
+                return np.array(
+                    list(run.track(embed(faces, network, cache, *where), len(faces), label))
+                )
 
             photos = vectors("pictures")
             figures = {
-                name: {row.name: summary(names, photos, vectors(f"{row.name}, {name}", row, scene)) for row in compared}
+                name: {
+                    row.name: summary(names, photos, vectors(f"{row.name}, {name}", row, scene))
+                    for row in compared
+                }
                 for name, scene in scenes.items()
             }
         about = {
@@ -232,19 +299,28 @@ def identify(
 @app.command()
 def bench(
     picture: Annotated[
-        Path | None, typer.Option(help="What to encode.", show_default="ultralytics' bus.jpg, or a synthetic one")
+        Path | None,
+        typer.Option(
+            help="What to encode.", show_default="ultralytics' bus.jpg, or a synthetic one"
+        ),
     ] = None,
     rows: Annotated[
         str,
         typer.Option(
-            help="The first one is what the others are compared with. As evaluate's, and paper: the paper's network "
+            help="The first one is what the others are compared with. As evaluate's, and paper: "
+            "the paper's network "
             "the paper's way; paper-here: the same network through this package."
         ),
-    ] = "paper,paper-here,paper-here@openvino,fast,fast@openvino,fast@openvino-int8,jpeg:10,avif:10,webp:10",
+    ] = "paper,paper-here,paper-here@openvino,fast,fast@openvino,fast@openvino-int8,"
+    "jpeg:10,avif:10,webp:10",
     sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one or more.")] = "512x512",
     rounds: Annotated[int, typer.Option(help="In each, every row has one turn.", min=2)] = 30,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.", show_default="as many as cores", min=1)] = None,
-    memory: Annotated[bool, typer.Option("--memory", help="Also each row's peak memory, in a new process.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.", show_default="as many as cores", min=1)
+    ] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Also each row's peak memory, in a new process.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
     """Time encoding and decoding, memory to memory, all rows taking turns in one run; ratios first.
@@ -265,7 +341,9 @@ def bench(
         progress = Run(resumes=False)
         with usage_errors():
             image, source = (
-                of_images.default_picture() if picture is None else (files.read_picture(picture), picture.name)
+                of_images.default_picture()
+                if picture is None
+                else (files.read_picture(picture), picture.name)
             )
             timed = [make_timed(name, image) for name in filter(None, rows.split(","))]
             with progress.progress:
@@ -288,9 +366,13 @@ def bench(
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")] = OUT,
+    folder: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")
+    ] = OUT,
 ) -> None:
-    """Write report.html, one page that needs no network, and report.md from the results in a folder."""
+    """Write report.html, one page that needs no network, and report.md from the results in a
+    folder.
+    """
     with interruptible("evaluate"):
         must_exist(folder)
         from roi_anon_ros import storage
@@ -302,7 +384,9 @@ def report(
         except (OSError, ValueError) as error:
             usage_error(str(error))
         except KeyError as error:
-            usage_error(f"{folder}: results of another release, without {error}; run the commands again")
+            usage_error(
+                f"{folder}: results of another release, without {error}; run the commands again"
+            )
         for name, page in pages.items():
             storage.write_bytes(folder / name, page.encode())
         typer.echo(folder / "report.html")

@@ -1,4 +1,4 @@
-"""What the commands share: the application, a run over many files with its progress, usage errors."""
+"""What the commands share: the application, a run over many files, usage errors."""
 
 from __future__ import annotations
 
@@ -79,7 +79,13 @@ class Run:
 
     def __post_init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -114,7 +120,9 @@ class Run:
     def note(self, source: Path, message: object) -> None:
         """Print a line about a source."""
         line = f"{source}: {reason(message) if isinstance(message, Exception) else message}"
-        self.progress.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+        self.progress.console.print(
+            line, markup=False, highlight=False, emoji=False, soft_wrap=True
+        )
 
     def sum_up(self, line: str, files: int) -> None:
         """Print what was done of so many files.
@@ -150,7 +158,7 @@ def usage_error(message: str) -> NoReturn:
 
 @contextmanager
 def usage_errors(prefix: str = "") -> Iterator[None]:
-    """Turn what is wrong with what a command was given into a line, with a prefix, and exit code 2."""
+    """Turn what is wrong with a command's arguments into a line, with a prefix, and exit code 2."""
     try:
         yield
     except (ImportError, OSError, ValueError, RoiAnonError, *_opencv_errors()) as error:
@@ -163,7 +171,9 @@ def _opencv_errors() -> tuple[type[Exception], ...]:
 
 
 def quiet_libraries() -> None:
-    """Before their import: what is wrong with a file is reported here, and their deprecations concern no user."""
+    """Before their import: what is wrong with a file is reported here, and their deprecations
+    concern no user.
+    """
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     warnings.simplefilter("ignore", FutureWarning)
@@ -171,13 +181,17 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def interruptible(extra: str = "") -> Iterator[None]:
-    """Turn Ctrl-C into a line and exit code 130, a missing package into a line that names the extra to install."""
+    """Turn Ctrl-C into a line and exit code 130, a missing package into a line that names the extra
+    to install.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         if not extra or str(error.name).startswith("roi_anon_ros"):
             raise
-        usage_error(f"{error.name} is not installed: this needs pip install 'roi_anon_ros[{extra}]'")
+        usage_error(
+            f"{error.name} is not installed: this needs pip install 'roi_anon_ros[{extra}]'"
+        )
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(130) from None

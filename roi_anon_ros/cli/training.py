@@ -8,21 +8,35 @@ from typing import Annotated
 
 import typer
 
-from roi_anon_ros.cli.run import Run, app, interruptible, must_exist, quiet_libraries, usage_error, usage_errors
+from roi_anon_ros.cli.run import (
+    Run,
+    app,
+    interruptible,
+    must_exist,
+    quiet_libraries,
+    usage_error,
+    usage_errors,
+)
 from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, see config/train/.")],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A YAML file, see config/train/.")
+    ],
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for checkpoints, logs, sheets and the model.", show_default="runs/NAME OF CONFIG"),
+        typer.Option(
+            help="Folder for checkpoints, logs, sheets and the model.",
+            show_default="runs/NAME OF CONFIG",
+        ),
     ] = None,
 ) -> None:
     """Train a model; the same command continues an interrupted training.
 
-    Under torchrun every process takes part: torchrun --nproc-per-node=4 -m roi_anon_ros.cli train CONFIG
+    Under torchrun every process takes part: torchrun --nproc-per-node=4 -m roi_anon_ros.cli train
+    CONFIG
     """
     with interruptible():
         must_exist(config)
@@ -30,7 +44,9 @@ def train(
             from roi_anon_ros.train.trainer import Config
             from roi_anon_ros.train.trainer import train as run_training
         except ModuleNotFoundError as error:
-            usage_error(f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'")
+            usage_error(
+                f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'"
+            )
         with usage_errors(f"{config}: "):
             Config.read(config)
         try:
@@ -45,22 +61,33 @@ def train(
 @app.command()
 def label(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures.")],
-    out: Annotated[Path | None, typer.Option(help="The COCO JSON to write.", show_default="DIR/labels.json")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The COCO JSON to write.", show_default="DIR/labels.json")
+    ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(help="What is annotated already: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder."),
+        typer.Option(
+            help="What is annotated already: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder."
+        ),
     ] = None,
-    yunet: Annotated[Path | None, typer.Option(help="Find faces with this YuNet .onnx, not with MTCNN.")] = None,
+    yunet: Annotated[
+        Path | None, typer.Option(help="Find faces with this YuNet .onnx, not with MTCNN.")
+    ] = None,
 ) -> None:
     """Find persons and faces in pictures of your own, as a COCO JSON to train on.
 
-    A folder is searched with its subfolders. Kinds that --annotations has on a picture stay as they are; boxes
-    that detectors found carry "origin": "pseudo" and a score. A JSON that is there is never written over: it may have
-    been corrected by hand. The same command goes on with an interrupted run.
+    A folder is searched with its subfolders. Kinds that --annotations has on a picture stay as they
+    are; boxes that detectors found carry "origin": "pseudo" and a score. A JSON that is there is
+    never written over: it may have been corrected by hand. The same command goes on with an
+    interrupted run.
     """
     with interruptible():
         must_exist(folder)
-        found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file())
+        found = sorted(
+            file
+            for file in folder.rglob("*")
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
+        )
         pictures = {file.relative_to(folder).as_posix(): file for file in found}
         if not pictures:
             usage_error(f"{folder}: no folder with files that end in {' '.join(IMAGE_SUFFIXES)}")
@@ -84,7 +111,9 @@ def label(
             for problem in reading.problems:
                 run.fail(annotations, problem)
             at = {record.path.resolve(): record for record in reading.records}
-            records = {name: at[file.resolve()] for name, file in pictures.items() if file.resolve() in at}
+            records = {
+                name: at[file.resolve()] for name, file in pictures.items() if file.resolve() in at
+            }
         lacking = {name: {"person", "face"} - by_hand(records.get(name)) for name in pictures}
         make = {
             "person": lambda: YoloPersons(confidence=CONFIDENCE),
@@ -101,10 +130,18 @@ def label(
                         run.kept += 1
                         continue
                     image = files.read_picture(file)
-                    journal.add(name, modified, image, find(image, {k: detectors[k] for k in lacking[name]}))
+                    journal.add(
+                        name, modified, image, find(image, {k: detectors[k] for k in lacking[name]})
+                    )
                 except (OSError, ValueError) as error:
                     run.fail(file, error)
-        coco = to_coco((journal.found[name] for name, file in pictures.items() if file not in run.failed), records)
+        coco = to_coco(
+            (journal.found[name] for name, file in pictures.items() if file not in run.failed),
+            records,
+        )
         storage.write_bytes(target, json.dumps(coco).encode())
         journal.path.unlink()
-        run.sum_up(f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes", len(pictures))
+        run.sum_up(
+            f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes",
+            len(pictures),
+        )

@@ -1,4 +1,6 @@
-"""A model at work: pictures to packets and back. The nodes and the command line both go through here."""
+"""A model at work: pictures to packets and back. The nodes and the command line both go through
+here.
+"""
 
 from __future__ import annotations
 
@@ -57,10 +59,11 @@ class Decoded:
 class Codec:
     """Encodes and decodes with one model; may be called from several threads.
 
-    On one machine the bytes of a packet depend on the model, the picture, ``max_side`` and the engine alone (``auto``
-    is the one that it chose). On another device, with another engine or version of it, a latent on the edge between
-    two symbols may round to the other one: the packet differs a little, and decodes just as well. Every decoder reads
-    the same symbols from a packet; the pixels that it makes of them may differ by a rounding.
+    On one machine the bytes of a packet depend on the model, the picture, ``max_side`` and the
+    engine alone (``auto`` is the one that it chose). On another device, with another engine or
+    version of it, a latent on the edge between two symbols may round to the other one: the packet
+    differs a little, and decodes just as well. Every decoder reads the same symbols from a packet;
+    the pixels that it makes of them may differ by a rounding.
 
     Args:
         model: at work.
@@ -81,13 +84,15 @@ class Codec:
         """Load a model by its name or its file.
 
         Raises:
-            ModelFileError: there is no such model, or its file is damaged, foreign or newer than this release.
+            ModelFileError: there is no such model, or its file is damaged, foreign or newer than
+                this release.
             ValueError, EngineError: see :class:`Codec`.
         """
         return cls(load_model(find_model(model)), engine)
 
     def warm_up(self, half: Half, width: int = 640, height: int = 480) -> None:
-        """Run one half of the engine on a picture of this size, so that the first one does not wait for it.
+        """Run one half of the engine on a picture of this size, so that the first one does not wait
+        for it.
 
         Args:
             half: ``ANALYSIS`` or ``SYNTHESIS`` of ``codec.engines``.
@@ -114,7 +119,8 @@ class Codec:
 
         Args:
             image: uint8 ``[H, W, 3]`` RGB, 16 to 8192 pixels a side.
-            max_side: a picture with a longer side is shrunk to it before the coding, pixels; 0: never.
+            max_side: a picture with a longer side is shrunk to it before the coding, pixels; 0:
+                never.
 
         Raises:
             ValueError: names the field and the bound.
@@ -130,12 +136,16 @@ class Codec:
         clock.lap("entropy")
         factor = self._net.downsampling_factor
         size = fitted.shape[1], fitted.shape[0]
-        header = Header(self.model.fingerprint, (width, height), size, (-size[0] % factor, -size[1] % factor))
+        header = Header(
+            self.model.fingerprint, (width, height), size, (-size[0] % factor, -size[1] % factor)
+        )
         packet = pack(header, payload)
         clock.lap("pack")
         return Encoded(packet, header, clock.seconds)
 
-    def decode(self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS) -> Decoded:
+    def decode(
+        self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS
+    ) -> Decoded:
         """Decode one packet.
 
         Args:
@@ -157,8 +167,11 @@ class Codec:
         return Decoded(image, header, clock.seconds)
 
     @torch.inference_mode()
-    def latent(self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS) -> torch.Tensor:
-        """The quantised latent in a packet, float32 ``[N, h, w]``: all that whoever holds the packet knows.
+    def latent(
+        self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS
+    ) -> torch.Tensor:
+        """The quantised latent in a packet, float32 ``[N, h, w]``: all that whoever holds the
+        packet knows.
 
         Args:
             packet: as in :meth:`decode`.
@@ -180,14 +193,19 @@ class Codec:
     def _check(self, header: Header, max_pixels: int) -> None:
         if header.fingerprint != self.model.fingerprint:
             raise PacketError(
-                "fingerprint", f"of model {header.fingerprint.hex()}, this is {self.name} {self.fingerprint}"
+                "fingerprint",
+                f"of model {header.fingerprint.hex()}, this is {self.name} {self.fingerprint}",
             )
         width, height = header.coded_size
         if width * height > max_pixels:
-            raise PacketError("size", f"{width}x{height} coded pixels, must be at most {max_pixels}")
+            raise PacketError(
+                "size", f"{width}x{height} coded pixels, must be at most {max_pixels}"
+            )
         factor = self._net.downsampling_factor
         if header.padding != (-width % factor, -height % factor):
-            raise PacketError("size", f"padding {header.padding}, must reach the next multiple of {factor}")
+            raise PacketError(
+                "size", f"padding {header.padding}, must reach the next multiple of {factor}"
+            )
 
 
 class _Clock:

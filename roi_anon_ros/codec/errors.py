@@ -13,8 +13,8 @@ class PacketError(CodecError):
     """A packet that is not decoded, and why.
 
     Attributes:
-        reason: one of ``"magic"``, ``"version"``, ``"length"``, ``"crc"``, ``"size"``, ``"fingerprint"`` and
-            ``"payload"``: what was wrong, for counting.
+        reason: one of ``"magic"``, ``"version"``, ``"length"``, ``"crc"``, ``"size"``,
+            ``"fingerprint"`` and ``"payload"``: what was wrong, for counting.
     """
 
     def __init__(self, reason: str, message: str) -> None:

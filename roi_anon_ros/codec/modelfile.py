@@ -1,8 +1,9 @@
 """One model is one file: ``<name>.safetensors`` with weights, integer CDF tables and JSON metadata.
 
-The tables travel as integers because both sides must use the very same ones: nobody recomputes a probability
-from floats. The metadata's key ``roi_anon`` holds JSON: format version, name, architecture and its
-hyperparameters, fingerprint, what it was trained on, measured figures, licence, and a checksum of all this.
+The tables travel as integers because both sides must use the very same ones: nobody recomputes a
+probability from floats. The metadata's key ``roi_anon`` holds JSON: format version, name,
+architecture and its hyperparameters, fingerprint, what it was trained on, measured figures,
+licence, and a checksum of all this.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Model:
         codec: the network, in evaluation mode, float32.
         fingerprint: 8 bytes over weights and tables, in every packet of this model.
         metadata: the JSON of the file.
-        path: the file; of a model that was never in one, where its exported files would be looked for.
+        path: the file; of a model that was never in one, where its exported files would be looked
+            for.
     """
 
     codec: AnonymizingCodec
@@ -47,7 +49,9 @@ class Model:
 
 
 def fingerprint(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """First 8 bytes of SHA-256 over names, types, shapes and values of all tensors, in the order of their names."""
+    """First 8 bytes of SHA-256 over names, types, shapes and values of all tensors, in the order of
+    their names.
+    """
     made = hashlib.sha256()
     for name in sorted(tensors):
         array = tensors[name].detach().cpu().contiguous().numpy()
@@ -80,10 +84,15 @@ def save_model(
         ValueError: a weight is not finite, or out of float16's range.
     """
     codec.tables  # noqa: B018  a model without tables is refused before anything is written
-    weights = {key for key, value in codec.named_parameters() if value.ndim > 1 and key.startswith(("g_a.", "g_s."))}
+    weights = {
+        key
+        for key, value in codec.named_parameters()
+        if value.ndim > 1 and key.startswith(("g_a.", "g_s."))
+    }
     tensors = {}
     for key, value in codec.state_dict().items():
-        # The prior and the bounds of its reparametrisations are small, and below what float16 resolves.
+        # The prior and the bounds of its reparametrisations are small, and below what float16
+        # resolves.
         value = value.detach().cpu().to(torch.float16 if key in weights else value.dtype)
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise ValueError(f"{key}: not finite in {value.dtype}")
@@ -125,20 +134,30 @@ def load_model(path: Path) -> Model:
     except (SafetensorError, OSError, ValueError) as error:
         raise ModelFileError(f"{path}: damaged, or no safetensors file: {error}") from error
     if not isinstance(metadata, dict):
-        raise ModelFileError(f"{path}: a safetensors file of something else: no metadata 'roi_anon'")
+        raise ModelFileError(
+            f"{path}: a safetensors file of something else: no metadata 'roi_anon'"
+        )
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
-        raise ModelFileError(f"{path}: format_version {version}, this release reads {FORMAT_VERSION}")
+        raise ModelFileError(
+            f"{path}: format_version {version}, this release reads {FORMAT_VERSION}"
+        )
     if metadata.get("checksum") != _checksum(metadata):
         raise ModelFileError(f"{path}: damaged: its metadata does not match its checksum")
     mark = fingerprint(tensors)
     if metadata.get("fingerprint") != mark.hex():
-        raise ModelFileError(f"{path}: damaged: fingerprint {mark.hex()}, must be {metadata.get('fingerprint')}")
+        raise ModelFileError(
+            f"{path}: damaged: fingerprint {mark.hex()}, must be {metadata.get('fingerprint')}"
+        )
     if metadata.get("architecture") not in ARCHITECTURES:
-        raise ModelFileError(f"{path}: architecture {metadata.get('architecture')!r}, this release knows others")
+        raise ModelFileError(
+            f"{path}: architecture {metadata.get('architecture')!r}, this release knows others"
+        )
     try:
         codec = ARCHITECTURES[metadata["architecture"]](**metadata["hyperparameters"])
-        codec.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        codec.load_state_dict(
+            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        )
         codec.tables  # noqa: B018  tables that break their bounds are refused here
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: does not fit its architecture: {error}") from error
@@ -146,7 +165,9 @@ def load_model(path: Path) -> Model:
 
 
 def model_folders() -> list[Path]:
-    """Where models are looked for: beside the source, and in ``share/roi_anon_ros/models`` of the installation."""
+    """Where models are looked for: beside the source, and in ``share/roi_anon_ros/models`` of the
+    installation.
+    """
     package = Path(__file__).resolve().parents[1]
     folders = [package.parent / "models"]
     folders += [parent / "share" / "roi_anon_ros" / "models" for parent in package.parents]
@@ -155,7 +176,11 @@ def model_folders() -> list[Path]:
 
 def list_models() -> dict[str, Path]:
     """The installed models, by name."""
-    files = (file for folder in reversed(model_folders()) for file in sorted(folder.glob("*.safetensors")))
+    files = (
+        file
+        for folder in reversed(model_folders())
+        for file in sorted(folder.glob("*.safetensors"))
+    )
     return {file.stem: file for file in files}
 
 
@@ -173,4 +198,6 @@ def find_model(name: str) -> Path:
         return models[name]
     if Path(name).is_file():
         return Path(name)
-    raise ModelFileError(f"model {name!r}: neither a file nor one of {', '.join(models) or 'none installed'}")
+    raise ModelFileError(
+        f"model {name!r}: neither a file nor one of {', '.join(models) or 'none installed'}"
+    )

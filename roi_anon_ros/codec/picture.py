@@ -7,7 +7,8 @@ import numpy as np
 
 #: Bounds of a picture's side in pixels.
 MIN_SIZE, MAX_SIZE = 16, 8192
-#: Longest side that is coded by default, by the edge node and by the command line; larger pictures shrink to it.
+#: Longest side that is coded by default, by the edge node and by the command line; larger pictures
+#: shrink to it.
 MAX_SIDE = 640
 
 
@@ -37,7 +38,8 @@ def check_picture(image: np.ndarray) -> None:
 
 
 def coded_size(width: int, height: int, max_side: int) -> tuple[int, int]:
-    """Size ``(width, height)`` at which a picture is coded: its longest side at most ``max_side``, same aspect.
+    """Size ``(width, height)`` at which a picture is coded: its longest side at most ``max_side``,
+    same aspect.
 
     Args:
         width: of the source, pixels.
@@ -66,4 +68,6 @@ def resize(image: np.ndarray, width: int, height: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     shrinking = height * width < image.shape[0] * image.shape[1]
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+    return cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    )

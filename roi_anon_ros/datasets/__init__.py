@@ -1,11 +1,18 @@
-"""Which images, and what is annotated on them: one file for each format that sets are published in."""
+"""Which images, and what is annotated on them: one file for each published format."""
 
 from roi_anon_ros.datasets.coco import read_coco
 from roi_anon_ros.datasets.crowdhuman import read_crowdhuman
 from roi_anon_ros.datasets.reading import Reading
 from roi_anon_ros.datasets.records import KINDS, Boxes, Record, heads_of
 from roi_anon_ros.datasets.sets import read_set
-from roi_anon_ros.datasets.splits import SHARES, for_training, split, spread, without_overlap, write_split
+from roi_anon_ros.datasets.splits import (
+    SHARES,
+    for_training,
+    split,
+    spread,
+    without_overlap,
+    write_split,
+)
 from roi_anon_ros.datasets.voc import read_voc
 from roi_anon_ros.datasets.yolo import read_yolo
 

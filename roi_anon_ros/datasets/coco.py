@@ -25,14 +25,14 @@ from roi_anon_ros.datasets.records import KINDS
 def read_coco(annotations: Path, images: Path | None = None) -> Reading:
     """Read a COCO JSON; categories are told by their names, see :data:`KIND_OF`.
 
-    Every picture counts as annotated with the kinds of all categories, unless it has a list ``annotated``: then with
-    those, and with the kinds of which it has boxes, be they found by a detector or derived from another kind.
-    Boxes with ``ignore`` or ``iscrowd`` are ignored.
+    Every picture counts as annotated with the kinds of all categories, unless it has a list
+    ``annotated``: then with those, and with the kinds of which it has boxes, be they found by a
+    detector or derived from another kind. Boxes with ``ignore`` or ``iscrowd`` are ignored.
 
     Args:
         annotations: the JSON file.
-        images: folder that ``file_name`` is relative to; by default the one beside the file with its name
-            (``train/`` for ``train.json``), else the file's own.
+        images: folder that ``file_name`` is relative to; by default the one beside the file with
+            its name (``train/`` for ``train.json``), else the file's own.
 
     Raises:
         ValueError: nothing can be read, or no category is known.
@@ -45,7 +45,9 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
     except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: no COCO JSON: {error!r}") from error
     kinds = find_kinds(names.values(), f"{file}: categories")
-    folder = Path(images or (file.with_suffix("") if file.with_suffix("").is_dir() else file.parent))
+    folder = Path(
+        images or (file.with_suffix("") if file.with_suffix("").is_dir() else file.parent)
+    )
     of_picture: dict[Any, list[dict]] = defaultdict(list)
     for number, one in enumerate(listed):
         with reports(reading, f"{file}: annotations[{number}]"):
@@ -67,5 +69,7 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
                     annotated = kinds & boxes.keys() | set(KINDS).intersection(image["annotated"])
                 size = read_size(path, image.get("width"), image.get("height"))
                 add_record(reading, path, size, boxes, frozenset(annotated), frozenset(found))
-    reading.problems += [f"{file}: annotations of image_id {number}, which is not in it" for number in of_picture]
+    reading.problems += [
+        f"{file}: annotations of image_id {number}, which is not in it" for number in of_picture
+    ]
     return check_readable(file, reading)

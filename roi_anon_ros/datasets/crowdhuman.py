@@ -21,12 +21,13 @@ from roi_anon_ros.datasets.reading import (
 def read_crowdhuman(annotations: Path, images: Path | None = None) -> Reading:
     """Read CrowdHuman: a JSON object on each line.
 
-    Persons are the visible boxes; ``mask`` entries are crowds, reflections and statues: persons to be ignored.
+    Persons are the visible boxes; ``mask`` entries are crowds, reflections and statues: persons to
+    be ignored.
 
     Args:
         annotations: ``annotation_train.odgt`` or ``annotation_val.odgt``.
-        images: folder of the pictures, by default the file's own. They lie in it, in ``Images`` in it, or in
-            ``*/Images`` in it, as the parts of the published archive are unpacked.
+        images: folder of the pictures, by default the file's own. They lie in it, in ``Images`` in
+            it, or in ``*/Images`` in it, as the parts of the published archive are unpacked.
 
     Raises:
         ValueError: nothing can be read.

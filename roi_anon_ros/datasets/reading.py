@@ -1,7 +1,8 @@
 """What the readers of all formats share.
 
-A picture with a damaged annotation is left out as a whole: the head that the damaged box marked would be taught to
-stay visible. What was left out is said in :attr:`Reading.problems`, and the reading goes on.
+A picture with a damaged annotation is left out as a whole: the head that the damaged box marked
+would be taught to stay visible. What was left out is said in :attr:`Reading.problems`, and the
+reading goes on.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from PIL import Image
 from roi_anon_ros.boxes import at_least, clip_boxes
 from roi_anon_ros.datasets.records import KINDS, Boxes, Record, heads_of
 
-#: What a class is, by its name in lower case, letters only, without the plural's s. "hat" is missing on purpose: the
-#: set that has it calls bare heads "person".
+#: What a class is, by its name in lower case, letters only, without the plural's s. "hat" is
+#: missing on purpose: the set that has it calls bare heads "person".
 KIND_OF = {
     **dict.fromkeys(("person", "people", "pedestrian", "human"), "person"),
     **dict.fromkeys(("head", "nohelmet", "nohardhat", "withouthelmet"), "head"),
@@ -30,7 +31,8 @@ KIND_OF = {
     "face": "face",
 }
 
-#: Those of them that are heads only where something is worn: alone, they leave bare heads without a box.
+#: Those of them that are heads only where something is worn: alone, they leave bare heads without a
+#: box.
 COVERED = {"helmet", "hardhat", "safetyhelmet", "withhelmet"}
 
 
@@ -74,13 +76,17 @@ def add_record(
         pairs = ((given.xyxy, grown.xyxy), (given.ignore, grown.ignore))
         boxes["head"] = Boxes(*(np.concatenate(pair) for pair in pairs))
         annotated |= {"head"}
-    reading.records.append(Record(path, *size, *(boxes[kind] for kind in KINDS), annotated, by_detector))
+    reading.records.append(
+        Record(path, *size, *(boxes[kind] for kind in KINDS), annotated, by_detector)
+    )
 
 
 def check_readable(name: Path, reading: Reading) -> Reading:
     """Return what was read, or raise a ValueError that says why that is nothing."""
     if not reading.records:
-        raise ValueError(f"{name}: no picture can be read; {(reading.problems or ['there is none in it'])[0]}")
+        raise ValueError(
+            f"{name}: no picture can be read; {(reading.problems or ['there is none in it'])[0]}"
+        )
     return reading
 
 
@@ -101,7 +107,14 @@ def located(name: object) -> Iterator[None]:
         yield
     except KeyError as error:
         raise ValueError(f"{name}: lacks {error}") from error
-    except (AttributeError, IndexError, OSError, TypeError, ValueError, ElementTree.ParseError) as error:
+    except (
+        AttributeError,
+        IndexError,
+        OSError,
+        TypeError,
+        ValueError,
+        ElementTree.ParseError,
+    ) as error:
         raise ValueError(f"{name}: {error}") from error
 
 
@@ -114,14 +127,17 @@ def read_content(file: Path) -> bytes:
 
 
 def read_size(path: Path, width: int | None = None, height: int | None = None) -> tuple[int, int]:
-    """Upright width and height by the picture's header; what an annotation says of them must not differ."""
+    """Upright width and height by the picture's header; what an annotation says of them must not
+    differ.
+    """
     try:
         with Image.open(path) as image:
             size, exif = image.size, image.info.get("exif", b"")
     except FileNotFoundError:
         raise ValueError("no such file") from None
     except (ImportError, OSError, ValueError, Image.DecompressionBombError) as error:
-        # ImportError: whoever imports ultralytics by himself makes Pillow look for a plugin for what it does not know.
+        # ImportError: whoever imports ultralytics by himself makes Pillow look for a plugin for
+        # what it does not know.
         raise ValueError("not a readable picture") from error
     if _lies_on_its_side(exif):
         size = size[::-1]

@@ -37,8 +37,9 @@ class Record:
         persons: boxes of whole persons.
         heads: boxes of heads, with what is worn on them.
         faces: boxes of faces.
-        annotated: those of "person", "head" and "face" that were looked for on this picture; with one of them and
-            no box, there is none of the kind. Heads that were grown from faces count.
+        annotated: those of "person", "head" and "face" that were looked for on this picture; with
+            one of them and no box, there is none of the kind. Heads that were grown from faces
+            count.
         by_detector: those of them with boxes on this picture that a detector found and nobody drew.
     """
 
@@ -55,20 +56,25 @@ class Record:
     def source(self) -> str:
         """Name of the picture that this file was made from, without folder and suffix.
 
-        Roboflow exports ``a.jpg`` as several ``a_jpg.rf.<hash>.jpg``: copies that differ in colour, angle or crop.
+        Roboflow exports ``a.jpg`` as several ``a_jpg.rf.<hash>.jpg``: copies that differ in colour,
+        angle or crop.
         """
         return re.sub(r"(_(jpe?g|png|bmp|webp|tiff?))?\.rf\.\w+$", "", self.path.stem, flags=re.I)
 
     @property
     def face_truth(self) -> Boxes | None:
-        """What detected faces are judged by: faces, heads where no faces are annotated, None without either."""
+        """What detected faces are judged by: faces, heads where no faces are annotated, None
+        without either.
+        """
         if "face" in self.annotated:
             return self.faces
         return self.heads if "head" in self.annotated else None
 
 
 def heads_of(faces: Boxes, width: int, height: int) -> Boxes:
-    """Heads grown from faces: 1.3 times as wide, 1.45 times as high, most of it upwards, clipped to the picture."""
+    """Heads grown from faces: 1.3 times as wide, 1.45 times as high, most of it upwards, clipped to
+    the picture.
+    """
     sides = faces.xyxy[:, [2, 3, 2, 3]] - faces.xyxy[:, [0, 1, 0, 1]]
     grown = faces.xyxy + sides * np.array([-0.15, -0.35, 0.15, 0.1], np.float32)
     return Boxes(clip_boxes(grown, width, height), faces.ignore)

@@ -15,10 +15,10 @@ def read_set(annotations: Path, images: Path | None = None) -> Reading:
     """Read a set in whichever of the formats it is.
 
     Args:
-        annotations: ``.odgt`` (CrowdHuman), ``.json`` (COCO), ``data.yaml`` or the folder it lies in (YOLO), a folder
-            of ``.xml`` files or the folder above it (Pascal VOC).
-        images: the pictures' folder, where the set's own layout does not say it; of a YOLO set, only pictures in it
-            are read.
+        annotations: ``.odgt`` (CrowdHuman), ``.json`` (COCO), ``data.yaml`` or the folder it lies
+            in (YOLO), a folder of ``.xml`` files or the folder above it (Pascal VOC).
+        images: the pictures' folder, where the set's own layout does not say it; of a YOLO set,
+            only pictures in it are read.
 
     Raises:
         ValueError: names the set, of which nothing can be read, and says why.
@@ -33,4 +33,6 @@ def read_set(annotations: Path, images: Path | None = None) -> Reading:
         return read_yolo(path, images)
     if find_xml_files(path):
         return read_voc(path, images)
-    raise ValueError(f"{path}: neither .odgt, .json, .yaml, nor a folder with data.yaml or .xml files")
+    raise ValueError(
+        f"{path}: neither .odgt, .json, .yaml, nor a folder with data.yaml or .xml files"
+    )

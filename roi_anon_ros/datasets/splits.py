@@ -17,20 +17,26 @@ SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 def for_training(records: list[Record]) -> tuple[list[Record], list[str]]:
-    """Leave out the pictures whose heads were not annotated: they would teach the codec to keep heads.
+    """Leave out the pictures whose heads were not annotated: they would teach the codec to keep
+    heads.
 
     Returns:
         The other pictures, and a line for each reason to leave some out, with their number.
     """
     kept = [record for record in records if "head" in record.annotated]
     left = len(records) - len(kept)
-    return kept, [f"{left} of {len(records)} pictures left out: heads are not annotated on them"] if left else []
+    return kept, [
+        f"{left} of {len(records)} pictures left out: heads are not annotated on them"
+    ] if left else []
 
 
-def split(records: list[Record], shares: Mapping[str, float] = SHARES, seed: int = 0) -> dict[str, list[Record]]:
+def split(
+    records: list[Record], shares: Mapping[str, float] = SHARES, seed: int = 0
+) -> dict[str, list[Record]]:
     """Divide pictures by a hash of :attr:`Record.source`: copies of a picture stay together.
 
-    Where a picture goes depends on its source, the shares and the seed alone, not on the other pictures.
+    Where a picture goes depends on its source, the shares and the seed alone, not on the other
+    pictures.
 
     Args:
         records: the pictures.
@@ -53,27 +59,42 @@ def split(records: list[Record], shares: Mapping[str, float] = SHARES, seed: int
 
 def spread(records: list[Record], count: int) -> list[Record]:
     """At most ``count`` pictures, at equal distances over the whole list."""
-    return [records[i * len(records) // count] for i in range(count)] if count < len(records) else records
+    return (
+        [records[i * len(records) // count] for i in range(count)]
+        if count < len(records)
+        else records
+    )
 
 
 def write_split(
-    path: Path, parts: Mapping[str, list[Record]], shares: Mapping[str, float] | None = None, seed: int | None = None
+    path: Path,
+    parts: Mapping[str, list[Record]],
+    shares: Mapping[str, float] | None = None,
+    seed: int | None = None,
 ) -> None:
     """Write which picture is in which part as JSON.
 
     Args:
         path: the file; its folder exists.
-        parts: names and pictures; they are written relative to the folder that all of them have in common.
+        parts: names and pictures; they are written relative to the folder that all of them have in
+            common.
         shares: that :func:`split` was given, None where it did not make the parts.
         seed: likewise.
     """
-    files = {name: [os.path.abspath(record.path) for record in part] for name, part in parts.items()}
+    files = {
+        name: [os.path.abspath(record.path) for record in part] for name, part in parts.items()
+    }
     folders = [os.path.dirname(file) for part in files.values() for file in part]
     common = Path(os.path.commonpath(folders)) if folders else Path()
     pictures = {
-        name: sorted(Path(file).relative_to(common).as_posix() for file in part) for name, part in files.items()
+        name: sorted(Path(file).relative_to(common).as_posix() for file in part)
+        for name, part in files.items()
     }
-    path.write_text(json.dumps({"shares": shares and dict(shares), "seed": seed, "pictures": pictures}, indent=1))
+    path.write_text(
+        json.dumps(
+            {"shares": shares and dict(shares), "seed": seed, "pictures": pictures}, indent=1
+        )
+    )
 
 
 def without_overlap(train: list[Record], *others: list[Record]) -> tuple[list[Record], list[str]]:

@@ -26,13 +26,14 @@ from roi_anon_ros.storage import IMAGE_SUFFIXES
 def read_voc(annotations: Path, images: Path | None = None) -> Reading:
     """Read a Pascal VOC set; classes are told by their names, see :data:`KIND_OF`.
 
-    Pixels count from 1, the last one included. ``difficult`` objects are ignored. Every picture counts as annotated
-    with the kinds of all names in the set.
+    Pixels count from 1, the last one included. ``difficult`` objects are ignored. Every picture
+    counts as annotated with the kinds of all names in the set.
 
     Args:
-        annotations: folder of ``.xml`` files, one for each picture, or the folder above ``Annotations``.
-        images: folder of the pictures, by default that folder above, or the one of the files; they lie in it, or in
-            ``JPEGImages`` or ``images`` in it.
+        annotations: folder of ``.xml`` files, one for each picture, or the folder above
+            ``Annotations``.
+        images: folder of the pictures, by default that folder above, or the one of the files; they
+            lie in it, or in ``JPEGImages`` or ``images`` in it.
 
     Raises:
         ValueError: nothing can be read, or no class is known.
@@ -44,25 +45,39 @@ def read_voc(annotations: Path, images: Path | None = None) -> Reading:
     for file in find_xml_files(folder):
         with reports(reading, file):
             trees.append((file, ElementTree.fromstring(read_content(file))))
-    names = {plain_name(name.text or "") for _, root in trees for name in root.iterfind("object/name")}
+    names = {
+        plain_name(name.text or "") for _, root in trees for name in root.iterfind("object/name")
+    }
     kinds = find_kinds(names, f"{folder}: objects")
     for file, root in trees:
         with reports(reading, file):
             named = Path(root.findtext("filename") or file.name).name
-            path = first_file(b / name for name in (named, *(file.stem + s for s in IMAGE_SUFFIXES)) for b in bases)
+            path = first_file(
+                b / name
+                for name in (named, *(file.stem + s for s in IMAGE_SUFFIXES))
+                for b in bases
+            )
             boxes = defaultdict(list)
             for one in root.iterfind("object"):
                 kind = KIND_OF.get(plain_name(one.findtext("name")))
                 if kind:
-                    x1, y1, x2, y2 = finite_box([one.findtext(f"bndbox/{s}") for s in ("xmin", "ymin", "xmax", "ymax")])
-                    boxes[kind].append((x1 - 1, y1 - 1, x2, y2, one.findtext("difficult", "0").strip() == "1"))
-            stated = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+                    x1, y1, x2, y2 = finite_box(
+                        [one.findtext(f"bndbox/{s}") for s in ("xmin", "ymin", "xmax", "ymax")]
+                    )
+                    boxes[kind].append(
+                        (x1 - 1, y1 - 1, x2, y2, one.findtext("difficult", "0").strip() == "1")
+                    )
+            stated = (
+                int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")
+            )
             with located(path):
                 add_record(reading, path, read_size(path, *stated), boxes, kinds)
     return check_readable(folder, reading)
 
 
 def find_xml_files(folder: Path) -> list[Path]:
-    """The XML files of a set, in the folder or in ``Annotations`` in it; none where it is of another format."""
+    """The XML files of a set, in the folder or in ``Annotations`` in it; none where it is of
+    another format.
+    """
     patterns = ("*.xml", "Annotations/*.xml", "annotations/*.xml")
     return next((files for pattern in patterns if (files := sorted(folder.glob(pattern)))), [])

@@ -28,14 +28,17 @@ from roi_anon_ros.storage import IMAGE_SUFFIXES
 def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
     """Read a YOLO set; classes are told by their names, see :data:`KIND_OF`.
 
-    The labels of ``…/images/…/a.jpg`` are ``…/labels/…/a.txt``, or ``a.txt`` beside it where no folder is called
-    ``images``: boxes, or polygons, of which the surrounding box is taken. A picture without that file counts as not
-    annotated, one with an empty file as annotated and empty.
+    The labels of ``…/images/…/a.jpg`` are ``…/labels/…/a.txt``, or ``a.txt`` beside it where no
+    folder is called ``images``: boxes, or polygons, of which the surrounding box is taken. A
+    picture without that file counts as not annotated, one with an empty file as annotated and
+    empty.
 
     Args:
-        annotations: the YAML file with ``names``, or the folder in which it lies as ``data.yaml`` or ``dataset.yaml``.
-        images: read only the pictures in this folder; by default all that ``train``, ``val`` and ``test`` name
-            (folders, or lists of files), else those in ``images`` beside the YAML file.
+        annotations: the YAML file with ``names``, or the folder in which it lies as ``data.yaml``
+            or ``dataset.yaml``.
+        images: read only the pictures in this folder; by default all that ``train``, ``val`` and
+            ``test`` name (folders, or lists of files), else those in ``images`` beside the YAML
+            file.
 
     Raises:
         ValueError: nothing can be read, or no class is known.
@@ -45,7 +48,8 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
         told = yaml.safe_load(read_content(file))
         names = told["names"]
         names = {
-            int(k): plain_name(str(v)) for k, v in (names.items() if isinstance(names, dict) else enumerate(names))
+            int(k): plain_name(str(v))
+            for k, v in (names.items() if isinstance(names, dict) else enumerate(names))
         }
         pictures = list(_yolo_pictures(file, told, images, reading))
     except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
@@ -56,7 +60,9 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
             size = read_size(path)
             labels = _labels_of(path)
             boxes = defaultdict(list)
-            for number, line in enumerate(labels.read_text().splitlines() if labels.is_file() else (), 1):
+            for number, line in enumerate(
+                labels.read_text().splitlines() if labels.is_file() else (), 1
+            ):
                 if line.strip():
                     with located(f"{labels}: line {number}"):
                         name, box = _yolo_box(line, names, size)
@@ -68,16 +74,22 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
 
 def find_yolo_file(path: Path) -> Path | None:
     """The YAML file of the set that lies in this folder; None where it is of another format."""
-    return next((file for name in ("data.yaml", "dataset.yaml") if (file := path / name).is_file()), None)
+    return next(
+        (file for name in ("data.yaml", "dataset.yaml") if (file := path / name).is_file()), None
+    )
 
 
-def _yolo_pictures(file: Path, told: dict[str, Any], images: Path | None, reading: Reading) -> Iterator[Path]:
+def _yolo_pictures(
+    file: Path, told: dict[str, Any], images: Path | None, reading: Reading
+) -> Iterator[Path]:
     """The pictures that a YAML file, or the caller, names."""
     # The root that its maker wrote may be a place on another machine.
     root = file.parent / str(told.get("path") or "")
     root = root if root.is_dir() else file.parent
     entries = [told.get(part) or () for part in ("train", "val", "test")]
-    places = [place for entry in entries for place in ([entry] if isinstance(entry, str) else entry)]
+    places = [
+        place for entry in entries for place in ([entry] if isinstance(entry, str) else entry)
+    ]
     if images is not None:
         places = [Path(images).absolute()]
     for place in places or ["images"]:
@@ -87,7 +99,9 @@ def _yolo_pictures(file: Path, told: dict[str, Any], images: Path | None, readin
         if found is None:
             reading.problems.append(f"{file}: {place}: no such file or folder")
         elif found.is_dir():
-            yield from sorted(path for path in found.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+            yield from sorted(
+                path for path in found.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES
+            )
         else:
             lines = filter(None, map(str.strip, read_content(found).decode().splitlines()))
             yield from (first_file((found.parent / line, root / line)) for line in lines)
@@ -112,7 +126,9 @@ def _yolo_box(line: str, names: dict[int, str], size: tuple[int, int]) -> tuple[
     elif len(values) >= 6 and len(values) % 2 == 0:
         box = [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
     else:
-        raise ValueError(f"{line.strip()!r}: must be a class and 4 numbers, or a polygon of 3 points or more")
+        raise ValueError(
+            f"{line.strip()!r}: must be a class and 4 numbers, or a polygon of 3 points or more"
+        )
     if number not in names:
         raise ValueError(f"{line.strip()!r}: no class has this number")
     return names[int(number)], [value * side for value, side in zip(box, size * 2, strict=True)]

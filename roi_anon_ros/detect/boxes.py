@@ -33,16 +33,22 @@ class PersonDetector(Protocol):
 
 
 def check_images(images: list[np.ndarray]) -> None:
-    """Raise ValueError, naming the entry, unless all are uint8 [H, W, 3] arrays of at least one pixel."""
+    """Raise ValueError, naming the entry, unless all are uint8 [H, W, 3] arrays of at least one
+    pixel.
+    """
     if isinstance(images, np.ndarray):
-        raise ValueError(f"images: expected a list of pictures, got one array of shape {images.shape}")
+        raise ValueError(
+            f"images: expected a list of pictures, got one array of shape {images.shape}"
+        )
     for i, image in enumerate(images):
         if not isinstance(image, np.ndarray):
             raise ValueError(f"images[{i}]: expected a numpy array, got {type(image).__name__}")
         if image.dtype != np.uint8:
             raise ValueError(f"images[{i}].dtype: expected uint8, got {image.dtype}")
         if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(f"images[{i}].shape: expected [H, W, 3] RGB with H, W >= 1, got {list(image.shape)}")
+            raise ValueError(
+                f"images[{i}].shape: expected [H, W, 3] RGB with H, W >= 1, got {list(image.shape)}"
+            )
 
 
 def check_confidence(confidence: float) -> float:
@@ -53,7 +59,9 @@ def check_confidence(confidence: float) -> float:
 
 
 def gather(boxes: np.ndarray, scores: np.ndarray, label: str, image: np.ndarray) -> Detections:
-    """Clip boxes [n, 4] to the picture, drop those left without area, and give all the rest one label."""
+    """Clip boxes [n, 4] to the picture, drop those left without area, and give all the rest one
+    label.
+    """
     height, width = image.shape[:2]
     boxes = clip_boxes(boxes, width, height)
     scores = np.asarray(scores, np.float32).reshape(-1)

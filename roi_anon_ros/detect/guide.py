@@ -13,18 +13,19 @@ from roi_anon_ros.detect.weights import find_weights
 class PersonGuide(nn.Module):
     """Distance between what a YOLO detector makes of a decoded picture and of its original.
 
-    With the features f of the detector's three scales, the probability p of a person and the distribution q of
-    each side of the box at every anchor, hats marking the decoded picture:
+    With the features f of the detector's three scales, the probability p of a person and the
+    distribution q of each side of the box at every anchor, hats marking the decoded picture:
 
-        Σ_scales ‖k (f̂ − f)‖² / ‖k f‖²  +  (Σ_anchors KL(p ‖ p̂) + p · mean_sides KL(q ‖ q̂)) / (Σ_anchors p + B)
+        Σ_scales ‖k (f̂ − f)‖² / ‖k f‖²
+            +  (Σ_anchors KL(p ‖ p̂) + p · mean_sides KL(q ‖ q̂)) / (Σ_anchors p + B)
 
-    k leaves out the features of what shall not be shown, B is the number of pictures. The weights stay as they
-    are; the gradient reaches the decoded picture.
+    k leaves out the features of what shall not be shown, B is the number of pictures. The weights
+    stay as they are; the gradient reaches the decoded picture.
 
     weights: a name that `find_weights` knows, or a path to a YOLOv8 .pt file.
 
-    Raises ImportError without ultralytics, WeightsError where weights cannot be had, ValueError for weights
-    without persons or of another kind.
+    Raises ImportError without ultralytics, WeightsError where weights cannot be had, ValueError for
+    weights without persons or of another kind.
     """
 
     def __init__(self, weights: str = "yolov8n") -> None:
@@ -32,7 +33,9 @@ class PersonGuide(nn.Module):
         super().__init__()
         path = find_weights(weights)
         if path.suffix.lower() != ".pt":
-            raise ValueError(f"weights: {path}, must be a .pt file: an exported network passes no gradient")
+            raise ValueError(
+                f"weights: {path}, must be a .pt file: an exported network passes no gradient"
+            )
         network = import_ultralytics().YOLO(str(path)).model.float().fuse(verbose=False)
         head = network.model[-1]
         if not hasattr(head, "cv2") or not hasattr(head, "cv3"):
@@ -43,7 +46,8 @@ class PersonGuide(nn.Module):
         self._person = persons[0]
         # The head's own forward turns its maps into boxes; here the maps themselves are wanted.
         head.forward = lambda features: [
-            (f, sides(f), scores(f)) for f, sides, scores in zip(features, head.cv2, head.cv3, strict=True)
+            (f, sides(f), scores(f))
+            for f, sides, scores in zip(features, head.cv2, head.cv3, strict=True)
         ]
         self._network = network.eval().requires_grad_(False)
 
@@ -62,10 +66,14 @@ class PersonGuide(nn.Module):
         decoded = self._network(x_hat)
         features = x.new_zeros(())
         detections, persons = x.new_zeros(()), float(len(x))
-        for (f_hat, sides_hat, scores_hat), (f, sides, scores) in zip(decoded, original, strict=True):
+        for (f_hat, sides_hat, scores_hat), (f, sides, scores) in zip(
+            decoded, original, strict=True
+        ):
             f_hat, f = f_hat.float(), f.float()
             k = F.adaptive_avg_pool2d(keep, f.shape[-2:])
-            features = features + (k * (f_hat - f).square()).sum() / (k * f.square()).sum().clamp(min=1e-6)
+            features = features + (k * (f_hat - f).square()).sum() / (k * f.square()).sum().clamp(
+                min=1e-6
+            )
             logit, logit_hat = (s[:, self._person].float() for s in (scores, scores_hat))
             p = logit.sigmoid()
             classes = F.binary_cross_entropy_with_logits(logit_hat, p, reduction="none")

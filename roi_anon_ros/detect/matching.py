@@ -8,7 +8,7 @@ from roi_anon_ros.detect.boxes import Detections
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the intersection over union of boxes [n, 4] and [m, 4] (x1 y1 x2 y2), float64 [n, m]."""
+    """Return the intersection over union of boxes [n, 4] and [m, 4], float64 [n, m]."""
     a, b = np.asarray(a, np.float64).reshape(-1, 4), np.asarray(b, np.float64).reshape(-1, 4)
     sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     both = sides.clip(min=0).prod(2)
@@ -17,12 +17,13 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def match(found: Detections, truth: np.ndarray, least_overlap: float = 0.5) -> np.ndarray:
-    """Assign detections to annotated boxes [m, 4], the surest detection first, each box at most once.
+    """Assign detections to annotated boxes [m, 4], the surest detection first, each box at most
+    once.
 
     Each detection takes, of the boxes that are still free, the one that it overlaps most.
 
-    Returns int64 [n]: the box that a detection found, or -1 where it overlaps no free box by `least_overlap`
-    (intersection over union) or more.
+    Returns int64 [n]: the box that a detection found, or -1 where it overlaps no free box by
+    `least_overlap` (intersection over union) or more.
     """
     taken = np.full(len(found.boxes), -1, np.int64)
     free = overlaps(found.boxes, truth)

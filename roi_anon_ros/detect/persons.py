@@ -27,15 +27,16 @@ class YoloPersons:
 
     weights: a name that `find_weights` knows, or a path to a .pt or .onnx file.
     confidence: least score, 0 to 1.
-    engine: what runs the weights: "torch" (an .onnx file: ONNX Runtime), or "openvino", faster on x86 processors and in
-        bfloat16 where they have it; "auto": openvino where it is installed and torch has no GPU.
-    image_size: side in pixels of the square that pictures are fitted into, a multiple of 32 from 32 to 4096;
-        an .onnx file of fixed size keeps its own.
+    engine: what runs the weights: "torch" (an .onnx file: ONNX Runtime), or "openvino", faster on
+        x86 processors and in bfloat16 where they have it; "auto": openvino where it is installed
+        and torch has no GPU.
+    image_size: side in pixels of the square that pictures are fitted into, a multiple of 32 from 32
+        to 4096; an .onnx file of fixed size keeps its own.
     device: as torch names it ("cpu", "cuda:0"); None takes a GPU where there is one.
 
-    Raises ImportError without ultralytics, WeightsError where weights cannot be had, ValueError for arguments
-    out of range and for weights without persons. The weights are loaded and run once here, not on the first
-    picture.
+    Raises ImportError without ultralytics, WeightsError where weights cannot be had, ValueError for
+    arguments out of range and for weights without persons. The weights are loaded and run once
+    here, not on the first picture.
     """
 
     def __init__(
@@ -49,7 +50,9 @@ class YoloPersons:
         """Load the weights and try them."""
         self.confidence = check_confidence(confidence)
         if image_size not in range(32, 4097, 32):
-            raise ValueError(f"image_size: expected a multiple of 32 from 32 to 4096, got {image_size}")
+            raise ValueError(
+                f"image_size: expected a multiple of 32 from 32 to 4096, got {image_size}"
+            )
         self.image_size = image_size
         self.device = device
         ultralytics = import_ultralytics()
@@ -63,23 +66,35 @@ class YoloPersons:
             raise ValueError(f"engine: expected torch, openvino or auto, got {engine!r}")
         free = engine == "auto"
         if free:
-            engine = "openvino" if find_spec("openvino") and not torch.cuda.is_available() else "torch"
+            engine = (
+                "openvino" if find_spec("openvino") and not torch.cuda.is_available() else "torch"
+            )
         # An exported file does not say its task reliably, and may be fixed to one picture a call.
         self._one_by_one = suffix == ".onnx"
-        self._model = ultralytics.YOLO(str(self.weights), task="detect" if self._one_by_one else None)
+        self._model = ultralytics.YOLO(
+            str(self.weights), task="detect" if self._one_by_one else None
+        )
         threads = torch.get_num_threads()
         if engine == "openvino":
             try:
-                self._model = ultralytics.YOLO(str(openvino_form(self.weights)), task=self._model.task)
-            except Exception as error:  # of the conversion, whatever it is, or of a cache that is read-only
+                self._model = ultralytics.YOLO(
+                    str(openvino_form(self.weights)), task=self._model.task
+                )
+            except (
+                Exception
+            ) as error:  # of the conversion, whatever it is, or of a cache that is read-only
                 if not free:
                     raise
                 log.warning("the detector goes without OpenVINO: %s", error)
         if self._model.task not in ("detect", "segment", "pose"):
-            raise ValueError(f"weights: {self.weights} does {self._model.task}, expected one that gives boxes")
+            raise ValueError(
+                f"weights: {self.weights} does {self._model.task}, expected one that gives boxes"
+            )
         self._persons: list[int] | None = None
         self._predict([np.zeros((image_size, image_size, 3), np.uint8)])
-        torch.set_num_threads(threads)  # on a CPU, an export and the first run take one from the whole process
+        torch.set_num_threads(
+            threads
+        )  # on a CPU, an export and the first run take one from the whole process
         names: dict[int, str] = self._model.predictor.model.names
         self._persons = [i for i, name in names.items() if name == "person"]
         if not self._persons:
@@ -88,11 +103,12 @@ class YoloPersons:
     def __call__(self, images: list[np.ndarray]) -> list[Detections]:
         """Return the persons in each picture (uint8 [H, W, 3] RGB), in order, highest score first.
 
-        A picture's boxes do not depend on what else is in the list, to within rounding. Raises ValueError,
-        naming the entry, for anything else than such pictures.
+        A picture's boxes do not depend on what else is in the list, to within rounding. Raises
+        ValueError, naming the entry, for anything else than such pictures.
         """
         check_images(images)
-        # Pictures of one shape make one batch: mixed shapes would be padded more, and so seen differently.
+        # Pictures of one shape make one batch: mixed shapes would be padded more, and so seen
+        # differently.
         batches: dict[object, list[int]] = defaultdict(list)
         for i, image in enumerate(images):
             batches[i if self._one_by_one else image.shape].append(i)
@@ -108,7 +124,9 @@ class YoloPersons:
         import cv2  # there, with ultralytics
 
         return self._model.predict(
-            [cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images],  # ultralytics takes arrays as BGR
+            [
+                cv2.cvtColor(image, cv2.COLOR_RGB2BGR) for image in images
+            ],  # ultralytics takes arrays as BGR
             batch=len(images),
             classes=self._persons,
             conf=self.confidence,
@@ -122,8 +140,8 @@ class YoloPersons:
 def openvino_form(weights: Path) -> Path:
     """Return the folder of these weights as OpenVINO reads them; it is kept in the cache.
 
-    Of a .pt file any size and batch, of an .onnx file what it was exported for. Raises ImportError without openvino,
-    OSError where the cache cannot be written.
+    Of a .pt file any size and batch, of an .onnx file what it was exported for. Raises ImportError
+    without openvino, OSError where the cache cannot be written.
     """
     if find_spec("openvino") is None:
         raise ImportError("engine openvino is not installed: pip install 'roi_anon_ros[server]'")
@@ -149,13 +167,17 @@ def openvino_form(weights: Path) -> Path:
 
 
 def _from_onnx(weights: Path, folder: Path) -> Path:
-    """Convert an .onnx file into ``<folder>/<its name>_openvino_model``, laid out as ultralytics reads it."""
+    """Convert an .onnx file into ``<folder>/<its name>_openvino_model``, laid out as ultralytics
+    reads it.
+    """
     import onnxruntime
     import openvino
 
     made = folder / f"{weights.stem}_openvino_model"
     made.mkdir()
-    openvino.save_model(openvino.convert_model(str(weights)), made / "model.xml", compress_to_fp16=False)
+    openvino.save_model(
+        openvino.convert_model(str(weights)), made / "model.xml", compress_to_fp16=False
+    )
     session = onnxruntime.InferenceSession(str(weights), providers=["CPUExecutionProvider"])
     (made / "metadata.yaml").write_text(yaml.safe_dump(session.get_modelmeta().custom_metadata_map))
     return made

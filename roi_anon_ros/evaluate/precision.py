@@ -38,8 +38,8 @@ class Judged:
 def judge(detections: Detections, truth: Boxes, least_overlap: float) -> Judged:
     """Judge the detections on one picture.
 
-    A box is found by the surest detection that overlaps it enough, and once. A detection that found no box, but
-    overlaps an ignored one enough, does not count.
+    A box is found by the surest detection that overlaps it enough, and once. A detection that found
+    no box, but overlaps an ignored one enough, does not count.
 
     Args:
         detections: on the picture.
@@ -61,7 +61,8 @@ def average_precision(pictures: Sequence[Judged], points: int = 0) -> float:
 
     Args:
         pictures: judged.
-        points: 0: under all points of the curve (Pascal VOC from 2010 on); 101: mean over as many recalls (COCO).
+        points: 0: under all points of the curve (Pascal VOC from 2010 on); 101: mean over as many
+            recalls (COCO).
 
     Returns:
         0 to 1; nan where nothing is annotated.
@@ -69,19 +70,26 @@ def average_precision(pictures: Sequence[Judged], points: int = 0) -> float:
     truths = sum(len(p.sizes) for p in pictures)
     if not truths:
         return float("nan")
-    scores, correct = (np.concatenate([getattr(p, name) for p in pictures]) for name in ("scores", "correct"))
+    scores, correct = (
+        np.concatenate([getattr(p, name) for p in pictures]) for name in ("scores", "correct")
+    )
     hits = np.cumsum(correct[np.argsort(-scores, kind="stable")])
     recall = hits / truths
     precision = hits / np.arange(1, len(hits) + 1)
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     if points:
-        at = np.searchsorted(recall, np.linspace(0, 1, points) - 1e-12, "left")  # 0.35 is not quite 7 / 20
+        at = np.searchsorted(
+            recall, np.linspace(0, 1, points) - 1e-12, "left"
+        )  # 0.35 is not quite 7 / 20
         return float(np.append(precision, 0)[at].mean())
     return float((np.diff(recall, prepend=0) * precision).sum())
 
 
-def bootstrap(pictures: Sequence[T], figure: Callable[[list[T]], float], seed: int = 0) -> tuple[float, float]:
-    """95 % interval of a figure over a set, from sets of as many pictures drawn from it with replacement.
+def bootstrap(
+    pictures: Sequence[T], figure: Callable[[list[T]], float], seed: int = 0
+) -> tuple[float, float]:
+    """95 % interval of a figure over a set, from sets of as many pictures drawn from it with
+    replacement.
 
     Args:
         pictures: the set.
@@ -90,5 +98,7 @@ def bootstrap(pictures: Sequence[T], figure: Callable[[list[T]], float], seed: i
     """
     rng = np.random.default_rng(seed)
     draws = [rng.integers(len(pictures), size=len(pictures)) for _ in range(RESAMPLES)]
-    low, high = np.nanpercentile([figure([pictures[i] for i in draw]) for draw in draws], [2.5, 97.5])
+    low, high = np.nanpercentile(
+        [figure([pictures[i] for i in draw]) for draw in draws], [2.5, 97.5]
+    )
     return float(low), float(high)

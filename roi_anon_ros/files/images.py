@@ -40,7 +40,9 @@ def png(image: np.ndarray) -> bytes:
 
 
 def encode_image(image: np.ndarray, kind: str, **options: Any) -> bytes:
-    """An image, uint8 ``[H, W, 3]`` RGB, in one of Pillow's formats, such as ``"JPEG"`` or ``"AVIF"``."""
+    """An image, uint8 ``[H, W, 3]`` RGB, in one of Pillow's formats, such as ``"JPEG"`` or
+    ``"AVIF"``.
+    """
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, kind, **options)
     return stream.getvalue()

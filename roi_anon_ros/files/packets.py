@@ -1,7 +1,7 @@
 """Packets in files.
 
-One picture is one ``.ran`` file: the bytes of its packet (``codec/packet.py``) and nothing around them. A
-video is one ``.ran`` file too, a sequence. All integers are little-endian::
+One picture is one ``.ran`` file: the bytes of its packet (``codec/packet.py``) and nothing around
+them. A video is one ``.ran`` file too, a sequence. All integers are little-endian::
 
     offset  size  field
          0     4  magic, "RANS"
@@ -74,7 +74,10 @@ class Sequence:
         if version != SEQUENCE_VERSION or any(zero):
             raise PacketError("version", f"sequence version {version}, must be {SEQUENCE_VERSION}")
         if not 0 < numerator <= MAX_RATE * denominator:
-            raise PacketError("size", f"frame rate {numerator}/{denominator}, must be above 0 and at most {MAX_RATE}")
+            raise PacketError(
+                "size",
+                f"frame rate {numerator}/{denominator}, must be above 0 and at most {MAX_RATE}",
+            )
         self.rate = Fraction(numerator, denominator)
         self.end = _HEAD.size
 
@@ -82,8 +85,8 @@ class Sequence:
         """Yield the packets, as they are: nothing in them is checked.
 
         Raises:
-            PacketError: reason ``"length"``; the file was cut off, or goes on behind its end. All complete
-                packets before that were yielded.
+            PacketError: reason ``"length"``; the file was cut off, or goes on behind its end. All
+                complete packets before that were yielded.
         """
         self.end = _HEAD.size
         frame = 0
@@ -98,7 +101,9 @@ class Sequence:
                     break
                 if not OVERHEAD <= length <= OVERHEAD + MAX_PAYLOAD:
                     bounds = f"from {OVERHEAD} to {OVERHEAD + MAX_PAYLOAD}"
-                    raise PacketError("length", f"frame {frame + 1}: {length} bytes, must be {bounds}")
+                    raise PacketError(
+                        "length", f"frame {frame + 1}: {length} bytes, must be {bounds}"
+                    )
                 packet = file.read(length)
                 if len(packet) < length:
                     raise PacketError("length", f"the sequence was cut off after {frame} frames")
@@ -118,7 +123,8 @@ class SequenceWriter:
         Args:
             path: of the file.
             rate: frames a second.
-            keep: bytes of an existing file behind which to go on, :attr:`Sequence.end`; 0 begins anew.
+            keep: bytes of an existing file behind which to go on, :attr:`Sequence.end`; 0 begins
+                anew.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("r+b" if keep else "wb")

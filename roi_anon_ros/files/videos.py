@@ -70,8 +70,8 @@ def write_video(target: Path, frames: Iterator[np.ndarray], rate: Fraction) -> P
 
     Args:
         target: ``.mp4`` (MPEG-4) or ``.avi`` (Motion JPEG).
-        frames: uint8 ``[H, W, 3]`` RGB, all of one size. Where it is odd, the video lacks the last column or
-            row: its format has even sides only.
+        frames: uint8 ``[H, W, 3]`` RGB, all of one size. Where it is odd, the video lacks the last
+            column or row: its format has even sides only.
         rate: frames a second.
 
     Returns:
@@ -91,13 +91,17 @@ def write_video(target: Path, frames: Iterator[np.ndarray], rate: Fraction) -> P
     complete = False
     try:
         if not writer.isOpened():
-            raise ValueError(f"{target.suffix} cannot be written with {width}x{height} pixels at {rate} Hz")
+            raise ValueError(
+                f"{target.suffix} cannot be written with {width}x{height} pixels at {rate} Hz"
+            )
         count = 0
         image: np.ndarray | None = first
         while image is not None:
             if image.shape != first.shape:
                 size = f"{image.shape[1]}x{image.shape[0]}"
-                raise ValueError(f"frame {count + 1}: {size} pixels, the first has {width}x{height}")
+                raise ValueError(
+                    f"frame {count + 1}: {size} pixels, the first has {width}x{height}"
+                )
             writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             count += 1
             image = next(frames, None)

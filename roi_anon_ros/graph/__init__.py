@@ -1,1 +1,1 @@
-"""Real nodes in a DDS domain of their own: the demo, the load test, and the harness of the tests."""
+"""Real nodes in a DDS domain of their own: demo, load test, harness of the tests."""

@@ -27,18 +27,24 @@ class Cameras(Node):
 
     def __init__(self) -> None:
         super().__init__("cameras")
-        file = declare(self, "message", "", "File of the message to publish, serialized", read_only=True)
+        file = declare(
+            self, "message", "", "File of the message to publish, serialized", read_only=True
+        )
         topics = declare(self, "topics", ["latent"], "Where to publish it", read_only=True)
         raw = declare(self, "raw", False, "It is an Image, not a CompressedLatent", read_only=True)
         rate = declare(self, "rate", 15.0, "Messages a second on each topic", RATES, read_only=True)
         self._stamps_file = Path(declare(self, "stamps", "", "File for the stamps", read_only=True))
-        self._message = deserialize_message(Path(file).read_bytes(), Image if raw else CompressedLatent)
+        self._message = deserialize_message(
+            Path(file).read_bytes(), Image if raw else CompressedLatent
+        )
         # Raw pictures are reliable, as from camera_node; latents as from an edge node.
         qos = QoSProfile(depth=1) if raw else newest_only()
         self._outputs = [self.create_publisher(type(self._message), topic, qos) for topic in topics]
         self._stamps: list[list[int]] = [[] for _ in topics]
         self._published = 0
-        self.create_timer(1 / (rate * len(topics)), self._publish_next)  # one at a time: their phases differ
+        self.create_timer(
+            1 / (rate * len(topics)), self._publish_next
+        )  # one at a time: their phases differ
 
     def _publish_next(self) -> None:
         camera = self._published % len(self._outputs)

@@ -1,7 +1,8 @@
-"""The demo: the camera's place taken by files, real edge and server nodes, and what came out next to the original.
+"""The demo: the camera's place taken by files, real edge and server nodes, and what came out next
+to the original.
 
-It starts both nodes as processes of their own, plays pictures to them over DDS, and writes for each picture a
-comparison as PNG and the detections as JSON.
+It starts both nodes as processes of their own, plays pictures to them over DDS, and writes for each
+picture a comparison as PNG and the detections as JSON.
 """
 
 from __future__ import annotations
@@ -121,7 +122,9 @@ class Demo(Graph):
             "qos_overrides./image_annotated.publisher.reliability": "reliable",
         }
         for name, parameters in (("edge", edge), ("server", server)):
-            self.start_module(name, f"roi_anon_ros.nodes.{name}", model=model, autostart="true", **parameters)
+            self.start_module(
+                name, f"roi_anon_ros.nodes.{name}", model=model, autostart="true", **parameters
+            )
 
     def connect(self) -> None:
         """Wait until both nodes are active and everybody has found everybody.
@@ -149,7 +152,9 @@ class Demo(Graph):
             self.spin(0.0)  # reports that came meanwhile are about the image before
         for attempt in range(1, TRIES + 1):
             self._delivery = Delivery()
-            self._header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id="demo_camera")
+            self._header = Header(
+                stamp=self.node.get_clock().now().to_msg(), frame_id="demo_camera"
+            )
             message = from_rgb(image, self._header)
             self._published = time.perf_counter()
             self._publisher.publish(message)
@@ -158,10 +163,14 @@ class Demo(Graph):
                 break
             except GraphError as error:
                 if attempt == TRIES:
-                    raise GraphError(f"no {self._delivery.missing()} in {TRIES} tries: {error}") from error
+                    raise GraphError(
+                        f"no {self._delivery.missing()} in {TRIES} tries: {error}"
+                    ) from error
         return self._delivery
 
-    def _take(self, name: str, read: Callable[[Any], Any] = lambda message: message) -> Callable[[Any], None]:
+    def _take(
+        self, name: str, read: Callable[[Any], Any] = lambda message: message
+    ) -> Callable[[Any], None]:
         def callback(message: Any) -> None:
             arrived = time.perf_counter()
             if self._header is None or message.header != self._header:
@@ -173,7 +182,9 @@ class Demo(Graph):
         return callback
 
     def on_diagnostics(self, array: DiagnosticArray) -> None:
-        """Note what nodes say of themselves, and how long they took for the image that is under way."""
+        """Note what nodes say of themselves, and how long they took for the image that is under
+        way.
+        """
         super().on_diagnostics(array)
         if self._delivery.detections is None:
             return
@@ -186,7 +197,9 @@ class Demo(Graph):
 
 
 def pictures(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and RGB pictures to play: a file, a folder, each second of a video, or ultralytics' two."""
+    """Names and RGB pictures to play: a file, a folder, each second of a video, or ultralytics'
+    two.
+    """
     if source is None:
         files = [photo for name in EXAMPLE_PHOTOS if (photo := example_photo(name))]
     elif source.is_dir():
@@ -204,12 +217,19 @@ def pictures(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
                     yield f"{file.stem}_{index:06d}", frame
 
 
-def report(name: str, image: np.ndarray, delivery: Delivery, find_persons: YoloPersons, find_faces: MtcnnFaces) -> dict:
+def report(
+    name: str,
+    image: np.ndarray,
+    delivery: Delivery,
+    find_persons: YoloPersons,
+    find_faces: MtcnnFaces,
+) -> dict:
     """Everything measured for one picture, as it is printed and written."""
     latent, found = delivery.latent, delivery.detections
     fitted = resize(image, latent.coded_width, latent.coded_height)
     milliseconds = {
-        stage: sum(delivery.milliseconds[node, name] for name in names) for stage, (node, names) in STAGES.items()
+        stage: sum(delivery.milliseconds[node, name] for name in names)
+        for stage, (node, names) in STAGES.items()
     }
     total = 1000 * delivery.round_trip
     milliseconds["transport"] = max(total - sum(milliseconds.values()), 0.0)
@@ -249,11 +269,12 @@ def draw(image: np.ndarray, delivery: Delivery, result: dict, path: Path) -> Non
     """Write original, decoded and annotated picture side by side."""
     sent, persons, faces = result["bytes"]["sent"], result["persons"], result["faces"]
     boxes = np.array(result["original_boxes"], np.float32).reshape(-1, 4)
+    before = f"original with {persons['original']} persons, {faces['original']} faces"
+    after = f"decoded, {faces['decoded']} faces"
+    marked = draw_boxes(image, boxes, np.array(result["original_scores"]))
     panels = {
-        f"original with {persons['original']} persons, {faces['original']} faces\n{image.nbytes:,} bytes": draw_boxes(
-            image, boxes, np.array(result["original_scores"])
-        ),
-        f"decoded, {faces['decoded']} faces\n{sent:,} bytes, {result['bits_per_pixel']:.3f} bit/px": delivery.decoded,
+        f"{before}\n{image.nbytes:,} bytes": marked,
+        f"{after}\n{sent:,} bytes, {result['bits_per_pixel']:.3f} bit/px": delivery.decoded,
         f"decoded with {persons['decoded']} persons\nmodel {result['model']}": delivery.annotated,
     }
     height, width = image.shape[:2]
@@ -270,19 +291,37 @@ def table(result: dict) -> Table:
     size, ms = result["bytes"], result["milliseconds"]
     width, height = result["source_size"]
     coded = "x".join(map(str, result["coded_size"]))
-    shown = Table(title=f"{result['picture']}  {width}x{height}, coded at {coded}", show_header=False)
+    shown = Table(
+        title=f"{result['picture']}  {width}x{height}, coded at {coded}", show_header=False
+    )
     shown.add_column(style="bold")
     shown.add_column(justify="right")
     shown.add_column()
-    shown.add_row("sent", f"{size['sent']:,} B", f"{result['bits_per_pixel']:.3f} bits per pixel of the source")
-    for name, what in (("raw", "raw"), (f"jpeg_q{QUALITY}", "JPEG q10"), (f"avif_q{QUALITY}", "AVIF q10")):
+    shown.add_row(
+        "sent",
+        f"{size['sent']:,} B",
+        f"{result['bits_per_pixel']:.3f} bits per pixel of the source",
+    )
+    for name, what in (
+        ("raw", "raw"),
+        (f"jpeg_q{QUALITY}", "JPEG q10"),
+        (f"avif_q{QUALITY}", "AVIF q10"),
+    ):
         note = "" if name == "raw" else f", at {coded}"
-        shown.add_row(what, f"{size[name]:,} B", f"{size[name] / size['sent']:.1f} times what was sent{note}")
+        shown.add_row(
+            what, f"{size[name]:,} B", f"{size[name] / size['sent']:.1f} times what was sent{note}"
+        )
     for name in ("encode", "transport", "decode", "detect", "total"):
-        shown.add_row(name, f"{ms[name]:.1f} ms", "all hops over DDS, and waiting" if name == "transport" else "")
+        shown.add_row(
+            name,
+            f"{ms[name]:.1f} ms",
+            "all hops over DDS, and waiting" if name == "transport" else "",
+        )
     for name, judge in (("persons", "YOLOv8"), ("faces", "MTCNN")):
         counts = result[name]
-        shown.add_row(name, f"{counts['original']} → {counts['decoded']}", f"{judge}, original → decoded")
+        shown.add_row(
+            name, f"{counts['original']} → {counts['decoded']}", f"{judge}, original → decoded"
+        )
     return shown
 
 
@@ -342,22 +381,35 @@ def demo(source: Path | None, out: Path, model: str, weights: str, console: Cons
 
 def main() -> None:
     """Run ``demo_node``; the exit code is 1 where the pipeline did not deliver."""
-    parser = argparse.ArgumentParser(description="Pictures through a real edge and server node, compared.")
-    parser.add_argument("--input", type=Path, help="picture, folder or video; default: ultralytics' two pictures")
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)")
-    parser.add_argument("--model", default="fast", help="name or file of the codec's model (default: fast)")
-    parser.add_argument("--weights", default="yolov8n", help="the person detector's weights (default: yolov8n)")
+    parser = argparse.ArgumentParser(
+        description="Pictures through a real edge and server node, compared."
+    )
+    parser.add_argument(
+        "--input", type=Path, help="picture, folder or video; default: ultralytics' two pictures"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)"
+    )
+    parser.add_argument(
+        "--model", default="fast", help="name or file of the codec's model (default: fast)"
+    )
+    parser.add_argument(
+        "--weights", default="yolov8n", help="the person detector's weights (default: yolov8n)"
+    )
     arguments = parser.parse_args()
     console = Console()
     try:
         total = demo(arguments.input, arguments.out, arguments.model, arguments.weights, console)
     except (GraphError, ValueError, OSError) as error:
-        console.print(f"demo failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"demo failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(1)
     persons, faces = total["persons"], total["faces"]
     console.print(
         f"{total['pictures']} pictures at {total['bits_per_pixel']:.3f} bits per pixel: "
-        f"persons {persons['original']} → {persons['decoded']}, faces {faces['original']} → {faces['decoded']}; "
+        f"persons {persons['original']} → {persons['decoded']}, faces {faces['original']} → "
+        f"{faces['decoded']}; "
         f"see {arguments.out}/*.png and *.json",
         soft_wrap=True,
     )

@@ -1,7 +1,7 @@
 """How the server does as cameras are added: real nodes in processes of their own, over DDS.
 
-The cameras of a row are one process that publishes a packet made beforehand, so that the server alone is measured. In
-the last row a camera's raw pictures pass through an edge node as well.
+The cameras of a row are one process that publishes a packet made beforehand, so that the server
+alone is measured. In the last row a camera's raw pictures pass through an edge node as well.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class Load(Graph):
         folder: for logs.
 
     Attributes:
-        ages: of each camera's detections, seconds from the camera's stamp to their arrival, by that stamp (ns).
+        ages: of each camera's detections, seconds from the camera's stamp to their arrival, by that
+            stamp (ns).
         engines: what the nodes say that they run on, by node.
     """
 
@@ -94,7 +95,8 @@ def run(
     engine: str = "auto",
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
-    """Measure a server node with each number of cameras, and one camera with an edge node before it.
+    """Measure a server node with each number of cameras, and one camera with an edge node before
+    it.
 
     Args:
         cameras: numbers of cameras, a row each.
@@ -108,12 +110,13 @@ def run(
         track: wraps the rows, for progress.
 
     Returns:
-        Results for JSON. ``rows`` has for each the frames that were ``published`` and those that were ``answered`` by
-        detections, their ``share``, detections ``per_second`` and those of the camera that got the fewest
-        (``least_per_second``), ``median``, ``p95`` and ``max`` of the ``age`` of detections (camera stamp to arrival,
-        seconds; None where there are none), and how many were ``late``, older than 0.2 s. All these are about the
-        frames that were stamped while it was measured; ``engines`` is what each node ran on. The rest says what was
-        run, and where.
+        Results for JSON. ``rows`` has for each the frames that were ``published`` and those that
+        were ``answered`` by detections, their ``share``, detections ``per_second`` and those of the
+        camera that got the fewest (``least_per_second``), ``median``, ``p95`` and ``max`` of the
+        ``age`` of detections (camera stamp to arrival, seconds; None where there are none), and how
+        many were ``late``, older than 0.2 s. All these are about the frames that were stamped while
+        it was measured; ``engines`` is what each node ran on. The rest says what was run, and
+        where.
 
     Raises:
         ValueError: names the argument and the bound.
@@ -156,7 +159,10 @@ def run(
                 publish |= {"topics": _topics(spaces, "latent"), "rate": float(rate)}
             with Load([f"{space}detections" for space in spaces], Path(folder)) as row:
                 row.start_module(
-                    "server", "roi_anon_ros.nodes.server", latent_topics=_topics(spaces, "latent"), **server
+                    "server",
+                    "roi_anon_ros.nodes.server",
+                    latent_topics=_topics(spaces, "latent"),
+                    **server,
                 )
                 if number is None:
                     row.start_module("edge", "roi_anon_ros.nodes.edge", **edge)
@@ -166,12 +172,25 @@ def run(
             stamps = json.loads(publish["stamps"].read_text())
             return _summary(stamps, row.ages, begin, end) | {"engines": row.engines}
 
-    names = {f"{number} camera{'s' * (number > 1)}": number for number in cameras} | {"edge included": None}
+    names = {f"{number} camera{'s' * (number > 1)}": number for number in cameras} | {
+        "edge included": None
+    }
     rows = {name: row_of(number) for name, number in track(list(names.items()))}
     asked_for = {"rate": rate, "seconds": seconds, "size": list(size), "max_batch": max_batch}
-    coded = {"model": codec.name, "fingerprint": codec.fingerprint, "packet_bytes": len(latent.packet)}
+    coded = {
+        "model": codec.name,
+        "fingerprint": codec.fingerprint,
+        "packet_bytes": len(latent.packet),
+    }
     machine = {"cpu": processor(), "cores": len(os.sched_getaffinity(0))}
-    return {"picture": source, **asked_for, **coded, "weights": server["weights"].name, **machine, "rows": rows}
+    return {
+        "picture": source,
+        **asked_for,
+        **coded,
+        "weights": server["weights"].name,
+        **machine,
+        "rows": rows,
+    }
 
 
 def table(results: dict[str, Any]) -> Table:
@@ -181,13 +200,25 @@ def table(results: dict[str, Any]) -> Table:
         results: of :func:`run`.
     """
     (width, height), rate = results["size"], results["rate"]
-    lines = [[f"{width}x{height}, {rate:g} Hz", "detections a second", "of the slowest camera", "frames answered"]]
+    lines = [
+        [
+            f"{width}x{height}, {rate:g} Hz",
+            "detections a second",
+            "of the slowest camera",
+            "frames answered",
+        ]
+    ]
     lines[0] += ["age, ms: median", "95 % below", "at most", f"older than {1e3 * LATE:.0f} ms"]
     for name, row in results["rows"].items():
         if name == "edge included":
             name += " ({}x{}, {:g} Hz)".format(*EDGE_SIZE, EDGE_RATE)
         ages = ("–" if age is None else f"{1e3 * age:.0f}" for age in row["age"].values())
-        line = [name, f"{row['per_second']:.1f}", f"{row['least_per_second']:.1f}", f"{row['share']:.0%}"]
+        line = [
+            name,
+            f"{row['per_second']:.1f}",
+            f"{row['least_per_second']:.1f}",
+            f"{row['share']:.0%}",
+        ]
         lines.append([*line, *ages, f"{row['late']} of {row['answered']}"])
     return lines
 
@@ -207,15 +238,20 @@ def _measure(row: Load, seconds: float) -> tuple[int, int]:
     begin = row.now() + int(WARM_UP * 1e9)
     end = begin + int(seconds * 1e9)
     row.wait_for(lambda: row.now() >= end, "end", WARM_UP + seconds + ANSWER_LIMIT, healthy=True)
-    # The cameras go on meanwhile: a server that may rest answers frames that it would not have come to. A camera's
-    # frames are answered in their order.
+    # The cameras go on meanwhile: a server that may rest answers frames that it would not have come
+    # to. A camera's frames are answered in their order.
     row.wait_for(
-        lambda: all(max(ages) >= end for ages in row.ages), "detections for every camera", ANSWER_LIMIT, healthy=True
+        lambda: all(max(ages) >= end for ages in row.ages),
+        "detections for every camera",
+        ANSWER_LIMIT,
+        healthy=True,
     )
     return begin, end
 
 
-def _summary(stamps: list[list[int]], ages: list[dict[int, float]], begin: int, end: int) -> dict[str, Any]:
+def _summary(
+    stamps: list[list[int]], ages: list[dict[int, float]], begin: int, end: int
+) -> dict[str, Any]:
     """One row of the results."""
     published = sum(begin <= stamp < end for camera in stamps for stamp in camera)
     if not published:
@@ -225,7 +261,9 @@ def _summary(stamps: list[list[int]], ages: list[dict[int, float]], begin: int, 
     seconds = (end - begin) / 1e9
     figures: Iterable[float | None] = (None, None, None)
     if every.size:
-        figures = (float(value) for value in (np.median(every), np.percentile(every, 95), every.max()))
+        figures = (
+            float(value) for value in (np.median(every), np.percentile(every, 95), every.max())
+        )
     return {
         "cameras": len(stamps),
         "published": published,
@@ -253,16 +291,36 @@ def parse_cameras(text: str) -> list[int]:
 
 def main() -> None:
     """Measure, and print the table; the exit code is 1 where something did not deliver."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the processes are ended then as well
-    parser = argparse.ArgumentParser(description="A server node with more and more cameras, over DDS.")
-    parser.add_argument("--cameras", default="1,2,4,8,16", help="numbers of cameras (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=15.0, help="frames a second of each (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="to measure each row (default: %(default)s)")
-    parser.add_argument("--size", default="640x480", help="WIDTHxHEIGHT of the pictures (default: %(default)s)")
-    parser.add_argument("--model", default="fast", help="name or file of the codec's model (default: %(default)s)")
-    parser.add_argument("--weights", default="yolov8n", help="the person detector's weights (default: %(default)s)")
-    parser.add_argument("--max-batch", type=int, default=1, help="the server's parameter (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", help="the nodes' parameter (default: %(default)s)")
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # the processes are ended then as well
+    parser = argparse.ArgumentParser(
+        description="A server node with more and more cameras, over DDS."
+    )
+    parser.add_argument(
+        "--cameras", default="1,2,4,8,16", help="numbers of cameras (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=15.0, help="frames a second of each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="to measure each row (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--size", default="640x480", help="WIDTHxHEIGHT of the pictures (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--model", default="fast", help="name or file of the codec's model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--weights", default="yolov8n", help="the person detector's weights (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-batch", type=int, default=1, help="the server's parameter (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--engine", default="auto", help="the nodes' parameter (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     given = parser.parse_args()
     console = Console(stderr=True)
@@ -290,7 +348,11 @@ def main() -> None:
     if given.out:
         given.out.write_text(json.dumps(results, indent=1) + "\n")
     print(to_markdown(table(results)))
-    engines = {f"{name}: {engine}" for row in results["rows"].values() for name, engine in row["engines"].items()}
+    engines = {
+        f"{name}: {engine}"
+        for row in results["rows"].values()
+        for name, engine in row["engines"].items()
+    }
     print("; ".join([*sorted(engines), results["cpu"], f"{results['cores']} cores"]))
 
 

@@ -46,7 +46,9 @@ class Probe(Graph):
             self._reports[status.name] = self._reports.get(status.name, 0) + 1
 
     def start_node(self, name: str, **parameters: Any) -> Process:
-        """Start one of the nodes, by default with the engine that is there at once, and wait for its services."""
+        """Start one of the nodes, by default with the engine that is there at once, and wait for
+        its services.
+        """
         if name in ("edge", "server"):
             parameters = {"engine": "torch", "diagnostics_period": DIAGNOSTICS_PERIOD} | parameters
         process = self.start_module(self._free(name), f"roi_anon_ros.nodes.{name}", **parameters)
@@ -59,7 +61,13 @@ class Probe(Graph):
         number = len(self.processes)
         return f"{name}{number}" if number else name
 
-    def wait_for(self, condition: Callable[[], Any], what: str, limit: float = PATIENCE, healthy: bool = False) -> Any:
+    def wait_for(
+        self,
+        condition: Callable[[], Any],
+        what: str,
+        limit: float = PATIENCE,
+        healthy: bool = False,
+    ) -> Any:
         """See :meth:`Graph.wait_for`."""
         return super().wait_for(condition, what, limit, healthy)
 
@@ -86,7 +94,9 @@ class Probe(Graph):
         """The state of a lifecycle node."""
         return self.call(GetState, f"/{node}/get_state", GetState.Request()).current_state.label
 
-    def listen(self, message_type: type, topic: str, qos: QoSProfile, matched: bool = True) -> list[Any]:
+    def listen(
+        self, message_type: type, topic: str, qos: QoSProfile, matched: bool = True
+    ) -> list[Any]:
         """Subscribe, wait for the publisher, and return the list that messages are appended to."""
         messages: list[Any] = []
         subscription = self.node.create_subscription(message_type, topic, messages.append, qos)
@@ -101,7 +111,8 @@ class Probe(Graph):
         return publisher
 
     def connect(self, send: Callable[[], Header], received: list[Any]) -> None:
-        """Send until it comes out at the other end: that a peer is seen does not mean that it sees us yet.
+        """Send until it comes out at the other end: that a peer is seen does not mean that it sees
+        us yet.
 
         Args:
             send: sends one message, and returns its header.
@@ -120,10 +131,12 @@ class Probe(Graph):
     def header(self) -> Header:
         """A header with a stamp of its own."""
         self._stamps += 1
-        return Header(stamp=Time(sec=1_700_000_000 + self._stamps, nanosec=123_456_789), frame_id="optical")
+        return Header(
+            stamp=Time(sec=1_700_000_000 + self._stamps, nanosec=123_456_789), frame_id="optical"
+        )
 
     def report(self, name: str) -> dict[str, str]:
-        """Wait for the next report of this name, and return its values, with its level and message."""
+        """Wait for the next report of this name; return its values, level and message."""
         count = self._reports.get(name, 0)
         self.wait_for(lambda: self._reports.get(name, 0) > count, f"diagnostics of {name}")
         status = self.diagnostics[name]

@@ -1,4 +1,6 @@
-"""The one way to start real nodes: processes in a domain of their own, and what they say of themselves."""
+"""The one way to start real nodes: processes in a domain of their own, and what they say of
+themselves.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ QUOTED = 2000
 
 
 class GraphError(RoiAnonError, RuntimeError):
-    """A process ended, a node reported an error, or something did not come in time; the message says which."""
+    """A process ended, a node reported an error, or something did not come in time; the message
+    says which.
+    """
 
 
 class Process:
@@ -42,12 +46,18 @@ class Process:
         log: the file.
     """
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, command: list[str], environment: dict[str, str], log: Path
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("wb") as file:
             self._process = subprocess.Popen(
-                command, env=environment, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     @property
@@ -89,11 +99,14 @@ class Process:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
-            raise GraphError(f"the {self.name} did not end within {END_LIMIT:.0f} s, and was killed") from None
+            raise GraphError(
+                f"the {self.name} did not end within {END_LIMIT:.0f} s, and was killed"
+            ) from None
 
 
 class Graph:
-    """Processes in a domain of their own, and a node that listens to them; a context that ends the processes.
+    """Processes in a domain of their own, and a node that listens to them; a context that ends the
+    processes.
 
     Args:
         folder: for the logs of the processes, ``NAME.log``.
@@ -128,7 +141,9 @@ class Graph:
     def __enter__(self: G) -> G:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -178,7 +193,9 @@ class Graph:
         """Take what arrives next, within so many seconds."""
         self._executor.spin_once(timeout_sec=seconds)
 
-    def wait_for(self, condition: Callable[[], Any], what: str, limit: float, healthy: bool = False) -> Any:
+    def wait_for(
+        self, condition: Callable[[], Any], what: str, limit: float, healthy: bool = False
+    ) -> Any:
         """Take what arrives until a condition holds, and return its value.
 
         Args:
@@ -196,12 +213,16 @@ class Graph:
             for process in self.processes.values():
                 if not process.alive:
                     said = process.output[-QUOTED:]
-                    raise GraphError(f"no {what}: the {process.name} ended with code {process.code}: {said}")
+                    raise GraphError(
+                        f"no {what}: the {process.name} ended with code {process.code}: {said}"
+                    )
             if healthy and self.failures:
                 raise GraphError("; ".join(self.failures.values()))
             if time.monotonic() > deadline:
                 said = "; ".join(self.failures.values()) or "no node reports an error"
-                raise GraphError(f"no {what} within {limit:.0f} s: {said}; see the logs in {self._folder}")
+                raise GraphError(
+                    f"no {what} within {limit:.0f} s: {said}; see the logs in {self._folder}"
+                )
         return value
 
     def on_diagnostics(self, array: DiagnosticArray) -> None:

@@ -25,15 +25,25 @@ class CameraNode(Node):
 
     def __init__(self) -> None:
         super().__init__("camera")
-        source = declare(self, "input", "", "A picture, a folder of pictures, or a video", read_only=True)
+        source = declare(
+            self, "input", "", "A picture, a folder of pictures, or a video", read_only=True
+        )
         rate = declare(self, "rate", 5.0, "Pictures a second", (0.01, 1000.0), read_only=True)
         self._loop: bool = declare(
-            self, "loop", True, "Begin again at the end; otherwise the node ends there", read_only=True
+            self,
+            "loop",
+            True,
+            "Begin again at the end; otherwise the node ends there",
+            read_only=True,
         )
-        self._frame_id: str = declare(self, "frame_id", "camera", "Their headers' frame", read_only=True)
+        self._frame_id: str = declare(
+            self, "frame_id", "camera", "Their headers' frame", read_only=True
+        )
         self._source = Path(source)
         if not source or not self._source.exists():
-            raise SystemExit(f"input: {source!r}, must be a picture, a folder of pictures, or a video")
+            raise SystemExit(
+                f"input: {source!r}, must be a picture, a folder of pictures, or a video"
+            )
         self._images = self._read()
         self._published = 0
         # Reliable, as most drivers offer it: a large picture over a busy network needs it.
@@ -43,7 +53,9 @@ class CameraNode(Node):
     def _read(self) -> Iterator[np.ndarray]:
         """The pictures in order, uint8 ``[H, W, 3]`` RGB."""
         folder = self._source.is_dir()
-        for file in sorted(f for f in self._source.iterdir() if f.is_file()) if folder else [self._source]:
+        for file in (
+            sorted(f for f in self._source.iterdir() if f.is_file()) if folder else [self._source]
+        ):
             try:
                 yield read_picture(file)
             except ValueError:

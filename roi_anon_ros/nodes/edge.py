@@ -39,7 +39,8 @@ class EdgeNode(CodecNode):
         self.setting(
             "max_side",
             MAX_SIDE,
-            f"Longer sides are shrunk to it before the coding, pixels, at least {MIN_SIZE}; 0: never",
+            f"Longer sides are shrunk to it before the coding, pixels, at least {MIN_SIZE}; 0: "
+            "never",
             (0, MAX_SIZE),
         )
         self.setting("input_transport", "raw", "raw: image_raw; compressed: image_raw/compressed")
@@ -50,12 +51,16 @@ class EdgeNode(CodecNode):
         coded_size(MIN_SIZE, MIN_SIZE, self.max_side)  # raises where it is out of bounds
         transport = self.value("input_transport")
         if transport not in TRANSPORTS:
-            raise ValueError(f"input_transport: {transport!r}, must be one of {', '.join(TRANSPORTS)}")
+            raise ValueError(
+                f"input_transport: {transport!r}, must be one of {', '.join(TRANSPORTS)}"
+            )
         topic, message_type, self._read = TRANSPORTS[transport]
         self._latent = self.output(CompressedLatent, "latent", newest_only())
         return {topic: message_type}
 
-    def process(self, topic: str, message: Image | CompressedImage) -> tuple[dict[str, float], dict[str, float]]:
+    def process(
+        self, topic: str, message: Image | CompressedImage
+    ) -> tuple[dict[str, float], dict[str, float]]:
         """Encode one picture and send its latent."""
         started = time.perf_counter()
         image = self._read(message)

@@ -1,4 +1,6 @@
-"""An opponent inside the training: a second decoder that tries to show the heads that the codec hides."""
+"""An opponent inside the training: a second decoder that tries to show the heads that the codec
+hides.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,14 @@ from roi_anon_ros.train.losses import Regions, region_weights
 class Adversary(nn.Module):
     """A synthesis transform ``D`` of its own, trained against the analysis transform.
 
-    With the error averaged over the head boxes as in the ROI loss, from latents ŷ, pictures x and the target t
-    that hides their heads:
+    With the error averaged over the head boxes as in the ROI loss, from latents ŷ, pictures x and
+    the target t that hides their heads:
 
         attack(D)        = error(D(ŷ), x)    teaches D alone to bring the heads back
-        defence(codec)   = error(D(ŷ), t)    teaches the codec alone to leave D with nothing but the target
+        defence(codec)   = error(D(ŷ), t)    teaches the codec alone to leave D only the target
 
-    Both are bounded, and one backward pass serves both: the latent is detached in the first, D in the second.
+    Both are bounded, and one backward pass serves both: the latent is detached in the first, D in
+    the second.
 
     Args:
         synthesis: the codec's, which D starts from as a copy.
@@ -29,7 +32,9 @@ class Adversary(nn.Module):
         super().__init__()
         self.synthesis = copy.deepcopy(synthesis)
 
-    def forward(self, y_hat: Tensor, x: Tensor, target: Tensor, heads: Regions) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, y_hat: Tensor, x: Tensor, target: Tensor, heads: Regions
+    ) -> tuple[Tensor, Tensor]:
         """Attack and defence, two scalars.
 
         Args:
@@ -42,7 +47,10 @@ class Adversary(nn.Module):
         weights = region_weights(heads, x)
 
         def error(shown: Tensor, wanted: Tensor) -> Tensor:
-            return ((shown.float()[..., :height, :width] - wanted).square().mean(1, keepdim=True) * weights).sum()
+            return (
+                (shown.float()[..., :height, :width] - wanted).square().mean(1, keepdim=True)
+                * weights
+            ).sum()
 
         frozen = {name: value.detach() for name, value in self.synthesis.named_parameters()}
         attack = error(self.synthesis(y_hat.detach()), x)

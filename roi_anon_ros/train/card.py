@@ -1,4 +1,6 @@
-"""The card of a trained model: what it saw, how it was trained, what was measured, its curve and its contact sheet."""
+"""The card of a trained model: what it saw, how it was trained, what was measured, its curve and
+its contact sheet.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ CURVES = {
     "val/faces": ("faces still found, of the original's", float),
 }
 
-#: The contact sheet: photos that come with ultralytics, and the longest sides at which a camera codes them.
+#: The contact sheet: photos that come with ultralytics, and the longest sides at which a camera
+#: codes them.
 PHOTOS = ("zidane.jpg", "bus.jpg")
 SIDES = (640, 320)
 
@@ -33,7 +36,8 @@ def write_card(model: Path, log: Path) -> Path:
 
     Args:
         model: the .safetensors file.
-        log: folder of the run's logs; each continuation has its own ``version_*/metrics.csv`` in it.
+        log: folder of the run's logs; each continuation has its own ``version_*/metrics.csv`` in
+            it.
 
     Returns:
         The card.
@@ -43,30 +47,41 @@ def write_card(model: Path, log: Path) -> Path:
     curve = draw_curve(log, model.with_name(f"{model.stem}-curve.png"))
     pictures = draw_sheet(loaded, model.with_name(f"{model.stem}-sheet.jpg"))
     weights = sum(p.numel() for p in loaded.codec.parameters())
-    hyperparameters = ", ".join(f"{name}={value}" for name, value in loaded.metadata["hyperparameters"].items())
+    hyperparameters = ", ".join(
+        f"{name}={value}" for name, value in loaded.metadata["hyperparameters"].items()
+    )
     shown = {
         "bits per pixel (estimated)": f"{figures['bpp']:.3f}",
         "PSNR outside the heads": f"{to_decibels(figures['mse_outside']):.1f} dB",
     }
     if figures.get("mse_heads"):
         shown["PSNR inside the heads"] = f"{to_decibels(figures['mse_heads']):.1f} dB"
-    for name, detector in (("persons", f"YOLOv8 ({Path(training['config']['detector']).stem})"), ("faces", "MTCNN")):
+    for name, detector in (
+        ("persons", f"YOLOv8 ({Path(training['config']['detector']).stem})"),
+        ("faces", "MTCNN"),
+    ):
         if name in figures:
-            shown[f"{name} that {detector} finds, of those it finds in the originals"] = f"{figures[name]:.1%}"
+            shown[f"{name} that {detector} finds, of those it finds in the originals"] = (
+                f"{figures[name]:.1%}"
+            )
     lines = [
         f"# Model card: {loaded.metadata['name']}",
         "",
         "| | |",
         "|---|---|",
-        f"| file | `{model.name}`, {model.stat().st_size / 1e6:.1f} MB, fingerprint `{loaded.fingerprint.hex()}` |",
-        f"| network | {loaded.metadata['architecture']} ({hyperparameters}), {weights / 1e6:.1f} M weights |",
+        f"| file | `{model.name}`, {model.stat().st_size / 1e6:.1f} MB, fingerprint "
+        f"`{loaded.fingerprint.hex()}` |",
+        f"| network | {loaded.metadata['architecture']} ({hyperparameters}), {weights / 1e6:.1f} M "
+        "weights |",
         f"| licence | {loaded.metadata['licence']} |",
-        f"| trained on | {training['pictures']} pictures with {training['heads']} heads to hide and "
+        f"| trained on | {training['pictures']} pictures with {training['heads']} heads to hide "
+        "and "
         f"{training['persons']} persons to keep |",
         f"| steps | {training['steps']} |",
         f"| command | `{training['command']}` |",
         "",
-        f"Measured on {training['validation_pictures']} pictures kept apart, at the end of the training:",
+        f"Measured on {training['validation_pictures']} pictures kept apart, at the end of the "
+        "training:",
         "",
         "| | |",
         "|---|---|",
@@ -93,7 +108,9 @@ def read_log(log: Path) -> dict[str, list[tuple[int, float]]]:
     Where a run was continued, what its former part logged beyond the checkpoint is replaced.
     """
     values: dict[str, dict[int, float]] = {}
-    parts = sorted(log.glob("version_*/metrics.csv"), key=lambda file: int(file.parent.name.split("_")[1]))
+    parts = sorted(
+        log.glob("version_*/metrics.csv"), key=lambda file: int(file.parent.name.split("_")[1])
+    )
     for part in parts:
         with part.open() as stream:
             for row in csv.DictReader(stream):
@@ -110,7 +127,9 @@ def draw_curve(log: Path, path: Path) -> Path:
     values = {name: points for name, points in read_log(log).items() if name in CURVES}
     figure = Figure(figsize=(3.2 * max(len(values), 1), 2.6), layout="constrained")
     axes = figure.subplots(1, max(len(values), 1), squeeze=False)[0]
-    for axis, (name, (label, drawn)) in zip(axes, ((n, c) for n, c in CURVES.items() if n in values), strict=False):
+    for axis, (name, (label, drawn)) in zip(
+        axes, ((n, c) for n, c in CURVES.items() if n in values), strict=False
+    ):
         steps, raw = zip(*values[name], strict=True)
         axis.plot(steps, [drawn(value) for value in raw])
         axis.set_title(label, fontsize=8)
@@ -122,7 +141,8 @@ def draw_curve(log: Path, path: Path) -> Path:
 
 
 def draw_sheet(model: Model, path: Path) -> Path | None:
-    """Send the photos that come with ultralytics, in colour and grey, and draw what arrives into a .jpg file.
+    """Send the photos that come with ultralytics, in colour and grey, and draw what arrives into a
+    .jpg file.
 
     No original is on it, so that it can be shown.
 
@@ -143,11 +163,18 @@ def draw_sheet(model: Model, path: Path) -> Path | None:
                 encoded = codec.encode(seen, side)
                 decoded = codec.decode(encoded.packet, MAX_SIZE**2).image
                 height, width = decoded.shape[:2]
-                shown.append((decoded, f"{width} x {height}, {8 * len(encoded.packet) / (width * height):.3f} bpp"))
+                shown.append(
+                    (
+                        decoded,
+                        f"{width} x {height}, {8 * len(encoded.packet) / (width * height):.3f} bpp",
+                    )
+                )
     rows = [shown[i : i + 2 * len(SIDES)] for i in range(0, len(shown), 2 * len(SIDES))]
     figure = Figure(figsize=(16, 8.5), layout="constrained")
     heights = [row[0][0].shape[0] / row[0][0].shape[1] for row in rows]
-    grid = figure.subplots(len(rows), 2 * len(SIDES), squeeze=False, gridspec_kw={"height_ratios": heights})
+    grid = figure.subplots(
+        len(rows), 2 * len(SIDES), squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
     for axes, row in zip(grid, rows, strict=True):
         for axis, (decoded, label) in zip(axes, row, strict=True):
             axis.imshow(decoded)

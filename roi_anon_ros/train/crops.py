@@ -25,28 +25,34 @@ SMALLEST = 2.0
 
 
 class Crops(Dataset):
-    """Random crops with their boxes; item ``i``, for any ``i`` from 0, is the same in every run with the same seed.
+    """Random crops with their boxes; item ``i``, for any ``i`` from 0, is the same in every run
+    with the same seed.
 
-    Most crops are made around a head, scaled so that head sizes are spread evenly (in octaves) from 8 pixels
-    to most of the crop, as far as the picture has the pixels; the others show any part of a picture at any scale,
-    or, a share of them, at the size at which a camera codes it.
-    Ignored heads are hidden like all others, ignored persons are left out. In place of a picture that cannot be
-    decoded comes another one; it is named in a warning, once.
+    Most crops are made around a head, scaled so that head sizes are spread evenly (in octaves) from
+    8 pixels to most of the crop, as far as the picture has the pixels; the others show any part of
+    a picture at any scale, or, a share of them, at the size at which a camera codes it. Ignored
+    heads are hidden like all others, ignored persons are left out. In place of a picture that
+    cannot be decoded comes another one; it is named in a warning, once.
 
     Args:
         records: the pictures.
         size: side of a crop, pixels.
         seed: of everything random.
         around_heads: share of crops made around a head.
-        own_size: share of crops of any part of a picture at the size at which a camera codes it, 0 to 1; the rest
-            divides as ``around_heads`` says.
+        own_size: share of crops of any part of a picture at the size at which a camera codes it, 0
+            to 1; the rest divides as ``around_heads`` says.
 
     Raises:
         ValueError: there is no picture; from items: none of them can be decoded.
     """
 
     def __init__(
-        self, records: list[Record], size: int, seed: int, around_heads: float = 0.6, own_size: float = 0.0
+        self,
+        records: list[Record],
+        size: int,
+        seed: int,
+        around_heads: float = 0.6,
+        own_size: float = 0.0,
     ) -> None:
         if not records:
             raise ValueError("records: none, must be at least 1")
@@ -55,11 +61,14 @@ class Crops(Dataset):
         self._boxes = [_boxes(record) for record in records]
         self._cache: dict[int, np.ndarray] = {}
         self._cached_bytes = 0
-        # In shared memory: what one of several loading processes finds broken is broken for all of them.
+        # In shared memory: what one of several loading processes finds broken is broken for all of
+        # them.
         self._broken = torch.zeros(len(records), dtype=torch.bool).share_memory_()
 
     def preload(self) -> None:
-        """Decode pictures into memory, as many as the cache holds, so that worker processes share them."""
+        """Decode pictures into memory, as many as the cache holds, so that worker processes share
+        them.
+        """
         for index in range(len(self.records)):
             self._picture(index)
             if self._cached_bytes > CACHE_BYTES:
@@ -77,7 +86,9 @@ class Crops(Dataset):
         return picture
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Crop ``item``: ``[3, size, size]`` in [0, 1], head boxes and person boxes int64 ``[n, 4]``."""
+        """Crop ``item``: ``[3, size, size]`` in [0, 1], head boxes and person boxes int64 ``[n,
+        4]``.
+        """
         rng = np.random.default_rng((self.seed, item))
         picture = None
         while picture is None:
@@ -101,13 +112,21 @@ class Crops(Dataset):
         if head is None:
             centre = rng.uniform(0, 1, 2) * (width, height)
         else:  # its edge cuts off a quarter of the head at most
-            centre = (head[:2] + head[2:]) / 2 + rng.uniform(-0.5, 0.5, 2) * max(reach - side / 2, 0)
+            centre = (head[:2] + head[2:]) / 2 + rng.uniform(-0.5, 0.5, 2) * max(
+                reach - side / 2, 0
+            )
         left = min(max(round(centre[0] - reach / 2), 0), width - reach)
         top = min(max(round(centre[1] - reach / 2), 0), height - reach)
         interpolation = cv2.INTER_AREA if reach > size else cv2.INTER_LINEAR
-        crop = cv2.resize(picture[top : top + reach, left : left + reach], (size, size), interpolation=interpolation)
+        crop = cv2.resize(
+            picture[top : top + reach, left : left + reach],
+            (size, size),
+            interpolation=interpolation,
+        )
         origin = np.array([left, top, left, top], np.float32)
-        boxes = [clip_boxes((kind - origin) * np.float32(size / reach), size, size) for kind in boxes]
+        boxes = [
+            clip_boxes((kind - origin) * np.float32(size / reach), size, size) for kind in boxes
+        ]
         boxes = [kind[at_least(kind, SMALLEST)] for kind in boxes]
         if rng.random() < 0.5:
             crop = cv2.flip(crop, 1)
@@ -116,7 +135,8 @@ class Crops(Dataset):
 
 
 class WholePictures(Dataset):
-    """Whole pictures with their boxes, as :class:`Crops` gives crops, at the size at which a camera codes them.
+    """Whole pictures with their boxes, as :class:`Crops` gives crops, at the size at which a camera
+    codes them.
 
     Attributes:
         records: those pictures that can be decoded; the others are named in a warning.
@@ -134,11 +154,13 @@ class WholePictures(Dataset):
         return len(self.records)
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Picture ``item``: ``[3, H, W]`` in [0, 1], head boxes and person boxes int64 ``[n, 4]``."""
+        """Image ``item``: ``[3, H, W]`` in [0, 1], boxes of heads and persons int64 ``[n, 4]``."""
         record = self.records[item]
         size = coded_size(record.width, record.height, MAX_SIDE)
         scale = np.float32(size[0] / record.width)
-        return _item(resize(read_picture(record.path), *size), *(boxes * scale for boxes in _boxes(record)))
+        return _item(
+            resize(read_picture(record.path), *size), *(boxes * scale for boxes in _boxes(record))
+        )
 
 
 def collate(items: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Regions, Regions]:
@@ -161,18 +183,26 @@ def _boxes(record: Record) -> tuple[np.ndarray, np.ndarray]:
     return record.heads.xyxy, record.persons.xyxy[~record.persons.ignore]
 
 
-def _item(picture: np.ndarray, heads: np.ndarray, persons: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """A picture as ``[3, H, W]`` in [0, 1], and its float boxes grown to whole pixels inside it, int64 ``[n, 4]``."""
+def _item(
+    picture: np.ndarray, heads: np.ndarray, persons: np.ndarray
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A picture as ``[3, H, W]`` in [0, 1], and its float boxes grown to whole pixels inside it,
+    int64 ``[n, 4]``.
+    """
     tensor = torch.from_numpy(picture).permute(2, 0, 1).float().div_(255)
     height, width = picture.shape[:2]
-    grown = (np.concatenate([np.floor(b[:, :2]), np.ceil(b[:, 2:])], axis=1) for b in (heads, persons))
+    grown = (
+        np.concatenate([np.floor(b[:, :2]), np.ceil(b[:, 2:])], axis=1) for b in (heads, persons)
+    )
     return tensor, *(torch.from_numpy(clip_boxes(b, width, height).astype(np.int64)) for b in grown)
 
 
 def _expose(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Colour, exposure, contrast, blur, sensor noise and JPEG artefacts, each now and then."""
     colour = rng.random()
-    if colour < 0.3:  # monochrome and infrared cameras: a codec that saw colour alone knows heads by their skin
+    if (
+        colour < 0.3
+    ):  # monochrome and infrared cameras: a codec that saw colour alone knows heads by their skin
         crop = as_grey(crop)
     elif colour < 0.6:  # fading, and the colour of the light
         grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
@@ -180,7 +210,9 @@ def _expose(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         crop = np.clip(tinted, 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
         gamma, gain = np.exp2(rng.uniform(-0.6, 0.6)), rng.uniform(0.7, 1.2)
-        crop = cv2.LUT(crop, np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255).astype(np.uint8))
+        crop = cv2.LUT(
+            crop, np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255).astype(np.uint8)
+        )
     if rng.random() < 0.15:
         crop = cv2.GaussianBlur(crop, (0, 0), float(rng.uniform(0.4, 1.5)))
     if rng.random() < 0.2:

@@ -1,4 +1,6 @@
-"""Person and face boxes for pictures that lack them, found by detectors, as a COCO JSON to train on."""
+"""Person and face boxes for pictures that lack them, found by detectors, as a COCO JSON to train
+on.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,8 @@ class Journal(JsonLines):
         detectors: their names by the kind of box that they find.
 
     Attributes:
-        found: by the picture's name, ``file`` (that name), ``modified`` (its time, ns), ``width`` and ``height`` in
-            pixels, and ``found``, what :func:`find` gave.
+        found: by the picture's name, ``file`` (that name), ``modified`` (its time, ns), ``width``
+            and ``height`` in pixels, and ``found``, what :func:`find` gave.
     """
 
     def __init__(self, path: Path, detectors: Mapping[str, str]) -> None:
@@ -36,17 +38,33 @@ class Journal(JsonLines):
     def has(self, name: str, modified_ns: int, kinds: Iterable[str]) -> bool:
         """Whether these kinds were looked for on this very picture."""
         entry = self.found.get(name)
-        return entry is not None and entry["modified"] == modified_ns and entry["found"].keys() >= set(kinds)
+        return (
+            entry is not None
+            and entry["modified"] == modified_ns
+            and entry["found"].keys() >= set(kinds)
+        )
 
-    def add(self, name: str, modified_ns: int, image: np.ndarray, found: dict[str, list[list[float]]]) -> None:
-        """Add a picture (``[H, W, 3]``) and what was found on it; it is in the file when this returns."""
+    def add(
+        self, name: str, modified_ns: int, image: np.ndarray, found: dict[str, list[list[float]]]
+    ) -> None:
+        """Add a picture (``[H, W, 3]``) and what was found on it; it is in the file when this
+        returns.
+        """
         height, width = image.shape[:2]
-        entry = {"file": name, "modified": modified_ns, "width": width, "height": height, "found": found}
+        entry = {
+            "file": name,
+            "modified": modified_ns,
+            "width": width,
+            "height": height,
+            "found": found,
+        }
         self.write(entry)
         self.found[name] = entry
 
 
-def find(image: np.ndarray, detectors: Mapping[str, PersonDetector]) -> dict[str, list[list[float]]]:
+def find(
+    image: np.ndarray, detectors: Mapping[str, PersonDetector]
+) -> dict[str, list[list[float]]]:
     """What each detector finds: left, top, width, height in pixels, and score.
 
     Args:
@@ -62,13 +80,15 @@ def find(image: np.ndarray, detectors: Mapping[str, PersonDetector]) -> dict[str
             (seen,) = detector([image])
         except cv2.error as error:
             raise ValueError(f"{kind}: {error.err}") from error
-        boxes = np.hstack([seen.boxes[:, :2], seen.boxes[:, 2:] - seen.boxes[:, :2], seen.scores[:, None]])
+        boxes = np.hstack(
+            [seen.boxes[:, :2], seen.boxes[:, 2:] - seen.boxes[:, :2], seen.scores[:, None]]
+        )
         found[kind] = boxes.astype(float).round(3).tolist()
     return found
 
 
 def by_hand(record: Record | None) -> frozenset[str]:
-    """The kinds that are annotated on a picture, without heads that were only grown from its faces."""
+    """The kinds that are annotated on an image, without heads that were grown from its faces."""
     if record is None:
         return frozenset()
     grown = heads_of(record.faces, record.width, record.height)
@@ -81,8 +101,8 @@ def to_coco(entries: Iterable[Mapping[str, Any]], records: Mapping[str, Record])
     """The COCO JSON that :func:`~roi_anon_ros.datasets.read_coco` reads.
 
     What a record has stays, with ``origin: "human"``; of the other kinds comes what was found, with
-    ``origin: "pseudo"`` and ``score``. A picture's ``annotated`` names the former only: where no face was found, heads
-    may still be there, and such a picture is not for training.
+    ``origin: "pseudo"`` and ``score``. A picture's ``annotated`` names the former only: where no
+    face was found, heads may still be there, and such a picture is not for training.
 
     Args:
         entries: of a :class:`Journal`.
@@ -94,17 +114,23 @@ def to_coco(entries: Iterable[Mapping[str, Any]], records: Mapping[str, Record])
 
     def add(kind: str, box: list[float], **more: Any) -> None:
         ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": number[kind]}
-        annotations.append(ids | {"bbox": box, "area": box[2] * box[3], "iscrowd": 0, "ignore": 0} | more)
+        annotations.append(
+            ids | {"bbox": box, "area": box[2] * box[3], "iscrowd": 0, "ignore": 0} | more
+        )
 
     for entry in entries:
         record = records.get(entry["file"])
         kinds = by_hand(record)
         size = {"width": entry["width"], "height": entry["height"]}
-        images.append({"id": len(images) + 1, "file_name": entry["file"], **size, "annotated": sorted(kinds)})
+        images.append(
+            {"id": len(images) + 1, "file_name": entry["file"], **size, "annotated": sorted(kinds)}
+        )
         for kind in KINDS:
             if kind in kinds:
                 boxes = getattr(record, f"{kind}s")
-                for (x1, y1, x2, y2), ignored in zip(boxes.xyxy.tolist(), boxes.ignore.tolist(), strict=True):
+                for (x1, y1, x2, y2), ignored in zip(
+                    boxes.xyxy.tolist(), boxes.ignore.tolist(), strict=True
+                ):
                     add(kind, [x1, y1, x2 - x1, y2 - y1], origin="human", ignore=int(ignored))
             else:
                 for *box, score in entry["found"].get(kind, ()):

@@ -2,16 +2,17 @@
 
     L = λ_r · R + λ_bg · L_bg + λ_hbox · L_hide(head boxes) + λ_vbox · L_0(person boxes)
 
-``R`` is the rate in bits per pixel and ``L_bg`` the mean squared error (MSE) of the picture. A region loss
-averages over the boxes of a picture, then over the pictures of a batch; a picture without boxes counts as 0.
-``L_0`` is the MSE of a box. What hides the heads is a choice:
+``R`` is the rate in bits per pixel and ``L_bg`` the mean squared error (MSE) of the picture. A
+region loss averages over the boxes of a picture, then over the pictures of a batch; a picture
+without boxes counts as 0. ``L_0`` is the MSE of a box. What hides the heads is a choice:
 
 * ``"inverse"``, the paper's ``L_1``: 1 − MSE of a box. It has no minimum to settle in.
 * ``"flatten"`` and ``"silhouette"``: the MSE of a box against a target that hides the head, see
-  :func:`hidden_target`. With them, the other two terms leave the heads' pixels out, for they would ask for the
-  opposite.
+  :func:`hidden_target`. With them, the other two terms leave the heads' pixels out, for they would
+  ask for the opposite.
 
-No loop runs over the boxes: a mean over boxes is a weighted sum over pixels, see :func:`region_weights`.
+No loop runs over the boxes: a mean over boxes is a weighted sum over pixels, see
+:func:`region_weights`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class Regions:
     """The boxes of one kind in a batch of pictures.
 
     Attributes:
-        boxes: int64 ``[n, 4]``, x1 y1 x2 y2 in pixels, x2 and y2 excluded, inside the picture and not empty.
+        boxes: int64 ``[n, 4]``, x1 y1 x2 y2 in pixels, x2 and y2 excluded, inside the picture and
+            not empty.
         picture: int64 ``[n]``, which picture of the batch a box lies on.
     """
 
@@ -42,7 +44,9 @@ class Regions:
     @classmethod
     def stack(cls, boxes: list[Tensor]) -> Regions:
         """From one ``[n_i, 4]`` tensor for each picture of the batch."""
-        picture = torch.cat([torch.full((len(b),), i, dtype=torch.long) for i, b in enumerate(boxes)])
+        picture = torch.cat(
+            [torch.full((len(b),), i, dtype=torch.long) for i, b in enumerate(boxes)]
+        )
         return cls(torch.cat(boxes).reshape(-1, 4).long(), picture)
 
     def to(self, device: torch.device) -> Regions:
@@ -51,7 +55,9 @@ class Regions:
 
 
 def box_sums(values: Tensor, regions: Regions) -> Tensor:
-    """Sum of ``values`` (``[B, C, H, W]``) over each box, ``[n, C]`` in float64, from a summed-area table."""
+    """Sum of ``values`` (``[B, C, H, W]``) over each box, ``[n, C]`` in float64, from a summed-area
+    table.
+    """
     table = F.pad(values.double().cumsum(-1).cumsum(-2), (1, 0, 1, 0))
     x1, y1, x2, y2 = regions.boxes.unbind(1)
     i = regions.picture
@@ -65,7 +71,9 @@ def areas(regions: Regions) -> Tensor:
 
 
 def box_map(per_box: Tensor, regions: Regions, like: Tensor) -> Tensor:
-    """Sum over the boxes that cover a pixel of their values (``[n]``): ``[B, 1, H, W]`` as large as ``like``."""
+    """Sum over the boxes that cover a pixel of their values (``[n]``): ``[B, 1, H, W]`` as large as
+    ``like``.
+    """
     b, _, h, w = like.shape
     corners = torch.zeros(b, h + 1, w + 1, dtype=torch.float64, device=like.device)
     x1, y1, x2, y2 = regions.boxes.unbind(1)
@@ -75,7 +83,8 @@ def box_map(per_box: Tensor, regions: Regions, like: Tensor) -> Tensor:
 
 
 def shares(regions: Regions, pictures: int) -> Tensor:
-    """Weight of each box, ``[n]``, in a mean over the boxes of each picture, then over all ``pictures``.
+    """Weight of each box, ``[n]``, in a mean over the boxes of each picture, then over all
+    ``pictures``.
 
     A picture without boxes counts as 0.
     """
@@ -84,15 +93,19 @@ def shares(regions: Regions, pictures: int) -> Tensor:
 
 
 def region_weights(regions: Regions, like: Tensor, keep: Tensor | None = None) -> Tensor:
-    """Weight of each pixel, ``[B, 1, H, W]``, whose product with an error map sums to the mean of :func:`shares`.
+    """Weight of each pixel, ``[B, 1, H, W]``, whose product with an error map sums to the mean of
+    :func:`shares`.
 
-    The sum over all pixels of ``weights · error`` is the mean over the pictures of the mean over their boxes of
-    the mean error in a box: the equation that takes a loop over boxes, turned around so that none is needed.
+    The sum over all pixels of ``weights · error`` is the mean over the pictures of the mean over
+    their boxes of
+    the mean error in a box: the equation that takes a loop over boxes, turned around so that none
+    is needed.
 
     Args:
         regions: the boxes.
         like: ``[B, C, H, W]``.
-        keep: ``[B, 1, H, W]``, 1 where a pixel counts and 0 where not; a box without such pixels counts as 0.
+        keep: ``[B, 1, H, W]``, 1 where a pixel counts and 0 where not; a box without such pixels
+            counts as 0.
     """
     area = areas(regions) if keep is None else box_sums(keep, regions)[:, 0].clamp(min=1)
     weights = box_map(shares(regions, len(like)) / area, regions, like)
@@ -100,11 +113,12 @@ def region_weights(regions: Regions, like: Tensor, keep: Tensor | None = None) -
 
 
 def hidden_target(x: Tensor, regions: Regions, hide: str) -> Tensor:
-    """The picture that a bounded loss asks for: ``x`` with its regions painted over, ``[B, 3, H, W]``.
+    """The picture that a bounded loss asks for: ``x`` with its regions painted over, ``[B, 3, H,
+    W]``.
 
     ``"flatten"`` paints each box with its mean colour. ``"silhouette"`` paints the superellipse
-    |u|³ + |v|³ = 1 inscribed in the box, with a soft edge, in the mean colour of the box's upper quarter
-    (hair, helmet): a head seen from behind. Where regions overlap, their colours mix.
+    |u|³ + |v|³ = 1 inscribed in the box, with a soft edge, in the mean colour of the box's upper
+    quarter (hair, helmet): a head seen from behind. Where regions overlap, their colours mix.
     """
     b, _, h, w = x.shape
     x1, y1, x2, y2 = regions.boxes.unbind(1)
@@ -138,7 +152,7 @@ def hidden_target(x: Tensor, regions: Regions, hide: str) -> Tensor:
 
 
 def outside(regions: Regions, like: Tensor) -> Tensor:
-    """Mask ``[B, 1, H, W]`` of the pixels of ``like`` that no box covers, 1 outside and 0 inside."""
+    """Mask ``[B, 1, H, W]`` of the pixels of ``like`` that no box covers: 1 outside, 0 inside."""
     count = box_map(torch.ones(len(regions.boxes), device=like.device), regions, like)
     return (count < 0.5).to(like.dtype)
 
@@ -156,7 +170,9 @@ def head_cells(keep: Tensor, factor: int) -> Tensor:
 
 
 def bits_per_pixel(likelihoods: Tensor, pixels: int) -> Tensor:
-    """Rate estimated from the prior: −Σ log2 p over ``[B, N, h, w]``, divided by all pixels of the batch."""
+    """Rate estimated from the prior: −Σ log2 p over ``[B, N, h, w]``, divided by all pixels of the
+    batch.
+    """
     return -likelihoods.log2().sum() / pixels
 
 

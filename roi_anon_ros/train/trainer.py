@@ -1,4 +1,4 @@
-"""Training of a codec from one YAML file; an interrupted run continues where its last epoch ended."""
+"""Training of a codec from one YAML file; a run goes on where its last epoch ended."""
 
 from __future__ import annotations
 
@@ -24,17 +24,32 @@ from torch.utils.data import DataLoader, Sampler
 
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
 from roi_anon_ros.codec.networks import AnonymizingCodec, FastCodec, GatedConv, build
-from roi_anon_ros.datasets import Record, for_training, read_set, split, spread, without_overlap, write_split
+from roi_anon_ros.datasets import (
+    Record,
+    for_training,
+    read_set,
+    split,
+    spread,
+    without_overlap,
+    write_split,
+)
 from roi_anon_ros.train.adversary import Adversary
 from roi_anon_ros.train.card import write_card
 from roi_anon_ros.train.crops import Crops, WholePictures, collate
-from roi_anon_ros.train.losses import Regions, RoiLoss, bits_per_pixel, head_cells, hidden_target, outside
+from roi_anon_ros.train.losses import (
+    Regions,
+    RoiLoss,
+    bits_per_pixel,
+    head_cells,
+    hidden_target,
+    outside,
+)
 from roi_anon_ros.train.validation import Witnesses, sheet, to_decibels
 
 log = logging.getLogger(__name__)
 
-#: The prior learns this much faster than the transforms. At their speed it stays too wide for thousands of steps,
-#: and the rate it asks for keeps the latent from carrying anything.
+#: The prior learns this much faster than the transforms. At their speed it stays too wide for
+#: thousands of steps, and the rate it asks for keeps the latent from carrying anything.
 PRIOR_SPEED = 10
 #: Share of the pictures that are kept apart where the configuration names no validation set.
 VALIDATION_SHARE = 0.1
@@ -49,28 +64,31 @@ class Config:
     Attributes:
         configuration: name of the network, see ``codec.networks.CONFIGURATIONS``.
         train: sets to train on, each ``{"annotations": file or folder, "images": folder}``, see
-            :func:`~roi_anon_ros.datasets.read_set`; ``images`` may be left out where the set's own layout says it.
+            :func:`~roi_anon_ros.datasets.read_set`; ``images`` may be left out where the set's own
+            layout says it.
         validation: the same, pictures kept apart; empty: a tenth of the training pictures.
         start: name or file of a model to begin with; empty: random weights.
-        synthesis_only: train the synthesis alone. Analysis, prior and tables stay those of ``start``: the payload of a
-            packet is the same as before, and tells no more than before. The model's fingerprint is another one.
+        synthesis_only: train the synthesis alone. Analysis, prior and tables stay those of
+            ``start``: the payload of a packet is the same as before, and tells no more than before.
+            The model's fingerprint is another one.
         loss: arguments of :class:`~roi_anon_ros.train.losses.RoiLoss`.
-        heads_warmup: steps over which the head term grows from 0 to its weight. The inverted term needs it: on an
-            untrained codec it wins at once and nothing else is learned.
+        heads_warmup: steps over which the head term grows from 0 to its weight. The inverted term
+            needs it: on an untrained codec it wins at once and nothing else is learned.
         detector: YOLOv8 weights, name or file, for ``guide`` and for validation.
-        guide: weight λ of :class:`~roi_anon_ros.detect.guide.PersonGuide`, which makes decoded pictures look to that
-            detector like their originals; 0: none.
-        head_map: weight λ of the cross entropy between the map of heads that closes the latent of the network
-            ``fast`` (:class:`~roi_anon_ros.codec.networks.GatedConv`) and where heads are; 0: none. A cell that
-            heads cover by half is all head.
-        adversary: weight λ of the defence against :class:`~roi_anon_ros.train.adversary.Adversary`; 0: none.
+        guide: weight λ of :class:`~roi_anon_ros.detect.guide.PersonGuide`, which makes decoded
+            pictures look to that detector like their originals; 0: none.
+        head_map: weight λ of the cross entropy between the map of heads that closes the latent of
+            the network ``fast`` (:class:`~roi_anon_ros.codec.networks.GatedConv`) and where heads
+            are; 0: none. A cell that heads cover by half is all head.
+        adversary: weight λ of the defence against :class:`~roi_anon_ros.train.adversary.Adversary`;
+            0: none.
         steps: optimiser steps in all, a multiple of ``epoch``.
         batch: crops a step, on each process.
         crop: side of a crop, pixels, a multiple of 32.
-        own_size: share of the crops at the size at which a camera codes their picture, 0 to 1; the others are scaled,
-            most of them so that heads of all sizes are seen.
-        learning_rate: of Adam, after ``warmup`` steps and until the last ``decay`` share of the steps, where it
-            falls to 0 along a cosine.
+        own_size: share of the crops at the size at which a camera codes their picture, 0 to 1; the
+            others are scaled, most of them so that heads of all sizes are seen.
+        learning_rate: of Adam, after ``warmup`` steps and until the last ``decay`` share of the
+            steps, where it falls to 0 along a cosine.
         warmup: steps.
         decay: share of the steps, 0 to 1.
         epoch: steps between two checkpoints, each with a validation.
@@ -106,42 +124,57 @@ class Config:
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 1, "crop": 32, "epoch": 1, "validation_pictures": 1}
-        least |= dict.fromkeys(("heads_warmup", "guide", "head_map", "adversary", "warmup", "decay", "workers"), 0)
+        least |= dict.fromkeys(
+            ("heads_warmup", "guide", "head_map", "adversary", "warmup", "decay", "workers"), 0
+        )
         for name, bound in least.items():
             value = getattr(self, name)
             if not isinstance(value, int | float) or not value >= bound:
                 raise ValueError(f"{name}: {value!r}, must be a number of at least {bound}")
         if self.steps % self.epoch:
             raise ValueError(
-                f"steps: {self.steps}, must be a multiple of epoch, {self.epoch}, to end with a validation"
+                f"steps: {self.steps}, must be a multiple of epoch, {self.epoch}, to end with a "
+                "validation"
             )
         if not isinstance(self.own_size, int | float) or not 0 <= self.own_size <= 1:
             raise ValueError(f"own_size: {self.own_size!r}, must be a number from 0 to 1")
         if self.crop % 32:
             raise ValueError(f"crop: {self.crop}, must be a multiple of 32")
         if not isinstance(self.learning_rate, float) or not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: {self.learning_rate!r}, must be a number of more than 0, such as 4.0e-4")
+            raise ValueError(
+                f"learning_rate: {self.learning_rate!r}, must be a number of more than 0, such as "
+                "4.0e-4"
+            )
         for name in ("train", "validation"):
             sets = getattr(self, name)
-            if not isinstance(sets, list) or not all(isinstance(s, dict) and "annotations" in s for s in sets):
+            if not isinstance(sets, list) or not all(
+                isinstance(s, dict) and "annotations" in s for s in sets
+            ):
                 raise ValueError(f"{name}: must be a list of sets, each with annotations")
         RoiLoss(**self.loss)
         network = build(self.configuration)
         if self.head_map and not isinstance(network, FastCodec):
-            raise ValueError(f"head_map: {self.head_map}, must be 0 for {self.configuration}, which has no such map")
+            raise ValueError(
+                f"head_map: {self.head_map}, must be 0 for {self.configuration}, which has no such "
+                "map"
+            )
         if self.synthesis_only and not self.start:
             raise ValueError("synthesis_only: true, needs the analysis of a model in start")
         for name in ("head_map", "adversary"):
             value = getattr(self, name)
             if self.synthesis_only and value:
-                raise ValueError(f"{name}: {value}, must be 0 with synthesis_only, for the analysis would learn it")
+                raise ValueError(
+                    f"{name}: {value}, must be 0 with synthesis_only, for the analysis would learn "
+                    "it"
+                )
 
     @classmethod
     def read(cls, path: Path) -> Config:
         """Read a YAML file.
 
         Raises:
-            ValueError: it names a field that does not exist, lacks one that is needed, or has one out of bounds.
+            ValueError: it names a field that does not exist, lacks one that is needed, or has one
+                out of bounds.
         """
         try:
             return cls(**yaml.safe_load(Path(path).read_text()))
@@ -164,7 +197,8 @@ class CodecTraining(lightning.LightningModule):
         self.codec: AnonymizingCodec = build(config.configuration)
         if config.start:
             self.codec.load_state_dict(load_model(find_model(config.start)).codec.state_dict())
-        # They only bound the entropy coder's tables, and are found by bisection when a model is saved.
+        # They only bound the entropy coder's tables, and are found by bisection when a model is
+        # saved.
         self.codec.entropy_bottleneck.quantiles.requires_grad_(False)
         if config.synthesis_only:
             self.codec.g_a.requires_grad_(False)
@@ -186,17 +220,20 @@ class CodecTraining(lightning.LightningModule):
         self._waited = 0.0
 
     def train(self, mode: bool = True) -> CodecTraining:
-        """Switch to training or evaluation; a synthesis that learns alone sees rounded latents, as a receiver does."""
+        """Switch to training or evaluation; a synthesis that learns alone sees rounded latents, as
+        a receiver does.
+        """
         super().train(mode)
         if self.config.synthesis_only:
             self.codec.entropy_bottleneck.eval()
         return self
 
     def on_train_epoch_start(self) -> None:
-        """Draw this epoch's crops and noise by its number, so that a continued run draws the same."""
+        """Draw this epoch's crops and noise by its number: a continued run draws the same."""
         self.trainer.train_dataloader.sampler.epoch = self.current_epoch
         torch.manual_seed(
-            (self.config.seed * 100_003 + self.current_epoch) * self.trainer.world_size + self.global_rank
+            (self.config.seed * 100_003 + self.current_epoch) * self.trainer.world_size
+            + self.global_rank
         )
         self._tick = self._batch_end = time.monotonic()
         self._waited = 0.0
@@ -215,7 +252,11 @@ class CodecTraining(lightning.LightningModule):
         """Loss of one batch."""
         x, heads, persons = batch
         output = self.codec(x)
-        warm = min(1.0, self.global_step / self.config.heads_warmup) if self.config.heads_warmup else 1.0
+        warm = (
+            min(1.0, self.global_step / self.config.heads_warmup)
+            if self.config.heads_warmup
+            else 1.0
+        )
         terms = self.loss(output, x, heads, persons, warm)
         keep = outside(heads, x)
         if self.guide is not None:
@@ -226,9 +267,13 @@ class CodecTraining(lightning.LightningModule):
             terms["head_map"] = F.binary_cross_entropy_with_logits(self._head_map.float(), covered)
             terms["loss"] = terms["loss"] + self.config.head_map * terms["head_map"]
         if self.adversary is not None:
-            target = hidden_target(x, heads, "flatten" if self.loss.hide == "inverse" else self.loss.hide)
+            target = hidden_target(
+                x, heads, "flatten" if self.loss.hide == "inverse" else self.loss.hide
+            )
             terms["attack"], terms["defence"] = self.adversary(output["y_hat"], x, target, heads)
-            terms["loss"] = terms["loss"] + terms["attack"] + self.config.adversary * terms["defence"]
+            terms["loss"] = (
+                terms["loss"] + terms["attack"] + self.config.adversary * terms["defence"]
+            )
         if not torch.isfinite(terms["loss"]):
             raise RuntimeError(f"loss: not finite at step {self.global_step}; lower learning_rate")
         self.log_dict(
@@ -261,9 +306,11 @@ class CodecTraining(lightning.LightningModule):
         self._shown.clear()
 
     def validation_step(self, batch: tuple[Tensor, Regions, Regions], index: int) -> None:
-        """Rate, loss, MSE outside and inside the heads of one whole picture, and what detectors find in it.
+        """Rate, loss, MSE outside and inside the heads of one whole picture, and what detectors
+        find in it.
 
-        Of a network with a gate also which share of the latent it closes inside and outside the heads.
+        Of a network with a gate also which share of the latent it closes inside and outside the
+        heads.
         """
         x, heads, persons = batch
         output = self.codec(x)
@@ -296,7 +343,9 @@ class CodecTraining(lightning.LightningModule):
             picture = sheet(self._shown, self.out / "sheets" / f"{self.global_step:07}.png")
             for logger in self.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_image("validation", picture, self.global_step, dataformats="HWC")
+                    logger.experiment.add_image(
+                        "validation", picture, self.global_step, dataformats="HWC"
+                    )
             rank_zero_info(self._line())
 
     def _line(self) -> str:
@@ -316,7 +365,9 @@ class CodecTraining(lightning.LightningModule):
         return ", ".join(parts) + (f"; {left / 60:.0f} min left" if left is not None else "")
 
     def seconds_left(self) -> float | None:
-        """Time until the last step at the pace so far, validations included; None before there is a pace."""
+        """Time until the last step at the pace so far, validations included; None before there is a
+        pace.
+        """
         if self._started is None or self.global_step == self._started[1]:
             return None
         pace = (time.monotonic() - self._started[0]) / (self.global_step - self._started[1])
@@ -325,24 +376,33 @@ class CodecTraining(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam over the transforms, their prior and the adversary."""
         rate = self.config.learning_rate
-        transforms = [p for g in (self.codec.g_a, self.codec.g_s) for p in g.parameters() if p.requires_grad]
+        transforms = [
+            p for g in (self.codec.g_a, self.codec.g_s) for p in g.parameters() if p.requires_grad
+        ]
         prior = [p for p in self.codec.entropy_bottleneck.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": transforms}, {"params": prior, "lr": PRIOR_SPEED * rate}]
+        groups: list[dict[str, Any]] = [
+            {"params": transforms},
+            {"params": prior, "lr": PRIOR_SPEED * rate},
+        ]
         if self.adversary is not None:
             groups.append({"params": list(self.adversary.parameters())})
         optimizer = torch.optim.Adam(groups, lr=rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> None:
-        """Clip each group's gradient to a norm of 1: the adversary's does not shorten the codec's."""
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any
+    ) -> None:
+        """Clip each group's gradient to a norm of 1: the adversary's spares the codec's."""
         for group in optimizer.param_groups:
             torch.nn.utils.clip_grad_norm_(group["params"], 1.0)
 
     def _rate(self, step: int) -> float:
         c = self.config
         left = (c.steps - step) / max(c.decay * c.steps, 1)
-        return min(1.0, (step + 1) / max(c.warmup, 1)) * (0.5 - 0.5 * math.cos(math.pi * min(max(left, 0), 1)))
+        return min(1.0, (step + 1) / max(c.warmup, 1)) * (
+            0.5 - 0.5 * math.cos(math.pi * min(max(left, 0), 1))
+        )
 
 
 def _bytes(picture: Tensor) -> np.ndarray:
@@ -364,7 +424,8 @@ def average(averages: list[Tensor], weights: list[Tensor], count: Tensor) -> Non
 
 
 class CropNumbers(Sampler[int]):
-    """The numbers of an epoch's crops: every epoch and every process has its own, whenever it was started.
+    """The numbers of an epoch's crops: every epoch and every process has its own, whenever it was
+    started.
 
     Args:
         count: crops in an epoch, on each process.
@@ -381,7 +442,11 @@ class CropNumbers(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank, processes = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
+        rank, processes = (
+            (torch.distributed.get_rank(), torch.distributed.get_world_size())
+            if several
+            else (0, 1)
+        )
         first = (self.epoch * processes + rank) * self.count
         return iter(range(first, first + self.count))
 
@@ -398,19 +463,23 @@ class ProgressBar(RichProgressBar):
 
 
 def read_sets(sets: list[dict[str, str]]) -> list[Record]:
-    """Read and join sets; what is broken in them, or must not be trained on, is reported and left out.
+    """Read and join sets; what is broken in them, or must not be trained on, is reported and left
+    out.
 
     Raises:
         ValueError, OSError: a set is not readable at all.
     """
     records: list[Record] = []
     for one in sets:
-        reading = read_set(Path(one["annotations"]), Path(one["images"]) if "images" in one else None)
+        reading = read_set(
+            Path(one["annotations"]), Path(one["images"]) if "images" in one else None
+        )
         kept, reasons = for_training(reading.records)
         for problem in [*reading.problems, *reasons]:
             rank_zero_info(problem)
         rank_zero_info(
-            f"{one['annotations']}: {len(kept)} pictures; {len(reading.problems)} broken entries skipped, "
+            f"{one['annotations']}: {len(kept)} pictures; {len(reading.problems)} broken entries "
+            "skipped, "
             f"{reading.clipped} boxes clipped, {reading.dropped} dropped"
         )
         records += kept
@@ -418,7 +487,8 @@ def read_sets(sets: list[dict[str, str]]) -> list[Record]:
 
 
 def read_pictures(config: Config, out: Path) -> tuple[list[Record], list[Record]]:
-    """The pictures to train on and to validate on, no picture or copy of one in both; written to ``split.json``.
+    """The pictures to train on and to validate on, no picture or copy of one in both; written to
+    ``split.json``.
 
     Raises:
         ValueError, OSError: there are none, or a set is not readable at all.
@@ -429,13 +499,19 @@ def read_pictures(config: Config, out: Path) -> tuple[list[Record], list[Record]
         validation = read_sets(config.validation)
         records, dropped = without_overlap(records, validation)
         if dropped:
-            rank_zero_info(f"{len(dropped)} training pictures left out, which the validation set has too")
+            rank_zero_info(
+                f"{len(dropped)} training pictures left out, which the validation set has too"
+            )
     else:
         shares = {"train": 1 - VALIDATION_SHARE, "validation": VALIDATION_SHARE}
         records, validation = split(records, shares, config.seed).values()
     if not records or not validation:
-        raise ValueError(f"{len(records)} pictures to train on, {len(validation)} to validate on, must be 1 each")
-    write_split(out / "split.json", {"train": records, "validation": validation}, shares, config.seed)
+        raise ValueError(
+            f"{len(records)} pictures to train on, {len(validation)} to validate on, must be 1 each"
+        )
+    write_split(
+        out / "split.json", {"train": records, "validation": validation}, shares, config.seed
+    )
     return records, spread(validation, config.validation_pictures)
 
 
@@ -446,7 +522,8 @@ def train(config_file: Path, out: Path) -> Path:
 
     Args:
         config_file: YAML, see :class:`Config`; paths in it are relative to where the command runs.
-        out: folder for checkpoints, logs, sheets, the split and the model; a ``last.ckpt`` in it is continued.
+        out: folder for checkpoints, logs, sheets, the split and the model; a ``last.ckpt`` in it is
+            continued.
 
     Returns:
         The model file ``<out>/<name of the config file>.safetensors``, with its card beside it.
@@ -490,13 +567,23 @@ def train(config_file: Path, out: Path) -> Path:
     )
     last = out / "last.ckpt"
     checkpoint = last if last.exists() else None
-    trainer.fit(module, loader, DataLoader(whole, 1, collate_fn=collate), ckpt_path=checkpoint, weights_only=False)
+    trainer.fit(
+        module,
+        loader,
+        DataLoader(whole, 1, collate_fn=collate),
+        ckpt_path=checkpoint,
+        weights_only=False,
+    )
     result = out / f"{Path(config_file).stem}.safetensors"
     if trainer.is_global_zero:
         if not config.synthesis_only:
             module.codec.update(force=True, update_quantiles=True)
         measured = trainer.callback_metrics.items()
-        figures = {name.removeprefix("val/"): float(value) for name, value in measured if name.startswith("val/")}
+        figures = {
+            name.removeprefix("val/"): float(value)
+            for name, value in measured
+            if name.startswith("val/")
+        }
         training = {
             "steps": trainer.global_step,
             "pictures": len(records),

@@ -1,4 +1,6 @@
-"""What validation shows beside numbers of pixels: who is still found in the decoded pictures, and the pictures."""
+"""What validation shows beside numbers of pixels: who is still found in the decoded pictures, and
+the pictures.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from roi_anon_ros.detect.matching import match
 
 log = logging.getLogger(__name__)
 
-#: Least overlap, intersection over union, of a detected face with an annotated one. Detectors differ in what they
-#: call the box of a face, and where only heads are annotated, half of the box is no face.
+#: Least overlap, intersection over union, of a detected face with an annotated one. Detectors
+#: differ in what they call the box of a face, and where only heads are annotated, half of the box
+#: is no face.
 FACE_OVERLAP = 0.4
 #: Height of a picture on a sheet, pixels.
 SHEET_HEIGHT = 240
@@ -48,7 +51,9 @@ class Witnesses:
         self.begin()
 
     def __deepcopy__(self, memo: dict[int, object]) -> Witnesses:
-        """The weight-averaged copy of a training shares its witnesses: a detector's session cannot be copied."""
+        """The weight-averaged copy of a training shares its witnesses: a detector's session cannot
+        be copied.
+        """
         return self
 
     def begin(self) -> None:
@@ -72,20 +77,30 @@ class Witnesses:
             self._seen[name] += self._found(name, record, decoded)
 
     def ratios(self) -> dict[str, float]:
-        """``persons`` and ``faces``: found in the decoded pictures for each one found in the originals."""
+        """``persons`` and ``faces``: found in the decoded pictures for each one found in the
+        originals.
+        """
         return {name: self._seen[name] / of for name, of in self._of.items() if of}
 
     def _found(self, name: str, record: Record, picture: np.ndarray) -> int:
         (found,) = self._detectors[name]([picture])
-        scale = np.array(picture.shape[1::-1] * 2) / (record.width, record.height, record.width, record.height)
+        scale = np.array(picture.shape[1::-1] * 2) / (
+            record.width,
+            record.height,
+            record.width,
+            record.height,
+        )
         if name == "persons":
             return int((match(found, record.persons.xyxy * scale) >= 0).sum())
         faces = record.face_truth
-        return 0 if faces is None else int((match(found, faces.xyxy * scale, FACE_OVERLAP) >= 0).sum())
+        return (
+            0 if faces is None else int((match(found, faces.xyxy * scale, FACE_OVERLAP) >= 0).sum())
+        )
 
 
 def sheet(shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> np.ndarray:
-    """Write a picture that shows originals with their heads marked, and below each what was decoded.
+    """Write a picture that shows originals with their heads marked, and below each what was
+    decoded.
 
     Args:
         shown: originals and decoded pictures, uint8 ``[H, W, 3]`` RGB, and head boxes ``[n, 4]``.
@@ -101,7 +116,12 @@ def sheet(shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) ->
             cv2.rectangle(marked, (int(x1), int(y1)), (int(x2) - 1, int(y2) - 1), (255, 200, 0), 1)
         width = max(round(original.shape[1] * SHEET_HEIGHT / original.shape[0]), 1)
         columns.append(
-            np.vstack([cv2.resize(p, (width, SHEET_HEIGHT), interpolation=cv2.INTER_AREA) for p in (marked, decoded)])
+            np.vstack(
+                [
+                    cv2.resize(p, (width, SHEET_HEIGHT), interpolation=cv2.INTER_AREA)
+                    for p in (marked, decoded)
+                ]
+            )
         )
     picture = np.hstack(columns)
     path.parent.mkdir(parents=True, exist_ok=True)

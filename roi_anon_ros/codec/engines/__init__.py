@@ -1,12 +1,16 @@
-"""Engines: what runs the two networks, and the little around them, between a picture's bytes and its symbols.
+"""Engines: what runs the two networks, and the little around them, between a picture's bytes and
+its symbols.
 
-``torch`` is the reference and always there. ``openvino`` runs the same networks on x86 processors in bfloat16 where
-the processor multiplies in it, ``openvino-int8`` the analysis in integers of 8 bits, as :func:`calibrate` found them.
-``onnxruntime`` runs the files that :func:`export` wrote with the fastest provider that it was built with (TensorRT,
-CUDA, CPU). ``auto`` measures those that are installed, once for each model and size, and remembers the fastest.
+``torch`` is the reference and always there. ``openvino`` runs the same networks on x86 processors
+in bfloat16 where the processor multiplies in it, ``openvino-int8`` the analysis in integers of 8
+bits, as :func:`calibrate` found them. ``onnxruntime`` runs the files that :func:`export` wrote with
+the fastest provider that it was built with (TensorRT, CUDA, CPU). ``auto`` measures those that are
+installed, once for each model and size, and remembers the fastest.
 
-An engine need not find every symbol as the reference does, for it may sum in another order and at another precision:
-:data:`TOLERANCE` says how far it may be off, and one that is further off is refused when it is loaded. What it encodes
+An engine need not find every symbol as the reference does, for it may sum in another order and at
+another precision:
+:data:`TOLERANCE` says how far it may be off, and one that is further off is refused when it is
+loaded. What it encodes
 every other engine decodes: symbols are integers, and no engine computes a probability.
 """
 

@@ -26,7 +26,8 @@ class Engine(Protocol):
         """Symbols of a picture.
 
         Args:
-            picture: uint8 ``[H, W, 3]`` RGB, sides of 16 to 8192 pixels; it is padded by repeating its edge.
+            picture: uint8 ``[H, W, 3]`` RGB, sides of 16 to 8192 pixels; it is padded by repeating
+                its edge.
 
         Returns:
             int32 ``[N, h, w]``.

@@ -20,8 +20,8 @@ from roi_anon_ros.codec.modelfile import Model
 def calibrate(model: Model, pictures: Iterable[np.ndarray]) -> Path:
     """Write the analysis in int8 beside the model's file, for the engine ``openvino-int8``.
 
-    NNCF rounds the weights of each convolution, and what goes into it, to 255 steps over the range that is seen in
-    these pictures.
+    NNCF rounds the weights of each convolution, and what goes into it, to 255 steps over the range
+    that is seen in these pictures.
 
     Args:
         model: to calibrate; the folder of its ``path`` is made.
@@ -39,7 +39,9 @@ def calibrate(model: Model, pictures: Iterable[np.ndarray]) -> Path:
         raise ValueError("pictures: none, must be 1 at least")
     for package in ("openvino", "nncf"):
         require(package, "export")
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # nncf's import asks it for a GPU
+    logging.getLogger("torch.utils.cpp_extension").setLevel(
+        logging.ERROR
+    )  # nncf's import asks it for a GPU
     import nncf
     import openvino
 

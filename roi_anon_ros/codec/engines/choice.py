@@ -1,4 +1,4 @@
-"""Which engine: by its name, or the fastest, measured once for each model and size and remembered."""
+"""Which engine: by its name, or the fastest, measured once for each model and size."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ MEMORY = "engines.json"
 
 
 class AutoEngine:
-    """The fastest of the engines that are installed, for each half, found at the first picture and remembered."""
+    """The fastest of the engines that are installed, for each half, found at the first picture and
+    remembered.
+    """
 
     name, package, halves = AUTO, "torch", HALVES
 
@@ -77,17 +79,22 @@ class AutoEngine:
             else:
                 engines += [engine] if half in engine.halves else []
         versions = ", ".join(f"{engine.name} {version_of(engine.package)}" for engine in engines)
-        key = f"{self._model.fingerprint.hex()} {half} {size} {half.threads} threads, {processor()}, {versions}"
+        mark = self._model.fingerprint.hex()
+        key = f"{mark} {half} {size} {half.threads} threads, {processor()}, {versions}"
         remembered = _remembered().get(key, {})
         for engine in engines:
             if engine.name == remembered.get("engine"):
                 try:
                     self._run(engine, half, TRIAL[0], TRIAL[1])
                     return engine, f"{remembered['why']}, as measured before"
-                except Exception as error:  # what worked may have been uninstalled in part: measure anew
+                except (
+                    Exception
+                ) as error:  # what worked may have been uninstalled in part: measure anew
                     log.warning("engine %s: %s", engine.name, error)
         seconds: dict[str, float] = {}
-        for turn in range(1 + RUNS):  # they take turns: whatever else the machine does hits them alike
+        for turn in range(
+            1 + RUNS
+        ):  # they take turns: whatever else the machine does hits them alike
             for engine in [engine for engine in engines if turn == 0 or engine.name in seconds]:
                 try:
                     taken = self._run(engine, half, width, height)
@@ -98,8 +105,14 @@ class AutoEngine:
                     seconds.pop(engine.name, None)
                 else:  # the first run does not count
                     seconds[engine.name] = min(taken, seconds[engine.name]) if turn > 1 else taken
-        best = min((engine for engine in engines if engine.name in seconds), key=lambda engine: seconds[engine.name])
-        times = ", ".join(f"{name} {1e3 * taken:.1f} ms" for name, taken in sorted(seconds.items(), key=lambda s: s[1]))
+        best = min(
+            (engine for engine in engines if engine.name in seconds),
+            key=lambda engine: seconds[engine.name],
+        )
+        times = ", ".join(
+            f"{name} {1e3 * taken:.1f} ms"
+            for name, taken in sorted(seconds.items(), key=lambda s: s[1])
+        )
         why = f"{best.runs(half)}, for {size}: {times}"
         if len(seconds) == len(engines):
             _remember(key, {"engine": best.name, "why": why})
@@ -116,7 +129,8 @@ class AutoEngine:
 
 #: The engines by name, but ``auto``.
 ENGINES: dict[str, Callable[[Model], Engine]] = {
-    engine.name: engine for engine in (TorchEngine, OpenVinoEngine, OpenVinoInt8Engine, OnnxRuntimeEngine)
+    engine.name: engine
+    for engine in (TorchEngine, OpenVinoEngine, OpenVinoInt8Engine, OnnxRuntimeEngine)
 }
 
 
@@ -129,7 +143,8 @@ def make_engine(name: str, model: Model) -> Engine:
 
     Raises:
         ValueError: no such engine.
-        EngineError: what it needs is not here; from its first picture also: it is not what the reference is.
+        EngineError: what it needs is not here; from its first picture also: it is not what the
+            reference is.
     """
     if name == AUTO:
         return AutoEngine(model)
@@ -151,5 +166,7 @@ def _remember(key: str, choice: dict[str, str]) -> None:
     path = cache_dir() / MEMORY
     try:
         write_bytes(path, json.dumps(_remembered() | {key: choice}, indent=1).encode())
-    except OSError as error:  # a read-only home costs the measurement at each start, and nothing else
+    except (
+        OSError
+    ) as error:  # a read-only home costs the measurement at each start, and nothing else
         log.warning("%s: %s", path, error)

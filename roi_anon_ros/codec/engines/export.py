@@ -16,8 +16,8 @@ from roi_anon_ros.codec.modelfile import Model
 def export(model: Model) -> dict[Half, Path]:
     """Write the two halves of a model as ONNX beside its file, for pictures of any size.
 
-    Each holds the whole way between a picture's bytes and its symbols, see :class:`Analysis` and :class:`Synthesis`,
-    and the model's fingerprint in its metadata.
+    Each holds the whole way between a picture's bytes and its symbols, see :class:`Analysis` and
+    :class:`Synthesis`, and the model's fingerprint in its metadata.
 
     Args:
         model: to export; the folder of its ``path`` is made.
@@ -33,7 +33,11 @@ def export(model: Model) -> dict[Half, Path]:
     model.path.parent.mkdir(parents=True, exist_ok=True)
     for half, path in written.items():
         onnx = torch.onnx.export(
-            half.program(model.codec), dynamo=True, verbose=False, input_names=[half.takes], output_names=[half.gives]
+            half.program(model.codec),
+            dynamo=True,
+            verbose=False,
+            input_names=[half.takes],
+            output_names=[half.gives],
         )
         onnx.model.metadata_props[MARK] = model.fingerprint.hex()
         beside = path.with_suffix(".part")

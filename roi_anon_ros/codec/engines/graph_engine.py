@@ -19,7 +19,8 @@ from roi_anon_ros.codec.networks import STRIP_PIXELS
 
 
 class GraphEngine:
-    """What the engines that run the graph of a half share. Each half is built when it is first used, and tried then.
+    """What the engines that run the graph of a half share. Each half is built when it is first
+    used, and tried then.
 
     Attributes:
         off: how far each half that is built is from the reference, as in :data:`TOLERANCE`.
@@ -46,7 +47,10 @@ class GraphEngine:
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
-        if symbols.shape[1] * symbols.shape[2] * self._model.codec.downsampling_factor**2 > STRIP_PIXELS:
+        if (
+            symbols.shape[1] * symbols.shape[2] * self._model.codec.downsampling_factor**2
+            > STRIP_PIXELS
+        ):
             return self._reference.synthesise(symbols)
         return self._built(SYNTHESIS)(symbols[None])[0]
 
@@ -62,7 +66,7 @@ class GraphEngine:
                     self.off[half] = self._compare(half, run)
                 except ValueError:
                     raise
-                except Exception as error:  # whatever a foreign library raises, here it means that it cannot be used
+                except Exception as error:  # whatever a foreign library raises: it cannot be used
                     raise EngineError(f"engine {self.name}: {half}: {error}") from error
                 self._runs[half] = run
             return self._runs[half]
@@ -75,7 +79,8 @@ class GraphEngine:
         """Refuse an exported network that carries another model's fingerprint, or none."""
         if mark != self._model.fingerprint.hex():
             raise EngineError(
-                f"engine {self.name}: {path}: of model {mark}, must be of {self._model.fingerprint.hex()}; "
+                f"engine {self.name}: {path}: of model {mark}, must be of "
+                f"{self._model.fingerprint.hex()}; "
                 f"{command} writes it anew"
             )
 
@@ -88,7 +93,8 @@ class GraphEngine:
             off, far = differences(run(picture[None])[0], symbols, step)
             if off > most or far:
                 raise EngineError(
-                    f"engine {self.name}: {off:.2%} of the symbols differ from the reference's, {far} of them by more "
+                    f"engine {self.name}: {off:.2%} of the symbols differ from the reference's, "
+                    f"{far} of them by more "
                     f"than {step}; must be at most {most:.2%}, and none"
                 )
         else:
@@ -96,14 +102,17 @@ class GraphEngine:
             off = float(np.abs(shown.astype(int) - self._reference.synthesise(symbols)).mean())
             if off > shades:
                 raise EngineError(
-                    f"engine {self.name}: decoded bytes differ from the reference's by {off:.2f} on average, must be "
+                    f"engine {self.name}: decoded bytes differ from the reference's by {off:.2f} "
+                    "on average, must be "
                     f"at most {shades}"
                 )
         return off
 
 
 def to_batch(picture: np.ndarray, factor: int) -> np.ndarray:
-    """What an analysis takes: a batch of one picture, its edge repeated until the sides are multiples of ``factor``."""
+    """What an analysis takes: a batch of one picture, its edge repeated until the sides are
+    multiples of ``factor``.
+    """
     bottom, right = (-side % factor for side in picture.shape[:2])
     if bottom or right:
         picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)

@@ -23,19 +23,24 @@ MARK = "fingerprint"
 
 
 class AnalysisGraph(nn.Module):
-    """Picture to symbols: uint8 ``[1, H, W, 3]`` RGB, sides multiples of the factor, to int32 ``[1, N, h, w]``."""
+    """Picture to symbols: uint8 ``[1, H, W, 3]`` RGB, sides multiples of the factor, to int32 ``[1,
+    N, h, w]``.
+    """
 
     def __init__(self, codec: AnonymizingCodec) -> None:
         super().__init__()
         self.g_a = copy.deepcopy(codec.g_a)
         with torch.no_grad():
-            self.g_a[0].weight.div_(255)  # bytes go in: bfloat16 holds each of them, and no layer has to divide
+            self.g_a[0].weight.div_(
+                255
+            )  # bytes go in: bfloat16 holds each of them, and no layer has to divide
         self.register_buffer("medians", codec.medians.detach().clone())
 
     def forward(self, picture: Tensor) -> Tensor:
         """See :meth:`AnonymizingCodec.symbols`."""
         symbols = torch.round(self.g_a(picture.permute(0, 3, 1, 2).float()) - self.medians)
-        # What is not finite becomes a symbol that the entropy coder refuses, whatever the device makes of it.
+        # What is not finite becomes a symbol that the entropy coder refuses, whatever the device
+        # makes of it.
         return torch.nan_to_num(symbols, nan=2.0**30).clamp(-(2.0**30), 2.0**30).int()
 
 
@@ -83,7 +88,9 @@ class Half(ABC):
         """What goes in for an image of this size in pixels, always the same."""
 
     @abstractmethod
-    def dynamic_shape(self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim) -> dict[int, object]:
+    def dynamic_shape(
+        self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim
+    ) -> dict[int, object]:
         """The axes of its input that differ between images.
 
         Args:
@@ -99,7 +106,9 @@ class Half(ABC):
     def program(self, codec: AnonymizingCodec) -> torch.export.ExportedProgram:
         """Its graph for images of any size."""
         factor = codec.downsampling_factor
-        rows, columns = (torch.export.Dim(name, min=2, max=MAX_SIZE // factor) for name in ("rows", "columns"))
+        rows, columns = (
+            torch.export.Dim(name, min=2, max=MAX_SIZE // factor) for name in ("rows", "columns")
+        )
         example = torch.from_numpy(self.example(codec, 6 * factor, 4 * factor))[None]
         shape = self.dynamic_shape(factor, rows, columns)
         return torch.export.export(self.module(codec).eval(), (example,), dynamic_shapes=(shape,))
@@ -115,7 +124,9 @@ class _Analysis(Half):
     def example(self, codec: AnonymizingCodec, width: int, height: int) -> np.ndarray:
         return trial_picture(width, height)
 
-    def dynamic_shape(self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim) -> dict[int, object]:
+    def dynamic_shape(
+        self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim
+    ) -> dict[int, object]:
         return {1: factor * rows, 2: factor * columns}
 
     def run(self, engine: Engine) -> Callable[[np.ndarray], np.ndarray]:
@@ -137,7 +148,9 @@ class _Synthesis(Half):
         shape = codec.entropy_bottleneck.channels, -(-height // factor), -(-width // factor)
         return np.zeros(shape, np.int32)
 
-    def dynamic_shape(self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim) -> dict[int, object]:
+    def dynamic_shape(
+        self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim
+    ) -> dict[int, object]:
         return {2: rows, 3: columns}
 
     def run(self, engine: Engine) -> Callable[[np.ndarray], np.ndarray]:

@@ -25,7 +25,9 @@ def processor() -> str:
 
 
 def version_of(package: str) -> str:
-    """Of a package that is there, perhaps under another distribution's name, such as onnxruntime-gpu."""
+    """Of a package that is there, perhaps under another distribution's name, such as
+    onnxruntime-gpu.
+    """
     try:
         return version(package)
     except PackageNotFoundError:

@@ -25,7 +25,8 @@ class OnnxRuntimeEngine(GraphEngine):
         for half in HALVES:
             if not onnx_file(model, half).is_file():
                 raise EngineError(
-                    f"engine {self.name}: {onnx_file(model, half)}: no such file; roi-anon export writes it"
+                    f"engine {self.name}: {onnx_file(model, half)}: no such file; roi-anon export "
+                    "writes it"
                 )
 
     def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
@@ -35,17 +36,26 @@ class OnnxRuntimeEngine(GraphEngine):
         options.intra_op_num_threads = half.threads
         options.log_severity_level = 3
         wanted: dict[str, dict[str, Any]] = {
-            "TensorrtExecutionProvider": {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(cache_dir())},
-            "CUDAExecutionProvider": {"use_tf32": 0},  # 10 bits of mantissa would not pass for the reference
+            "TensorrtExecutionProvider": {
+                "trt_engine_cache_enable": True,
+                "trt_engine_cache_path": str(cache_dir()),
+            },
+            "CUDAExecutionProvider": {
+                "use_tf32": 0
+            },  # 10 bits of mantissa would not pass for the reference
             "CPUExecutionProvider": {},
         }
         there = onnxruntime.get_available_providers()
         path = onnx_file(self._model, half)
         try:
-            session = onnxruntime.InferenceSession(path, options, [w for w in wanted.items() if w[0] in there])
+            session = onnxruntime.InferenceSession(
+                path, options, [w for w in wanted.items() if w[0] in there]
+            )
         except Exception as error:  # its exceptions have no common base but this
             raise EngineError(f"engine {self.name}: {path}: {error}") from error
-        self._check_mark(session.get_modelmeta().custom_metadata_map.get(MARK), path, "roi-anon export")
+        self._check_mark(
+            session.get_modelmeta().custom_metadata_map.get(MARK), path, "roi-anon export"
+        )
         self._on[half] = session.get_providers()[0].removesuffix("ExecutionProvider")
         (name,) = (entry.name for entry in session.get_inputs())
         return lambda batch: session.run(None, {name: batch})[0]

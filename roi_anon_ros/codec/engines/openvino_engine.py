@@ -57,20 +57,29 @@ class OpenVinoEngine(GraphEngine):
         """OpenVINO's form of one half, kept in the cache folder: making it takes seconds."""
         import openvino
 
-        kept = cache_dir() / f"{self._model.fingerprint.hex()}-{half}-openvino-{version_of('openvino')}.xml"
+        kept = (
+            cache_dir()
+            / f"{self._model.fingerprint.hex()}-{half}-openvino-{version_of('openvino')}.xml"
+        )
         if not is_intact(kept):
             graph = openvino.convert_model(half.program(self._model.codec))
             try:
                 write_graph(graph, kept)
-            except (OSError, RuntimeError) as error:  # a read-only home costs the seconds at each start
+            except (
+                OSError,
+                RuntimeError,
+            ) as error:  # a read-only home costs the seconds at each start
                 log.warning("%s: %s", kept, error)
                 return graph
-        # Read also where it was just written: what is read sums in another order than what was converted.
+        # Read also where it was just written: what is read sums in another order than what was
+        # converted.
         return openvino.Core().read_model(kept)
 
 
 class OpenVinoInt8Engine(OpenVinoEngine):
-    """The same with the analysis in int8, from the files that :func:`calibrate` wrote beside the model."""
+    """The same with the analysis in int8, from the files that :func:`calibrate` wrote beside the
+    model.
+    """
 
     name = "openvino-int8"
     halves = (ANALYSIS,)  # the synthesis in int8 misses every byte by 11 of 255
@@ -78,7 +87,10 @@ class OpenVinoInt8Engine(OpenVinoEngine):
     def __init__(self, model: Model) -> None:
         super().__init__(model)
         if not int8_file(model).is_file():
-            raise EngineError(f"engine {self.name}: {int8_file(model)}: no such file; roi-anon export --int8 writes it")
+            raise EngineError(
+                f"engine {self.name}: {int8_file(model)}: no such file; roi-anon export --int8 "
+                "writes it"
+            )
 
     def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
         run = super()._build(half)
@@ -94,7 +106,9 @@ class OpenVinoInt8Engine(OpenVinoEngine):
 
         kept = int8_file(self._model)
         if not is_intact(kept):
-            raise EngineError(f"engine {self.name}: {kept}: damaged; roi-anon export --int8 writes it anew")
+            raise EngineError(
+                f"engine {self.name}: {kept}: damaged; roi-anon export --int8 writes it anew"
+            )
         graph = openvino.Core().read_model(kept)
         mark = graph.get_rt_info(MARK).astype(str) if graph.has_rt_info(MARK) else None
         self._check_mark(mark, kept, "roi-anon export --int8")
@@ -102,7 +116,9 @@ class OpenVinoInt8Engine(OpenVinoEngine):
 
 
 def write_graph(graph: Any, path: Path) -> None:
-    """Write a graph of OpenVINO's: ``path`` (.xml), its weights (.bin), and last the checksum of both (.sha256)."""
+    """Write a graph of OpenVINO's: ``path`` (.xml), its weights (.bin), and last the checksum of
+    both (.sha256).
+    """
     import openvino
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,13 +131,17 @@ def write_graph(graph: Any, path: Path) -> None:
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a graph's files are what was written: OpenVINO's parsers may crash on anything else."""
+    """Whether a graph's files are what was written: OpenVINO may crash on anything else."""
     try:
-        return path.with_suffix(".sha256").read_text() == digest(path, path.with_suffix(".bin"), digits=64)
+        return path.with_suffix(".sha256").read_text() == digest(
+            path, path.with_suffix(".bin"), digits=64
+        )
     except OSError:
         return False
 
 
 def int8_file(model: Model) -> Path:
-    """Where the analysis in int8 lies: beside the model's file, with its weights (.bin) and a checksum (.sha256)."""
+    """Where the analysis in int8 lies: beside the model's file, with its weights (.bin) and a
+    checksum (.sha256).
+    """
     return model.path.with_name(f"{model.path.stem}-analysis-int8.xml")

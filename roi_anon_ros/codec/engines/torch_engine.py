@@ -10,7 +10,9 @@ from roi_anon_ros.codec.modelfile import Model
 
 
 class TorchEngine:
-    """The reference: torch in float32 on the processor, any size, in strips where a picture is large."""
+    """The reference: torch in float32 on the processor, any size, in strips where a picture is
+    large.
+    """
 
     name = package = "torch"
     halves = HALVES

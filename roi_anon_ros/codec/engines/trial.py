@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-#: How far an engine may be off: (share of the symbols that differ; by how much any of them may, beside a 64th of
-#: itself; mean difference of a decoded byte of the same symbols). bfloat16 has 8 bits of mantissa: where every channel
-#: is busy it finds one symbol in fifty on the other side of a rounding, with the default model one in two thousand;
-#: 8-bit integers find one in five there, and one in two hundred.
+#: How far an engine may be off: (share of the symbols that differ; by how much any of them may,
+#: beside a 64th of itself; mean difference of a decoded byte of the same symbols). bfloat16 has 8
+#: bits of mantissa: where every channel is busy it finds one symbol in fifty on the other side of a
+#: rounding, with the default model one in two thousand; 8-bit integers find one in five there, and
+#: one in two hundred.
 TOLERANCE: dict[str, tuple[float, int, float]] = {
     "torch": (0.0, 0, 0.0),
     "openvino": (0.03, 1, 0.5),
@@ -33,22 +34,39 @@ def trial_picture(width: int, height: int) -> np.ndarray:
     rng = np.random.default_rng(0)
     image = np.full((height, width, 3), 128, np.float32)
     for side in (4, 8, 16, 32, 64, 128):
-        coarse = rng.normal(0, 22, (max(height // side, 1), max(width // side, 1), 3)).astype(np.float32)
+        coarse = rng.normal(0, 22, (max(height // side, 1), max(width // side, 1), 3)).astype(
+            np.float32
+        )
         image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     image = image.clip(0, 255).astype(np.uint8)
     # An engine whose gate does not close is refused only where the gate of the reference does.
     x, y, r = width // 3, height // 2, min(width, height) // 5
-    cv2.ellipse(image, (x, y + 4 * r), (2 * r, 5 * r // 2), 0, 0, 360, (40, 50, 90), -1, cv2.LINE_AA)
+    cv2.ellipse(
+        image, (x, y + 4 * r), (2 * r, 5 * r // 2), 0, 0, 360, (40, 50, 90), -1, cv2.LINE_AA
+    )
     cv2.ellipse(image, (x, y - r // 4), (r, 5 * r // 4), 0, 0, 360, (60, 40, 30), -1, cv2.LINE_AA)
-    cv2.ellipse(image, (x, y), (7 * r // 8, 9 * r // 8), 0, 0, 360, (205, 150, 125), -1, cv2.LINE_AA)
+    cv2.ellipse(
+        image, (x, y), (7 * r // 8, 9 * r // 8), 0, 0, 360, (205, 150, 125), -1, cv2.LINE_AA
+    )
     for side in (-1, 1):
-        cv2.ellipse(image, (x + side * 3 * r // 8, y - r // 6), (r // 6, r // 10), 0, 0, 360, (50, 35, 30), -1)
+        cv2.ellipse(
+            image,
+            (x + side * 3 * r // 8, y - r // 6),
+            (r // 6, r // 10),
+            0,
+            0,
+            360,
+            (50, 35, 30),
+            -1,
+        )
     cv2.ellipse(image, (x, y + r // 4), (r // 8, r // 5), 0, 0, 360, (180, 120, 100), -1)
     cv2.ellipse(image, (x, y + 5 * r // 8), (r // 3, r // 10), 0, 0, 360, (150, 70, 70), -1)
     return cv2.GaussianBlur(image, (0, 0), 0.7)
 
 
 def differences(symbols: np.ndarray, reference: np.ndarray, step: int = 1) -> tuple[float, int]:
-    """Share of the symbols that differ from the reference's, and how many do by more than ``step`` and a 64th of it."""
+    """Share of the symbols that differ from the reference's, and how many do by more than ``step``
+    and a 64th of it.
+    """
     apart = np.abs(symbols.astype(np.int64) - reference)
     return float((apart > 0).mean()), int((apart > step + np.abs(reference) / 64).sum())

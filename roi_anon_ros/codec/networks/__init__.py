@@ -3,8 +3,8 @@
 Two architectures share one interface, CompressAI's ``CompressionModel``:
 
 * :class:`PaperCodec`, the network of arXiv 2406.05726 for any width ``N`` and depth ``M``;
-* :class:`FastCodec`, a network for cameras: a twelfth of the operations of ``PaperCodec(128, 2)`` and a
-  receptive field wide enough for a head that fills most of the picture.
+* :class:`FastCodec`, a network for cameras: a twelfth of the operations of ``PaperCodec(128, 2)``
+  and a receptive field wide enough for a head that fills most of the picture.
 """
 
 from roi_anon_ros.codec.networks.base import (

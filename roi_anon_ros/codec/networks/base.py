@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from roi_anon_ros.codec.entropy import EntropyTables
 from roi_anon_ros.codec.picture import check_sides
 
-# Above this many pixels a picture goes through the networks in horizontal strips, to bound the memory.
+# Above this many pixels a picture goes through the networks in horizontal strips, to bound the
+# memory.
 STRIP_PIXELS = 4 * 1024 * 1024
 
-# oneDNN orders its sums by the number of threads it has. Analysis with a fixed number, whatever the caller set,
-# makes the bytes of a picture independent of that setting.
+# oneDNN orders its sums by the number of threads it has. Analysis with a fixed number, whatever the
+# caller set, makes the bytes of a picture independent of that setting.
 ANALYSIS_THREADS = 2
 
 
@@ -32,14 +33,15 @@ class AnonymizingCodec(CompressionModel):
         x ──►─┤g_a├──►──┤ Q ├────►─────┤ EC ├─►bytes─►┤ ED ├─►y_hat─►┤g_s├──►── x_hat
               └───┘      └───┘           └────┘        └────┘        └───┘
 
-    ``x`` and ``x_hat`` are float tensors of shape ``[B, 3, H, W]`` in [0, 1], RGB, with sides from 16 to 8192.
-    A picture whose sides are not multiples of :attr:`downsampling_factor` is padded at its right and bottom by
-    repeating the edge; the padding is cut off again.
+    ``x`` and ``x_hat`` are float tensors of shape ``[B, 3, H, W]`` in [0, 1], RGB, with sides from
+    16 to 8192. A picture whose sides are not multiples of :attr:`downsampling_factor` is padded at
+    its right and bottom by repeating the edge; the padding is cut off again.
     """
 
     architecture: str
     downsampling_factor: int
-    #: Rows of context that a strip needs above and below, at least half the receptive field, in pixels.
+    #: Rows of context that a strip needs above and below, at least half the receptive field, in
+    #: pixels.
     halo: int
 
     g_a: nn.Module
@@ -95,8 +97,8 @@ class AnonymizingCodec(CompressionModel):
             x: ``[B, 3, H, W]`` in [0, 1].
 
         Returns:
-            ``{"x_hat": [B, 3, H, W], "y_hat": [B, N, h, w], "likelihoods": {"y": [B, N, h, w]}}``; quantisation
-            is additive uniform noise in training mode and rounding in evaluation mode.
+            ``{"x_hat": [B, 3, H, W], "y_hat": [B, N, h, w], "likelihoods": {"y": [B, N, h, w]}}``;
+            quantisation is additive uniform noise in training mode and rounding in evaluation mode.
         """
         height, width = x.shape[-2:]
         y = self.g_a(pad_to_multiple(x, self.downsampling_factor))
@@ -110,8 +112,8 @@ class AnonymizingCodec(CompressionModel):
     def symbols(self, x: Tensor) -> Tensor:
         """Quantised latent of each picture, as integers around the prior's medians.
 
-        Pictures go through the analysis transform one at a time: the bytes of a picture do not depend on
-        what else is in its batch.
+        Pictures go through the analysis transform one at a time: the bytes of a picture do not
+        depend on what else is in its batch.
 
         Args:
             x: ``[B, 3, H, W]`` in [0, 1].
@@ -150,18 +152,22 @@ class AnonymizingCodec(CompressionModel):
         return torch.cat(pictures).float().clamp_(0, 1)
 
     def dequantise(self, symbols: Tensor) -> Tensor:
-        """What the synthesis transform gets: symbols, int32 ``[B, N, h, w]``, as float32 of that shape."""
+        """What the synthesis transform gets: symbols, int32 ``[B, N, h, w]``, as float32 of that
+        shape.
+        """
         return symbols.float() + self.medians
 
     def compress(self, x: Tensor) -> dict[str, Any]:
-        """Entropy-code the latents of ``x`` (``[B, 3, H, W]`` in [0, 1], any size from 16 to 8192 a side).
+        """Entropy-code the latents of ``x`` (``[B, 3, H, W]`` in [0, 1], any size from 16 to 8192 a
+        side).
 
         Returns:
-            ``{"strings": [[bytes, ...]], "shape": (h, w), "size": (H, W)}``, CompressAI's layout with the size
-            that :meth:`decompress` cuts the padding off to. On one machine the bytes do not depend on the
-            batch nor on ``torch.set_num_threads``. Another device or library version may round a latent that
-            lies on the edge between two symbols to the other one; whatever was encoded is decoded to the same
-            symbols everywhere, for neither side computes a probability.
+            ``{"strings": [[bytes, ...]], "shape": (h, w), "size": (H, W)}``, CompressAI's layout
+            with the size that :meth:`decompress` cuts the padding off to. On one machine the bytes
+            do not depend on the batch nor on ``torch.set_num_threads``. Another device or library
+            version may round a latent that lies on the edge between two symbols to the other one;
+            whatever was encoded is decoded to the same symbols everywhere, for neither side
+            computes a probability.
 
         Raises:
             ValueError: a side is out of bounds, or the latent is not finite.
@@ -174,7 +180,10 @@ class AnonymizingCodec(CompressionModel):
         }
 
     def decompress(
-        self, strings: list[list[bytes]], shape: tuple[int, int], size: tuple[int, int] | None = None
+        self,
+        strings: list[list[bytes]],
+        shape: tuple[int, int],
+        size: tuple[int, int] | None = None,
     ) -> dict[str, Tensor]:
         """Decode what :meth:`compress` returned.
 
@@ -197,7 +206,9 @@ class AnonymizingCodec(CompressionModel):
         return {"x_hat": x_hat}
 
     def _in_strips(self, transform: nn.Module, x: Tensor, down: int, up: int) -> Tensor:
-        """Apply ``transform`` to ``x`` (``[1, C, H, W]``), in strips with context where it is large."""
+        """Apply ``transform`` to ``x`` (``[1, C, H, W]``), in strips with context where it is
+        large.
+        """
         factor = self.downsampling_factor
         scale = factor // down  # pixels in a row of x
         height, width = x.shape[-2] * scale, x.shape[-1] * scale
@@ -232,7 +243,9 @@ def _threads(number: int) -> Iterator[None]:
 
 
 def pad_to_multiple(x: Tensor, factor: int) -> Tensor:
-    """Pad ``[B, C, H, W]`` at the right and the bottom to multiples of ``factor`` by repeating the edge."""
+    """Pad ``[B, C, H, W]`` at the right and the bottom to multiples of ``factor`` by repeating the
+    edge.
+    """
     height, width = x.shape[-2:]
     right, bottom = -width % factor, -height % factor
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x

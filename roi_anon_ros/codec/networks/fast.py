@@ -1,4 +1,6 @@
-"""A network for cameras: a twelfth of the operations of ``PaperCodec(128, 2)``, and a wide receptive field."""
+"""A network for cameras: a twelfth of the operations of ``PaperCodec(128, 2)``, and a wide
+receptive field.
+"""
 
 from __future__ import annotations
 
@@ -32,24 +34,30 @@ class Bottleneck(nn.Module):
 
 
 class GatedConv(nn.Conv2d):
-    """1×1 convolution that passes nothing where it sees a head, ``[B, C, H, W]`` to ``[B, N, H, W]``.
+    """1×1 convolution that passes nothing where it sees a head, ``[B, C, H, W]`` to ``[B, N, H,
+    W]``.
 
-    With p the probability of a head that ``heads``, two small convolutions, finds in the same features f:
+    With p the probability of a head that ``heads``, two small convolutions, finds in the same
+    features f:
 
         y = b + g · W f,    g = 2 − 8p, at least 0 and at most 1
 
-    Where p is a quarter or more, every channel is its bias b, whatever the picture shows there; where it is an eighth
-    or less, the gate is wide open.
+    Where p is a quarter or more, every channel is its bias b, whatever the picture shows there;
+    where it is an eighth or less, the gate is wide open.
     """
 
     def __init__(self, channels: int, N: int) -> None:
         super().__init__(channels, N, 1)
-        self.heads = nn.Sequential(nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, 1, 3, padding=1))
+        self.heads = nn.Sequential(
+            nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, 1, 3, padding=1)
+        )
         nn.init.constant_(self.heads[-1].bias, -3.0)  # open, until it has learned what a head is
 
     @staticmethod
     def opening(heads: Tensor) -> Tensor:
-        """g of what ``heads`` gives, the logit of p: 0 where the gate is closed, 1 where it is wide open."""
+        """g of what ``heads`` gives, the logit of p: 0 where the gate is closed, 1 where it is wide
+        open.
+        """
         return (2 - 8 * torch.sigmoid(heads)).clamp(0, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -59,7 +67,8 @@ class GatedConv(nn.Conv2d):
 
 @register_model("roi-anon-fast")
 class FastCodec(AnonymizingCodec):
-    """A network for cameras: most of the work happens at an eighth and a sixteenth of the resolution.
+    """A network for cameras: most of the work happens at an eighth and a sixteenth of the
+    resolution.
 
     .. code-block:: none
 
@@ -68,9 +77,11 @@ class FastCodec(AnonymizingCodec):
         synthesis   conv1(N→192) │ 4 × block, dilation 8 4 2 1 │ deconv2(192→96, stride 2)
                     │ 2 × block │ IGDN1 conv3(96→192) shuffle 8 │ sigmoid
 
-    A block is a residual bottleneck. The gate is a map of heads, where it lets nothing into the latent, see
-    :class:`GatedConv`. The latent is ``[N, H / 16, W / 16]``. The analysis costs 3,362 multiply-adds a pixel,
-    ``PaperCodec(128, 2)`` 41,376; it sees 588 × 588 pixels around each latent, against 61. The synthesis costs 5,928.
+    A block is a residual bottleneck. The gate is a map of heads, where it lets nothing into the
+    latent, see
+    :class:`GatedConv`. The latent is ``[N, H / 16, W / 16]``. The analysis costs 3,362
+    multiply-adds a pixel, ``PaperCodec(128, 2)`` 41,376; it sees 588 × 588 pixels around each
+    latent, against 61. The synthesis costs 5,928.
 
     Args:
         N: number of channels of the latent, at least 1.

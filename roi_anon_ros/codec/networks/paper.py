@@ -22,8 +22,8 @@ class PaperCodec(AnonymizingCodec):
         analysis    conv(3→N) GDN1 │ M × [ conv(N→N) GDN1 ] │ conv(N→N)
         synthesis   deconv(N→N) IGDN1 │ M × [ deconv(N→N) IGDN1 ] │ deconv(N→3) sigmoid
 
-    Every convolution is 5×5 with stride 2, so the latent is ``[N, H / 2^(M+2), W / 2^(M+2)]``. The paper's
-    configurations are (128, 2), (256, 2) and (256, 1).
+    Every convolution is 5×5 with stride 2, so the latent is ``[N, H / 2^(M+2), W / 2^(M+2)]``. The
+    paper's configurations are (128, 2), (256, 2) and (256, 1).
 
     Args:
         N: number of channels of every layer and of the latent, at least 1.
@@ -58,7 +58,7 @@ class PaperCodec(AnonymizingCodec):
 
     @classmethod
     def from_state_dict(cls, state_dict: dict[str, Tensor]) -> PaperCodec:
-        """Build from a state dict in this class's layout: ``N`` and ``M`` follow from its shapes."""
+        """Build from a state dict of this class: ``N`` and ``M`` follow from its shapes."""
         last = max(int(key.split(".")[1]) for key in state_dict if key.startswith("g_a."))
         net = cls(N=state_dict["g_a.0.weight"].shape[0], M=last // 2 - 1)
         net.load_state_dict(state_dict)
@@ -69,8 +69,9 @@ class PaperCodec(AnonymizingCodec):
         """Load a checkpoint in the layout of the paper's released files.
 
         Args:
-            checkpoint: ``{"state_dict": {"<prefix>._encoder.encoder.0.weight": ..., "<prefix>._bottleneck.*",
-                "<prefix>._decoder.decoder.*"}, "N": int, "M": int}`` with any prefix, or none.
+            checkpoint: ``{"state_dict": {"<prefix>._encoder.encoder.0.weight": ...,
+                "<prefix>._bottleneck.*", "<prefix>._decoder.decoder.*"}, "N": int, "M": int}`` with
+                any prefix, or none.
 
         Raises:
             ValueError: a field is missing, or a tensor does not fit the network of ``N`` and ``M``.
@@ -78,7 +79,11 @@ class PaperCodec(AnonymizingCodec):
         missing = [field for field in ("state_dict", "N", "M") if field not in checkpoint]
         if missing:
             raise ValueError(f"checkpoint: no field {', '.join(missing)}")
-        rooms = {"_encoder.encoder.": "g_a.", "_bottleneck.": "entropy_bottleneck.", "_decoder.decoder.": "g_s."}
+        rooms = {
+            "_encoder.encoder.": "g_a.",
+            "_bottleneck.": "entropy_bottleneck.",
+            "_decoder.decoder.": "g_s.",
+        }
         state_dict = {}
         for key, value in checkpoint["state_dict"].items():
             for theirs, ours in rooms.items():

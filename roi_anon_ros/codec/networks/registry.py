@@ -7,7 +7,9 @@ from roi_anon_ros.codec.networks.fast import FastCodec
 from roi_anon_ros.codec.networks.paper import PaperCodec
 
 #: What a model file may name as its architecture.
-ARCHITECTURES: dict[str, type[AnonymizingCodec]] = {cls.architecture: cls for cls in (PaperCodec, FastCodec)}
+ARCHITECTURES: dict[str, type[AnonymizingCodec]] = {
+    cls.architecture: cls for cls in (PaperCodec, FastCodec)
+}
 
 #: The paper's configurations and ours, by name: (architecture, hyperparameters).
 CONFIGURATIONS: dict[str, tuple[str, dict[str, int]]] = {
@@ -25,6 +27,8 @@ def build(configuration: str) -> AnonymizingCodec:
         ValueError: no such configuration.
     """
     if configuration not in CONFIGURATIONS:
-        raise ValueError(f"configuration: {configuration!r}, must be one of {', '.join(CONFIGURATIONS)}")
+        raise ValueError(
+            f"configuration: {configuration!r}, must be one of {', '.join(CONFIGURATIONS)}"
+        )
     architecture, hyperparameters = CONFIGURATIONS[configuration]
     return ARCHITECTURES[architecture](**hyperparameters)

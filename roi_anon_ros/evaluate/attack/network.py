@@ -1,7 +1,7 @@
 """The attacker's network.
 
-A picture is thought of as a grid of cells of 16 pixels. A crop is 8 × 8 cells, and what was sent of it comes with 4
-more cells on each side.
+A picture is thought of as a grid of cells of 16 pixels. A crop is 8 × 8 cells, and what was sent of
+it comes with 4 more cells on each side.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from roi_anon_ros.codec.networks import Bottleneck
 
-#: Side of a crop and of what is sent beyond each of its edges, pixels; multiples of every network's grid.
+#: Side of a crop and of what is sent beyond each of its edges, pixels; multiples of every network's
+#: grid.
 CROP, CONTEXT = 128, 64
 
 #: Pixels in a row that one value of a latent may stand for.
@@ -25,15 +26,16 @@ class Attacker(nn.Module):
 
     .. code-block:: none
 
-        received picture, pixels of a cell shuffled into channels │ conv1(→192)  (+ latent │ conv1(→192))
+        received picture, pixels of a cell shuffled into channels │ conv1(→192)
+            (+ latent │ conv1(→192))
             │ 5 × block, dilation 1 2 4 2 1 │ cut the context off
             │ shuffle 2, 128 channels + picture at an eighth  │ 2 × block
             │ shuffle 2, 64 channels + picture at a quarter   │ 2 × block
             │ shuffle 2, 32 channels + picture at a half      │ 2 × block
             │ conv3(32→12) shuffle 2 │ + received picture
 
-    A block is the codec's residual bottleneck. The last layer begins at 0: the first thing to come out is the
-    received picture.
+    A block is the codec's residual bottleneck. The last layer begins at 0: the first thing to come
+    out is the received picture.
 
     Args:
         channels: of the latent; 0: there is none.
@@ -46,7 +48,9 @@ class Attacker(nn.Module):
     def __init__(self, channels: int = 0, factor: int = 16) -> None:
         super().__init__()
         if channels < 0 or factor not in FACTORS:
-            raise ValueError(f"channels {channels}, factor {factor}: must be at least 0, and one of {FACTORS}")
+            raise ValueError(
+                f"channels {channels}, factor {factor}: must be at least 0, and one of {FACTORS}"
+            )
         self.channels, self.factor = channels, factor
         #: Pixels of a cell, in a row.
         self.grid = max(16, factor)
@@ -75,7 +79,8 @@ class Attacker(nn.Module):
         """Recover pictures.
 
         Args:
-            received: float32 ``[B, 3, H, W]`` in [0, 1], whole cells with 64 pixels of context on each side.
+            received: float32 ``[B, 3, H, W]`` in [0, 1], whole cells with 64 pixels of context on
+                each side.
             latent: float32 ``[B, N, h, w]`` of the same place.
 
         Returns:
@@ -86,7 +91,11 @@ class Attacker(nn.Module):
         if self.channels:
             z = (latent - self.latent_mean) / self.latent_deviation
             y = y + self.enter_latent(F.pixel_unshuffle(z, self.grid // self.factor))
-        y, x, received = _cut(self.trunk(y), CONTEXT // self.grid), _cut(x, CONTEXT), _cut(received, CONTEXT)
+        y, x, received = (
+            _cut(self.trunk(y), CONTEXT // self.grid),
+            _cut(x, CONTEXT),
+            _cut(received, CONTEXT),
+        )
         for scale, up, blocks in zip(self.scales, self.up, self.blocks, strict=True):
             y = F.pixel_shuffle(up(y), 2)
             y = blocks(y + self.skip[str(scale)](F.pixel_unshuffle(x, scale)))
@@ -106,11 +115,17 @@ class Attacker(nn.Module):
         height, width = received.shape[1:]
         cells = -(-height // self.grid), -(-width // self.grid)
         windows = self.windows(received, latent, (0, 0), cells)
-        picture = self(*(None if w is None else to_tensor([w]) for w in windows))[0, :, :height, :width]
+        picture = self(*(None if w is None else to_tensor([w]) for w in windows))[
+            0, :, :height, :width
+        ]
         return picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
     def windows(
-        self, received: np.ndarray, latent: np.ndarray | None, corner: tuple[int, int], cells: tuple[int, int]
+        self,
+        received: np.ndarray,
+        latent: np.ndarray | None,
+        corner: tuple[int, int],
+        cells: tuple[int, int],
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Cut cells with their context out of what is received; beyond its edges it repeats.
 

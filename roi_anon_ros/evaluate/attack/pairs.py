@@ -27,7 +27,8 @@ AROUND_HEADS = 0.8
 #: Head sizes in octaves, log2 of pixels; smaller and larger ones count as the first and the last.
 OCTAVES = 3, 7
 
-#: Original pictures that are kept in memory, bytes; what was sent of them takes as much again, or less as a rule.
+#: Original pictures that are kept in memory, bytes; what was sent of them takes as much again, or
+#: less as a rule.
 MEMORY = 1 << 30
 
 
@@ -60,13 +61,17 @@ def choose(records: list[Record], pictures: int = 600) -> list[Record]:
     """
     fit = [r for r in records if len(r.heads.xyxy) and min(r.width, r.height) >= CROP]
     if not fit:
-        raise ValueError(f"records: none of {len(records)} has a head and sides of at least {CROP} pixels")
+        raise ValueError(
+            f"records: none of {len(records)} has a head and sides of at least {CROP} pixels"
+        )
     mean = sum(3 * r.width * r.height for r in fit) / len(fit)
     return spread(fit, max(min(pictures, int(MEMORY / mean)), 1))
 
 
 def gather(records: list[Record], row: Method) -> Iterator[Pair]:
-    """Yield each picture with what the row sends of it; one that cannot be read or sent is named in a warning."""
+    """Yield each picture with what the row sends of it; one that cannot be read or sent is named in
+    a warning.
+    """
     for record in records:
         try:
             picture = read_picture(record.path)
@@ -78,11 +83,13 @@ def gather(records: list[Record], row: Method) -> Iterator[Pair]:
 
 
 class Windows:
-    """Crops of pictures with what was sent of them; crop ``i`` is the same in every run with the same seed.
+    """Crops of pictures with what was sent of them; crop ``i`` is the same in every run with the
+    same seed.
 
-    Four of five lie around a head. Heads are drawn evenly over the octaves of their size, for large ones are those
-    that somebody is known by; but an octave with few heads counts as one with a twentieth of them all, lest they be
-    learned by heart. Crops lie on the grid, and inside their picture.
+    Four of five lie around a head. Heads are drawn evenly over the octaves of their size, for large
+    ones are those that somebody is known by; but an octave with few heads counts as one with a
+    twentieth of them all, lest they be learned by heart. Crops lie on the grid, and inside their
+    picture.
 
     Args:
         pairs: pictures of at least 128 pixels a side.
@@ -110,7 +117,9 @@ class Windows:
         self.chances = weights / weights.sum()
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, Tensor]:
-        """Crop ``number``: what was received of it, its latent, uint8 ``[3, 128, 128]``, its heads int64 ``[n, 4]``."""
+        """Crop ``number``: what was received of it, its latent, uint8 ``[3, 128, 128]``, its heads
+        int64 ``[n, 4]``.
+        """
         rng = np.random.default_rng((self.seed, number))
         grid = self.net.grid
         if rng.random() < AROUND_HEADS:
@@ -124,8 +133,16 @@ class Windows:
         last = (np.array(pair.picture.shape[1::-1]) - CROP) // grid
         column, row = (int(v) for v in np.rint(wanted / grid).clip(0, last))
         left, top = column * grid, row * grid
-        windows = self.net.windows(pair.received, pair.latent, (row, column), (CROP // grid, CROP // grid))
+        windows = self.net.windows(
+            pair.received, pair.latent, (row, column), (CROP // grid, CROP // grid)
+        )
         picture = pair.picture[top : top + CROP, left : left + CROP].transpose(2, 0, 1)
         heads = pair.heads - np.array([left, top, left, top], np.float32)
-        heads = clip_boxes(np.concatenate([np.floor(heads[:, :2]), np.ceil(heads[:, 2:])], axis=1), CROP, CROP)
-        return *windows, picture, torch.from_numpy(heads[at_least(heads, SMALLEST)].astype(np.int64))
+        heads = clip_boxes(
+            np.concatenate([np.floor(heads[:, :2]), np.ceil(heads[:, 2:])], axis=1), CROP, CROP
+        )
+        return (
+            *windows,
+            picture,
+            torch.from_numpy(heads[at_least(heads, SMALLEST)].astype(np.int64)),
+        )

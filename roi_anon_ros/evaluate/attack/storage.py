@@ -20,7 +20,9 @@ FORMAT_VERSION = 1
 LAST = 100
 
 
-def write_attack(path: Path, net: Attacker, about: dict[str, Any], history: list[dict[str, float]]) -> None:
+def write_attack(
+    path: Path, net: Attacker, about: dict[str, Any], history: list[dict[str, float]]
+) -> None:
     """Write a trained attacker, with what its training was and its last losses."""
     tensors = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
     last = history[-LAST:]
@@ -33,12 +35,13 @@ def read_attack(path: Path) -> tuple[Attacker, dict[str, Any]]:
     """Read an attack's file.
 
     Returns:
-        The network, and what the file says of itself: ``row``, ``row_key``, ``channels``, ``factor``,
-        ``steps``, ``batch``, ``seed``, ``pictures``, ``heads``, ``data`` (a digest of the pairs) and ``losses``
-        (means over the last 100 steps).
+        The network, and what the file says of itself: ``row``, ``row_key``, ``channels``,
+        ``factor``, ``steps``, ``batch``, ``seed``, ``pictures``, ``heads``, ``data`` (a digest of
+        the pairs) and ``losses`` (means over the last 100 steps).
 
     Raises:
-        ValueError: there is no such file, or it is damaged, foreign, or of another format; the message names it.
+        ValueError: there is no such file, or it is damaged, foreign, or of another format; the
+            message names it.
     """
     path = Path(path)
     if not path.is_file():
@@ -50,9 +53,14 @@ def read_attack(path: Path) -> tuple[Attacker, dict[str, Any]]:
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"{path}: damaged, or no safetensors file: {error}") from error
     if not isinstance(about, dict):
-        raise ValueError(f"{path}: a safetensors file of something else: no metadata 'roi_anon_attack'")
+        raise ValueError(
+            f"{path}: a safetensors file of something else: no metadata 'roi_anon_attack'"
+        )
     if about.get("format_version") != FORMAT_VERSION:
-        raise ValueError(f"{path}: format_version {about.get('format_version')}, this release reads {FORMAT_VERSION}")
+        raise ValueError(
+            f"{path}: format_version {about.get('format_version')}, this release reads "
+            f"{FORMAT_VERSION}"
+        )
     if about.get("fingerprint") != fingerprint(tensors).hex():
         raise ValueError(f"{path}: damaged: its weights do not match their fingerprint")
     try:

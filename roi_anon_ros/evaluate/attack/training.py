@@ -46,12 +46,17 @@ def build(pairs: list[Pair], seed: int = 0) -> Attacker:
     if pairs[0].latent is not None:
 
         def covers(factor: int) -> bool:
-            return all(p.latent.shape[1:] == tuple(-(-side // factor) for side in p.picture.shape[:2]) for p in pairs)
+            return all(
+                p.latent.shape[1:] == tuple(-(-side // factor) for side in p.picture.shape[:2])
+                for p in pairs
+            )
 
         channels, factor = len(pairs[0].latent), next(filter(covers, FACTORS), None)
         if factor is None:
             sizes = f"{pairs[0].latent.shape[1:]} of {pairs[0].picture.shape[:2]}"
-            raise ValueError(f"latent: {sizes}, must be the picture's size over a power of two up to 64")
+            raise ValueError(
+                f"latent: {sizes}, must be the picture's size over a power of two up to 64"
+            )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = Attacker(channels, factor)
@@ -74,13 +79,14 @@ def _normalise(arrays: list[np.ndarray], mean: Tensor, deviation: Tensor) -> Non
 def attack_loss(recovered: Tensor, picture: Tensor, heads: Regions) -> dict[str, Tensor]:
     """How far the recovered heads are from the true ones.
 
-    With the error e = recovered − picture, its differences ∂ between neighbours in a row or a column, and the mean
-    over a crop's heads, then over the crops (one without heads counts as 0):
+    With the error e = recovered − picture, its differences ∂ between neighbours in a row or a
+    column, and the mean over a crop's heads, then over the crops (one without heads counts as 0):
 
-        L = mean over heads of (mean |e|) + 1 · mean over heads of (mean |∂x e| + mean |∂y e|) + 0.1 · rest
+        L = mean over heads of (mean |e|) + 1 · mean over heads of (mean |∂x e| + mean |∂y e|) + 0.1
+        · rest
 
-    where the rest is the mean |e| of all pixels outside the heads. A difference belongs to the pixel at its right or
-    lower end; a crop's first row or column has none, and counts as 0.
+    where the rest is the mean |e| of all pixels outside the heads. A difference belongs to the
+    pixel at its right or lower end; a crop's first row or column has none, and counts as 0.
 
     Args:
         recovered: ``[B, 3, H, W]``.
@@ -113,7 +119,8 @@ def train(
 ) -> Iterator[float]:
     """Train an attacker on one row; an interrupted training goes on where it was last saved.
 
-    On one machine with one number of threads, the same arguments give the same weights, interrupted or not.
+    On one machine with one number of threads, the same arguments give the same weights, interrupted
+    or not.
 
     Args:
         pairs: what :func:`gather` made of the row.
@@ -125,7 +132,8 @@ def train(
         save_every: seconds between two checkpoints.
 
     Yields:
-        The loss of each step, with those of the interrupted training; ``out`` is there when the last one comes.
+        The loss of each step, with those of the interrupted training; ``out`` is there when the
+        last one comes.
 
     Raises:
         ValueError: the pairs cannot be used, or the checkpoint is damaged or of another training.
@@ -157,9 +165,13 @@ def train(
         yield from (terms["loss"] for terms in history)
     tick = time.monotonic()
     for step in range(len(history), steps):
-        received, latents, pictures, boxes = zip(*(windows[step * batch + i] for i in range(batch)), strict=True)
+        received, latents, pictures, boxes = zip(
+            *(windows[step * batch + i] for i in range(batch)), strict=True
+        )
         with torch.autocast("cpu", torch.bfloat16):
-            recovered = net(to_tensor(list(received)), to_tensor(list(latents)) if net.channels else None)
+            recovered = net(
+                to_tensor(list(received)), to_tensor(list(latents)) if net.channels else None
+            )
         terms = attack_loss(recovered, to_tensor(list(pictures)), Regions.stack(list(boxes)))
         if not torch.isfinite(terms["loss"]):
             raise RuntimeError(f"{row.name}: the attack's loss is not finite at step {step}")
@@ -174,7 +186,12 @@ def train(
             write_attack(out, net, about, history)
             checkpoint.unlink(missing_ok=True)
         elif time.monotonic() - tick >= save_every:
-            state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history, "about": about}
+            state = {
+                "net": net.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "history": history,
+                "about": about,
+            }
             stream = io.BytesIO()
             torch.save(state, stream)
             write_bytes(checkpoint, stream.getvalue())
@@ -202,9 +219,19 @@ def _read_checkpoint(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     try:
         saved = torch.load(path, weights_only=True)
         found = dict(saved["about"])
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        pickle.UnpicklingError,
+    ) as error:
         raise ValueError(f"{path}: damaged, or no checkpoint of an attack: {error}") from error
     for name, value in about.items():
         if found.get(name) != value:
-            raise ValueError(f"{path}: of another training: {name} {found.get(name)!r}, now {value!r}; remove it")
+            raise ValueError(
+                f"{path}: of another training: {name} {found.get(name)!r}, now {value!r}; remove it"
+            )
     return saved

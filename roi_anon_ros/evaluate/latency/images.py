@@ -13,14 +13,18 @@ from roi_anon_ros.files import read_picture
 
 
 def default_picture() -> tuple[np.ndarray, str]:
-    """A picture to encode, uint8 ``[H, W, 3]`` RGB, and what it is: a photo that comes with ultralytics, or drawn."""
+    """A picture to encode, uint8 ``[H, W, 3]`` RGB, and what it is: a photo that comes with
+    ultralytics, or drawn.
+    """
     if photo := example_photo("bus.jpg"):
         return read_picture(photo), "bus.jpg of ultralytics"
     return synthetic_picture(), "synthetic"
 
 
 def synthetic_picture() -> np.ndarray:
-    """Discs that hide each other, ``[1024, 1024, 3]``: with edges, and about the spectrum of photos."""
+    """Discs that hide each other, ``[1024, 1024, 3]``: with edges, and about the spectrum of
+    photos.
+    """
     rng = np.random.default_rng(0)
     image = np.full((1024, 1024, 3), 128, np.uint8)
     # As many of a radius as its power -3, as in a scene with things at all distances.

@@ -18,8 +18,8 @@ from PIL import AvifImagePlugin, features
 from roi_anon_ros.codec.engines import processor, version_of
 from roi_anon_ros.evaluate.latency.ways import now
 
-#: Side of the square matrices whose products measure the machine, and products in each round: short ones, of which
-#: some get through between whatever else runs.
+#: Side of the square matrices whose products measure the machine, and products in each round: short
+#: ones, of which some get through between whatever else runs.
 PRODUCT_SIDE, PRODUCTS = 1024, 4
 
 
@@ -41,7 +41,11 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "load average before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        **{package: version_of(package) for package in ("openvino", "onnxruntime") if find_spec(package)},
+        **{
+            package: version_of(package)
+            for package in ("openvino", "onnxruntime")
+            if find_spec(package)
+        },
         "compressai": compressai.__version__,
         "pillow": PIL.__version__,
         **{f"lib{name}": features.version(name) for name in ("avif", "webp", "jpg")},
@@ -55,7 +59,9 @@ def count_cores() -> int:
 
 @contextmanager
 def use_threads(number: int) -> Iterator[None]:
-    """Let torch, OpenCV and Pillow's AVIF compute with this many threads, for as long as the context lasts."""
+    """Let torch, OpenCV and Pillow's AVIF compute with this many threads, for as long as the
+    context lasts.
+    """
     before = torch.get_num_threads(), cv2.getNumThreads(), AvifImagePlugin.DEFAULT_MAX_THREADS
     try:
         torch.set_num_threads(number)

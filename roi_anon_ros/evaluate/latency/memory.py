@@ -13,9 +13,11 @@ from roi_anon_ros.evaluate.latency.ways import make_timed
 
 
 def peak_memory(name: str, picture: np.ndarray, threads: int | None = None) -> float:
-    """Memory that a row takes at most, MiB: of a process of its own that encodes and decodes a picture three times.
+    """Memory that a row takes at most, MiB: of a process of its own that encodes and decodes a
+    picture three times.
 
-    What the process had before it made the row, Python and the libraries, is not in it; the row's weights are.
+    What the process had before it made the row, Python and the libraries, is not in it; the row's
+    weights are.
 
     Args:
         name: as :func:`make_timed` takes it.
@@ -49,6 +51,12 @@ def _grow(name: str, picture: np.ndarray, threads: int, answer: Connection) -> N
 
 
 def _memory(field: str) -> int:
-    """Bytes of a field of /proc/self/status: VmRSS, the present memory, or VmHWM, the highest so far."""
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
+    """Bytes of a field of /proc/self/status: VmRSS, the present memory, or VmHWM, the highest so
+    far.
+    """
+    (line,) = (
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(f"{field}:")
+    )
     return 1024 * int(line.split()[1])

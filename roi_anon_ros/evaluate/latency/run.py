@@ -47,21 +47,23 @@ def run(
         rounds: that count for each size, at least 2.
         warmup: rounds before them that do not count, at least 1.
         seed: of the order of the rows in each round.
-        threads: of torch, OpenCV and Pillow's AVIF, at least 1; None: as many as cores. Other encoders have one.
+        threads: of torch, OpenCV and Pillow's AVIF, at least 1; None: as many as cores. Other
+            encoders have one.
         reference: name of the row that the others are compared with; None: the first.
         source: what the picture is, for the results.
-        memory: also take the :func:`peak_memory` of each row, which is made anew for it by its name.
+        memory: also take the :func:`peak_memory` of each row, which is made anew for it by its
+            name.
         track: yields what it is given, one step for each round of each size: for a bar of progress.
 
     Returns:
-        What can be written as JSON. ``sizes`` holds for each size and row ``bits_per_pixel``, and for ``encode`` and
-        ``decode`` the ``seconds`` of all rounds, their ``min``, ``mean``, ``median`` and ``sd``, the ``ratio`` of the
-        median to the reference's with its 95 % ``ratio_interval`` (rounds drawn with replacement, both rows' together),
-        and the ``stages`` with ``min``, ``mean``, ``median``, ``sd`` each, in seconds; ``memory`` in MiB. With
-        ``multiply_adds`` also ``analysis``: GFLOP/s, and its share of the ``peak`` of float32 and bfloat16 matrix
-        products with all threads, taken in every round; each at its fastest, which on a busy machine are not equally
-        fast. The rest says what
-        was run, and where.
+        What can be written as JSON. ``sizes`` holds for each size and row ``bits_per_pixel``, and
+        for ``encode`` and ``decode`` the ``seconds`` of all rounds, their ``min``, ``mean``,
+        ``median`` and ``sd``, the ``ratio`` of the median to the reference's with its 95 %
+        ``ratio_interval`` (rounds drawn with replacement, both rows' together), and the ``stages``
+        with ``min``, ``mean``, ``median``, ``sd`` each, in seconds; ``memory`` in MiB. With
+        ``multiply_adds`` also ``analysis``: GFLOP/s, and its share of the ``peak`` of float32 and
+        bfloat16 matrix products with all threads, taken in every round; each at its fastest, which
+        on a busy machine are not equally fast. The rest says what was run, and where.
 
     Raises:
         ValueError: names the argument and the bound, or the row that decodes to another size.
@@ -71,7 +73,11 @@ def run(
     names = [row.name for row in rows]
     reference = names[0] if reference is None and names else reference
     threads = count_cores() if threads is None else threads
-    for name, value, least in (("rounds", rounds, 2), ("warmup", warmup, 1), ("threads", threads, 1)):
+    for name, value, least in (
+        ("rounds", rounds, 2),
+        ("warmup", warmup, 1),
+        ("threads", threads, 1),
+    ):
         if value < least:
             raise ValueError(f"{name}: {value}, must be at least {least}")
     if not names or len(set(names)) < len(names):
@@ -82,29 +88,43 @@ def run(
     order = random.Random(seed)
     # A copy: of its own memory, writable and contiguous.
     pictures = {f"{w}x{h}": np.array(resize(picture, w, h), order="C") for w, h in sizes}
-    taken: dict[str, dict[str, list[dict[str, Any]]]] = {size: {name: [] for name in names} for size in pictures}
+    taken: dict[str, dict[str, list[dict[str, Any]]]] = {
+        size: {name: [] for name in names} for size in pictures
+    }
     products: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     with use_threads(threads):
-        for size, number in track([(size, number) for size in pictures for number in range(warmup + rounds)]):
+        for size, number in track(
+            [(size, number) for size in pictures for number in range(warmup + rounds)]
+        ):
             for row in order.sample(list(rows), len(rows)):
                 once = _once(row, pictures[size])
                 if number >= warmup:
                     taken[size][row.name].append(once)
             for dtype, seconds in products.items():
                 seconds += [time_product(dtype) for _ in range(PRODUCTS)]
-    peak = {str(dtype)[6:]: 2e-9 * PRODUCT_SIDE**3 / min(seconds) for dtype, seconds in products.items()}
+    peak = {
+        str(dtype)[6:]: 2e-9 * PRODUCT_SIDE**3 / min(seconds) for dtype, seconds in products.items()
+    }
     results: dict[str, Any] = {"picture": source, "reference": reference}
     results |= {"rounds": rounds, "warmup": warmup, "seed": seed}
-    results |= {"notes": {row.name: row.note for row in rows}, "environment": environment, "peak": peak, "sizes": {}}
+    results |= {
+        "notes": {row.name: row.note for row in rows},
+        "environment": environment,
+        "peak": peak,
+        "sizes": {},
+    }
     for size, all_rounds in taken.items():
         pixels = pictures[size].size // 3
         results["sizes"][size] = {
-            row.name: _summary(row, all_rounds[row.name], all_rounds[reference], pixels, peak) for row in rows
+            row.name: _summary(row, all_rounds[row.name], all_rounds[reference], pixels, peak)
+            for row in rows
         }
         if memory:
             for row in rows:
                 try:
-                    results["sizes"][size][row.name]["memory"] = peak_memory(row.name, pictures[size], threads)
+                    results["sizes"][size][row.name]["memory"] = peak_memory(
+                        row.name, pictures[size], threads
+                    )
                 except RuntimeError as error:  # the times are not lost for it
                     results["notes"][row.name] = "; ".join(filter(None, [row.note, str(error)]))
     return results
@@ -119,29 +139,51 @@ def _once(row: Timed, image: np.ndarray) -> dict[str, Any]:
     end = now()
     if decoded.shape != image.shape:
         raise ValueError(f"{row.name}: decoded to {decoded.shape}, must be {image.shape}")
-    return {"bytes": len(data), "encode": (middle - begin, encode), "decode": (end - middle, decode)}
+    return {
+        "bytes": len(data),
+        "encode": (middle - begin, encode),
+        "decode": (end - middle, decode),
+    }
 
 
 def _summary(
-    row: Timed, rounds: list[dict[str, Any]], base: list[dict[str, Any]], pixels: int, peak: dict[str, float]
+    row: Timed,
+    rounds: list[dict[str, Any]],
+    base: list[dict[str, Any]],
+    pixels: int,
+    peak: dict[str, float],
 ) -> dict[str, Any]:
-    figures: dict[str, Any] = {"bits_per_pixel": 8 * float(np.mean([once["bytes"] for once in rounds])) / pixels}
+    figures: dict[str, Any] = {
+        "bits_per_pixel": 8 * float(np.mean([once["bytes"] for once in rounds])) / pixels
+    }
     for what in STAGES:
-        pairs = [(mine[what][0], theirs[what][0]) for mine, theirs in zip(rounds, base, strict=True)]
+        pairs = [
+            (mine[what][0], theirs[what][0]) for mine, theirs in zip(rounds, base, strict=True)
+        ]
         seconds = [mine for mine, _ in pairs]
         figures[what] = {"seconds": seconds, **_statistics(seconds), "ratio": _ratio(pairs)}
         figures[what]["ratio_interval"] = list(bootstrap(pairs, _ratio))
         laps = [once[what][1] for once in rounds]
-        figures[what]["stages"] = {stage: _statistics([lap[stage] for lap in laps]) for stage in laps[0]}
+        figures[what]["stages"] = {
+            stage: _statistics([lap[stage] for lap in laps]) for stage in laps[0]
+        }
     if row.multiply_adds and "analysis" in figures["encode"]["stages"]:
         gflops = 2e-9 * row.multiply_adds * pixels / figures["encode"]["stages"]["analysis"]["min"]
-        figures["analysis"] = {"gflops": gflops, "share": {dtype: gflops / value for dtype, value in peak.items()}}
+        figures["analysis"] = {
+            "gflops": gflops,
+            "share": {dtype: gflops / value for dtype, value in peak.items()},
+        }
     return figures
 
 
 def _statistics(seconds: list[float]) -> dict[str, float]:
     values = np.array(seconds)
-    figures = {"min": values.min(), "mean": values.mean(), "median": np.median(values), "sd": values.std(ddof=1)}
+    figures = {
+        "min": values.min(),
+        "mean": values.mean(),
+        "median": np.median(values),
+        "sd": values.std(ddof=1),
+    }
     return {name: float(value) for name, value in figures.items()}
 
 

@@ -16,7 +16,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from roi_anon_ros.codec import MAX_SIZE, Codec
 from roi_anon_ros.codec.modelfile import Model, fingerprint
-from roi_anon_ros.codec.networks import ANALYSIS_THREADS, AnonymizingCodec, PaperCodec, pad_to_multiple
+from roi_anon_ros.codec.networks import (
+    ANALYSIS_THREADS,
+    AnonymizingCodec,
+    PaperCodec,
+    pad_to_multiple,
+)
 from roi_anon_ros.codec.picture import check_picture
 from roi_anon_ros.evaluate.methods import Kind, make_method, parse_name
 from roi_anon_ros.evaluate.methods.making import load_codec
@@ -34,7 +39,8 @@ class Timed:
 
     Attributes:
         name: in the tables.
-        encode: a picture, uint8 ``[H, W, 3]`` RGB, to what is sent, and the seconds of its stages (may be none).
+        encode: a picture, uint8 ``[H, W, 3]`` RGB, to what is sent, and the seconds of its stages
+            (may be none).
         decode: what was sent to a picture of the same size, and the seconds of its stages.
         note: what a reader of the table has to know.
         multiply_adds: of the analysis transform, for each pixel of the picture; 0: no analysis.
@@ -51,9 +57,10 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
     """A row by its name.
 
     Args:
-        name: as :func:`~roi_anon_ros.evaluate.methods.make_method` takes it; ``paper``: the paper's network (128, 2)
-            that nobody trained, the paper's own way (:func:`paper_way`); ``paper:MODEL``: the network of a model that
-            way; ``paper-here``: the network of ``paper`` through this package's codec.
+        name: as :func:`~roi_anon_ros.evaluate.methods.make_method` takes it; ``paper``: the paper's
+            network (128, 2) that nobody trained, the paper's own way (:func:`paper_way`);
+            ``paper:MODEL``: the network of a model that way; ``paper-here``: the network of
+            ``paper`` through this package's codec.
         picture: uint8 ``[H, W, 3]`` RGB, by which :func:`paper_network` sets its rate.
 
     Raises:
@@ -65,7 +72,10 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
         return paper_way(Codec.load(parsed.subject).model.codec, name)
     if parsed.kind in (Kind.PAPER, Kind.PAPER_HERE):
         net = paper_network(picture)
-        note = f"not trained: scaled to a realistic rate, {ALIVE} of 128 channels carry it; its pictures show nothing"
+        note = (
+            f"not trained: scaled to a realistic rate, {ALIVE} of 128 channels carry it; "
+            "its pictures show nothing"
+        )
         if parsed.kind is Kind.PAPER:
             return paper_way(net, name, note)
         model = Model(net, fingerprint(net.state_dict()), {"name": name})
@@ -74,7 +84,9 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
         return codec_way(load_codec(parsed), name)
     method = make_method(name)
     note = "Pillow's encoder with its other defaults" if parsed.kind is Kind.STILL else ""
-    return Timed(name, lambda image: (method.encode(image), {}), lambda data: (method.decode(data), {}), note)
+    return Timed(
+        name, lambda image: (method.encode(image), {}), lambda data: (method.decode(data), {}), note
+    )
 
 
 def codec_way(codec: Codec, name: str, note: str = "") -> Timed:
@@ -88,15 +100,17 @@ def codec_way(codec: Codec, name: str, note: str = "") -> Timed:
         decoded = codec.decode(packet, MAX_SIZE**2)
         return decoded.at_source_size(), decoded.seconds
 
-    note = "; ".join(filter(None, [f"analysis with {ANALYSIS_THREADS} threads, whatever is set", note]))
+    note = "; ".join(
+        filter(None, [f"analysis with {ANALYSIS_THREADS} threads, whatever is set", note])
+    )
     return Timed(name, encode, decode, note, _multiply_adds(codec.model.codec))
 
 
 def paper_way(net: AnonymizingCodec, name: str = PAPER, note: str = "") -> Timed:
     """A network the way the paper runs it: plain torch in float32, and CompressAI's entropy coder.
 
-    The steps are those of ``compress`` and ``decompress`` of CompressAI's ``FactorizedPrior``; what is sent is its
-    string behind the picture's size, 4 bytes.
+    The steps are those of ``compress`` and ``decompress`` of CompressAI's ``FactorizedPrior``; what
+    is sent is its string behind the picture's size, 4 bytes.
 
     Args:
         net: with tables (``update()`` was called); it is copied to the device where it stands.
@@ -128,7 +142,9 @@ def paper_way(net: AnonymizingCodec, name: str = PAPER, note: str = "") -> Timed
         height, width = _SIZE.unpack_from(data)
         string = data[_SIZE.size :]
         clock.lap("unpack")
-        y_hat = net.entropy_bottleneck.decompress([string], (-(-height // factor), -(-width // factor)))
+        y_hat = net.entropy_bottleneck.decompress(
+            [string], (-(-height // factor), -(-width // factor))
+        )
         clock.lap("entropy")
         x_hat = net.g_s(y_hat).clamp_(0, 1)[0, :, :height, :width]
         image = x_hat.mul(255).round_().to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy()
@@ -140,12 +156,14 @@ def paper_way(net: AnonymizingCodec, name: str = PAPER, note: str = "") -> Timed
 
 @torch.no_grad()
 def paper_network(picture: np.ndarray, bits_per_pixel: float = 0.25, seed: int = 0) -> PaperCodec:
-    """The paper's network (128, 2) with weights that nobody trained: for its time, not for its pictures.
+    """The paper's network (128, 2) with weights that nobody trained: for its time, not for its
+    pictures.
 
-    What an entropy coder takes depends on the latent, and a fresh network's costs nothing like a trained one's. So
-    the last convolution and the prior are scaled until the latent of this picture costs ``bits_per_pixel``, evenly
-    over 24 of the 128 channels; the others are 0 everywhere. That is how trained latents look (the model ``fast``
-    uses 12 of 128 channels for half the rate), and it is an assumption: a coder that skips empty channels gains by it.
+    What an entropy coder takes depends on the latent, and a fresh network's costs nothing like a
+    trained one's. So the last convolution and the prior are scaled until the latent of this picture
+    costs ``bits_per_pixel``, evenly over 24 of the 128 channels; the others are 0 everywhere. That
+    is how trained latents look (the model ``fast`` uses 12 of 128 channels for half the rate), and
+    it is an assumption: a coder that skips empty channels gains by it.
 
     Args:
         picture: uint8 ``[H, W, 3]`` RGB; another picture or size costs a little more or less.
@@ -180,7 +198,8 @@ def paper_network(picture: np.ndarray, bits_per_pixel: float = 0.25, seed: int =
     spread[:ALIVE] = low
     last.weight.mul_((spread / sd)[:, None, None, None])
     last.bias.sub_(mean).mul_(spread / sd)
-    # A fresh prior is logistic, with the scale init_scale and a median anywhere: now with these scales, around 0.
+    # A fresh prior is logistic, with the scale init_scale and a median anywhere: now with these
+    # scales, around 0.
     scale = (spread * to_scale)[:, None, None]
     for bias in prior.biases:
         bias.zero_()
@@ -221,5 +240,7 @@ class _Clock:
 
 
 def _to_tensor(image: np.ndarray) -> Tensor:
-    """uint8 ``[H, W, 3]`` to float32 ``[1, 3, H, W]`` in [0, 1], channels first in memory, as torchvision does it."""
+    """uint8 ``[H, W, 3]`` to float32 ``[1, 3, H, W]`` in [0, 1], channels first in memory, as
+    torchvision does it.
+    """
     return torch.from_numpy(image).permute(2, 0, 1).contiguous()[None].float().div_(255)

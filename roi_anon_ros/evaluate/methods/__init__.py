@@ -4,4 +4,14 @@ from roi_anon_ros.evaluate.methods.making import make_method, make_methods
 from roi_anon_ros.evaluate.methods.method import ATTACKED, ORIGINAL, Method, slug
 from roi_anon_ros.evaluate.methods.names import Kind, Name, parse_name
 
-__all__ = ["ATTACKED", "ORIGINAL", "Kind", "Method", "Name", "make_method", "make_methods", "parse_name", "slug"]
+__all__ = [
+    "ATTACKED",
+    "ORIGINAL",
+    "Kind",
+    "Method",
+    "Name",
+    "make_method",
+    "make_methods",
+    "parse_name",
+    "slug",
+]

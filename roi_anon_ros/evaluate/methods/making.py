@@ -49,9 +49,10 @@ def make_method(text: str) -> Method:
     """A method by its name.
 
     Args:
-        text: as :func:`parse_name` takes it. Still codecs are Pillow's encoders with their other defaults; ``blur+``,
-            ``pixelate+`` and ``mask+`` treat the faces that MTCNN finds first, see ``anonymize/``; a model codes an
-            image at the image's own size; ``attack:FILE`` is what an attacker recovers, see ``attack/``.
+        text: as :func:`parse_name` takes it. Still codecs are Pillow's encoders with their other
+            defaults; ``blur+``, ``pixelate+`` and ``mask+`` treat the faces that MTCNN finds first,
+            see ``anonymize/``; a model codes an image at the image's own size; ``attack:FILE`` is
+            what an attacker recovers, see ``attack/``.
 
     Raises:
         ValueError: no method has this name, or an attack's file cannot be used.
@@ -109,7 +110,9 @@ def _make_model(text: str, name: Name) -> Method:
     codec = load_codec(name)
     key = codec.fingerprint
     for half in HALVES if name.engine != "torch" else ():
-        codec.warm_up(half)  # an engine is tried when it is first used: refused now, not at some image
+        codec.warm_up(
+            half
+        )  # an engine is tried when it is first used: refused now, not at some image
         key += f" {codec.engine.runs(half)} {version_of(codec.engine.package)}"
     return Method(
         text,
@@ -121,14 +124,15 @@ def _make_model(text: str, name: Name) -> Method:
 
 
 def load_attack(path: Path) -> Method:
-    """What an attacker recovers: the same bytes as of the method that it attacks, seen through its network.
+    """What an attacker recovers: the same bytes as of the method that it attacks, seen through its
+    network.
 
     Args:
         path: that ``attack.training.train`` wrote.
 
     Raises:
-        ValueError: the file cannot be read, or its method cannot be made or is no longer the one that was attacked; the
-            message names file and field.
+        ValueError: the file cannot be read, or its method cannot be made or is no longer the one
+            that was attacked; the message names file and field.
     """
     net, about = read_attack(path)
     mark = digest(path)
@@ -144,7 +148,13 @@ def load_attack(path: Path) -> Method:
         return net.recover(*method.receive(data))
 
     budget = {key: about[key] for key in ("steps", "batch", "seed", "pictures")}
-    return Method(method.name + ATTACKED, f"{method.key} attacked {mark}", method.encode, decode, attack=budget)
+    return Method(
+        method.name + ATTACKED,
+        f"{method.key} attacked {mark}",
+        method.encode,
+        decode,
+        attack=budget,
+    )
 
 
 _MAKERS: dict[Kind, Callable[[str, Name], Method]] = {

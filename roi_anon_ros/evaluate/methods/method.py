@@ -25,7 +25,8 @@ class Method:
         key: all that its result depends on beside the picture.
         encode: a picture, uint8 ``[H, W, 3]`` RGB, to what is sent.
         decode: what was sent to the picture that a receiver sees, of the same size.
-        latent: of a model, what was sent to the quantised latent, float32 ``[N, h, w]``: all that the receiver has.
+        latent: of a model, what was sent to the quantised latent, float32 ``[N, h, w]``: all that
+            the receiver has.
         attack: of an attacked row, the attack's ``steps``, ``batch``, ``seed`` and ``pictures``.
     """
 
@@ -40,7 +41,8 @@ class Method:
         """All that whoever receives ``data`` has.
 
         Returns:
-            The image, uint8 ``[3, H, W]`` RGB, and the latent, float16 ``[N, h, w]`` of a model, None of others.
+            The image, uint8 ``[3, H, W]`` RGB, and the latent, float16 ``[N, h, w]`` of a model,
+            None of others.
         """
         image = np.ascontiguousarray(self.decode(data).transpose(2, 0, 1))
         if self.latent is None:

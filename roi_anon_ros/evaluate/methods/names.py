@@ -50,9 +50,10 @@ def parse_name(text: str) -> Name:
     """Take the name of a method apart.
 
     Args:
-        text: ``original``; ``jpeg:Q``, ``avif:Q`` or ``webp:Q``; the same after an anonymizer's name and ``+``, such as
-            ``blur+avif:10``; ``attack:FILE``; ``paper``, ``paper:MODEL``, ``paper-here`` or ``paper-here@ENGINE``;
-            else a model, by its name or its file, and after it perhaps ``@`` and an engine.
+        text: ``original``; ``jpeg:Q``, ``avif:Q`` or ``webp:Q``; the same after an anonymizer's
+            name and ``+``, such as ``blur+avif:10``; ``attack:FILE``; ``paper``, ``paper:MODEL``,
+            ``paper-here`` or ``paper-here@ENGINE``; else a model, by its name or its file, and
+            after it perhaps ``@`` and an engine.
 
     Raises:
         ValueError: a still codec without a quality from 0 to 100.

@@ -1,4 +1,6 @@
-"""Rate against utility: curves as in the paper's Fig. 4, and the Bjøntegaard difference between two of them."""
+"""Rate against utility: curves as in the paper's Fig. 4, and the Bjøntegaard difference between two
+of them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ Point = tuple[float, float]
 
 
 def families(names: Sequence[str]) -> dict[str, list[str]]:
-    """Rows by the curve that they lie on: those that differ in quality alone; a model is a curve of one point.
+    """Rows by the curve that they lie on: those that differ in quality alone; a model is a curve of
+    one point.
 
     The original and attacked rows are on none: they are no ways to send.
     """
@@ -30,7 +33,9 @@ def families(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def rising(points: Sequence[Point]) -> np.ndarray:
-    """The points by rate, without those that cost more than another and give no more: float ``[n, 2]``."""
+    """The points by rate, without those that cost more than another and give no more: float ``[n,
+    2]``.
+    """
     kept: list[Point] = []
     for point in sorted(points, key=lambda p: (p[0], -p[1])):
         if not kept or point[1] > kept[-1][1]:
@@ -39,7 +44,9 @@ def rising(points: Sequence[Point]) -> np.ndarray:
 
 
 def rate_at(points: Sequence[Point], quality: float) -> float | None:
-    """Rate at which a curve has a quality, log rate interpolated by a monotonous cubic; None beyond its ends."""
+    """Rate at which a curve has a quality, log rate interpolated by a monotonous cubic; None beyond
+    its ends.
+    """
     curve = rising(points)
     if len(curve) < 2 or not curve[0, 1] <= quality <= curve[-1, 1]:
         return None
@@ -47,10 +54,12 @@ def rate_at(points: Sequence[Point], quality: float) -> float | None:
 
 
 def bd_rate(anchor: Sequence[Point], points: Sequence[Point]) -> float | None:
-    """Bjøntegaard difference: mean change of the rate at equal quality against the anchor, -0.3 for 30 % less.
+    """Bjøntegaard difference: mean change of the rate at equal quality against the anchor, -0.3 for
+    30 % less.
 
-    The mean of log rate, interpolated by a monotonous cubic, over the qualities that both curves reach (Bjøntegaard,
-    VCEG-M33, with the interpolation of JCTVC-K0206). A curve of one point is compared at that point.
+    The mean of log rate, interpolated by a monotonous cubic, over the qualities that both curves
+    reach (Bjøntegaard, VCEG-M33, with the interpolation of JCTVC-K0206). A curve of one point is
+    compared at that point.
 
     Returns:
         None where the curves share no quality.
@@ -66,13 +75,16 @@ def bd_rate(anchor: Sequence[Point], points: Sequence[Point]) -> float | None:
     if not low < high:
         return None
     means = [
-        PchipInterpolator(curve[:, 1], np.log(curve[:, 0])).integrate(low, high) / (high - low) for curve in curves
+        PchipInterpolator(curve[:, 1], np.log(curve[:, 0])).integrate(low, high) / (high - low)
+        for curve in curves
     ]
     return float(np.expm1(means[1] - means[0]))
 
 
 def bd_rates(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """:func:`bd_rate` for persons of every curve against each still codec's of two points or more, by their names."""
+    """:func:`bd_rate` for persons of every curve against each still codec's of two points or more,
+    by their names.
+    """
     curves = {
         family: [(results[name]["bits_per_pixel"], results[name]["persons_ap"]) for name in names]
         for family, names in families(list(results)).items()
@@ -115,12 +127,20 @@ def plot(results: Mapping[str, Mapping[str, Any]]) -> Figure:
             )
         ax.set_xscale("log")
         ax.set_xlabel("bits per pixel")
-        ax.set_ylabel("average precision" if name == "persons" else "faces found, of those in the originals")
-        ax.set_title("persons, YOLOv8 (higher is better)" if name == "persons" else f"faces, {name} (lower is better)")
+        ax.set_ylabel(
+            "average precision" if name == "persons" else "faces found, of those in the originals"
+        )
+        ax.set_title(
+            "persons, YOLOv8 (higher is better)"
+            if name == "persons"
+            else f"faces, {name} (lower is better)"
+        )
         ax.set_ylim(0, None)
         ax.grid(alpha=0.3, which="both")
         ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}".rstrip("0").rstrip(".")[-1] in "25" else "")
+        ax.xaxis.set_minor_formatter(
+            lambda x, _: f"{x:g}" if f"{x:g}".rstrip("0").rstrip(".")[-1] in "25" else ""
+        )
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 

@@ -1,4 +1,6 @@
-"""One page for whoever asks to be shown: all results of a folder as HTML that needs no network, and as Markdown."""
+"""One page for whoever asks to be shown: all results of a folder as HTML that needs no network, and
+as Markdown.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from roi_anon_ros.evaluate.latency import tables as latency
 from roi_anon_ros.evaluate.measure import SCORES
 from roi_anon_ros.evaluate.methods import ATTACKED, ORIGINAL
 from roi_anon_ros.evaluate.report import curves
-from roi_anon_ros.evaluate.report.tables import faces_of, identities, overview, rates, sizes, to_markdown
+from roi_anon_ros.evaluate.report.tables import (
+    faces_of,
+    identities,
+    overview,
+    rates,
+    sizes,
+    to_markdown,
+)
 
 #: What the commands leave in a folder, by the name that the page has for it.
 FILES = {"evaluation": "results.json", "identity": "identity.json", "bench": "bench.json"}
@@ -38,12 +47,16 @@ def read_results(folder: Path) -> dict[str, Any]:
             except ValueError as error:
                 raise ValueError(f"{folder / file}: no JSON: {error}") from error
     if not found:
-        raise ValueError(f"{folder}: none of {', '.join(FILES.values())} in it; run roi-anon evaluate first")
+        raise ValueError(
+            f"{folder}: none of {', '.join(FILES.values())} in it; run roi-anon evaluate first"
+        )
     return found
 
 
 def sections(found: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """The page's sections: ``title``, ``text`` (paragraphs), ``tables``, ``plots`` (PNG bytes), ``sheet``."""
+    """The page's sections: ``title``, ``text`` (paragraphs), ``tables``, ``plots`` (PNG bytes),
+    ``sheet``.
+    """
     parts = []
     if "evaluation" in found:
         parts += _evaluation(found["evaluation"], folder)
@@ -63,7 +76,9 @@ def html(found: Mapping[str, Any], folder: Path) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["embed"] = lambda data: "data:image/png;base64," + base64.b64encode(data).decode()
+    environment.filters["embed"] = lambda data: (
+        "data:image/png;base64," + base64.b64encode(data).decode()
+    )
     template = environment.get_template("report.html.j2")
     return template.render(sections=sections(found, folder))
 
@@ -86,11 +101,18 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     attacked = {name: row for name, row in results.items() if name.endswith(ATTACKED)}
     plain = {name: row for name, row in results.items() if name not in attacked}
     versions = ", ".join(f"{name} {number}" for name, number in about["environment"].items())
-    of_all = f" of {about['annotated_pictures']}" if about["annotated_pictures"] != about["pictures"] else ""
+    of_all = (
+        f" of {about['annotated_pictures']}"
+        if about["annotated_pictures"] != about["pictures"]
+        else ""
+    )
     text = [
-        f"{about['pictures']} pictures{of_all} of {about['set']}{', turned grey' * about['grey']}, each row at the "
-        f"picture's own size. Persons: average precision of {about['weights']} at overlap 0.5, {base['persons_boxes']} "
-        "boxes. Faces: what is annotated and a detector finds. In brackets: 95 % of bootstrap resamples of the "
+        f"{about['pictures']} pictures{of_all} of {about['set']}{', turned grey' * about['grey']}, "
+        "each row at the "
+        f"picture's own size. Persons: average precision of {about['weights']} at overlap 0.5, "
+        f"{base['persons_boxes']} "
+        "boxes. Faces: what is annotated and a detector finds. In brackets: 95 % of bootstrap "
+        "resamples of the "
         "pictures; after a count of faces: its share of those found on the originals. PSNR and "
         "MS-SSIM are outside the heads, PSNR also inside them.",
         *_limits(base, faces, about),
@@ -105,8 +127,10 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         {
             "title": "Rate at equal utility",
             "text": [
-                "Bjøntegaard difference of the rate against a still codec at equal average precision of persons, over "
-                "the range that both curves reach; a row of one quality is compared at its own precision. -30 % is 30 "
+                "Bjøntegaard difference of the rate against a still codec at equal average "
+                "precision of persons, over "
+                "the range that both curves reach; a row of one quality is compared at its own "
+                "precision. -30 % is 30 "
                 "% fewer bits; – where the curves share no precision."
             ],
             "tables": [rates(curves.bd_rates(results))],
@@ -114,7 +138,8 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         {
             "title": "Faces by size and by score",
             "text": [
-                f"True positives by the longest side of the face, in pixels, and true / false positives at several "
+                "True positives by the longest side of the face, in pixels, and true / false "
+                "positives at several "
                 f"scores ({', '.join(map(str, SCORES))}); AP of faces with all points."
             ],
             "tables": [sizes(plain, name) for name in faces],
@@ -127,9 +152,12 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
             {
                 "title": "What an attacker recovers who trained for it",
                 "text": [
-                    "The attacker has the encoder and pictures of its own, and trained a decoder of its own from what "
-                    "is sent to the originals, with the same budget for every row (roi-anon attack). Detectors look at "
-                    "what it recovers. A row that stays low here withstood this attacker, at this budget and no other.",
+                    "The attacker has the encoder and pictures of its own, and trained a decoder "
+                    "of its own from what "
+                    "is sent to the originals, with the same budget for every row (roi-anon "
+                    "attack). Detectors look at "
+                    "what it recovers. A row that stays low here withstood this attacker, at this "
+                    "budget and no other.",
                     *_budgets(about["attacks"]),
                 ],
                 "tables": overview({ORIGINAL: base} | both, base),
@@ -141,7 +169,10 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
                 "title": "Look for yourself",
                 "text": ["Pictures with large heads, as each row's receiver sees them."],
                 "sheet": [
-                    {row: (folder / "sheet" / file).read_bytes() for row, file in picture["rows"].items()}
+                    {
+                        row: (folder / "sheet" / file).read_bytes()
+                        for row, file in picture["rows"].items()
+                    }
                     for picture in about["sheet"]
                 ],
             }
@@ -155,40 +186,61 @@ def _limits(base: Mapping[str, Any], faces: list[str], about: Mapping[str, Any])
     said, pictures = [], about["pictures"]
     if "persons_by_hand_boxes" in base:
         said.append(
-            f"Of the {base['persons_boxes']} person boxes only {base['persons_by_hand_boxes']} are on pictures whose "
-            "persons people drew; the others were found by a detector, and a detector of its family agrees with it. "
+            f"Of the {base['persons_boxes']} person boxes only {base['persons_by_hand_boxes']} are "
+            "on pictures whose "
+            "persons people drew; the others were found by a detector, and a detector of its "
+            "family agrees with it. "
             "The column “drawn by hand” is the ratio on the former alone."
         )
     if any(base[f"{name}_against"] == "annotations" for name in faces):
         by = base["faces_judged_by"]
         said.append(
-            f"Faces are judged by annotated faces on {by.get('face', 0)} pictures, by heads (backs and helmets too) "
+            f"Faces are judged by annotated faces on {by.get('face', 0)} pictures, by heads (backs "
+            "and helmets too) "
             f"on {by.get('head', 0)}, and {by.get('nothing', 0)} pictures do not count for them."
         )
     if any("+" in name for name in about["rows"]):
-        said.append("blur+, pixelate+ and mask+ treat what MTCNN finds: of these rows MTCNN is no impartial judge.")
+        said.append(
+            "blur+, pixelate+ and mask+ treat what MTCNN finds: of these rows MTCNN is no "
+            "impartial judge."
+        )
     if about["weights"].startswith("yolov8n"):
-        said.append("Models trained here were guided by yolov8n; one with other weights is more impartial (--weights).")
+        said.append(
+            "Models trained here were guided by yolov8n; one with other weights is more impartial "
+            "(--weights)."
+        )
     against = [name for name in ("persons", *faces) if base[f"{name}_against"] == "original"]
     if against:
-        said.append(f"Not annotated, hence judged by what was found on the originals: {', '.join(against)}.")
+        said.append(
+            f"Not annotated, hence judged by what was found on the originals: {', '.join(against)}."
+        )
     for name in faces:
         few = {size: n for size, n in base[f"{name}_by_size"].items() if n < FEW}
         if few:
             listed = ", ".join(f"{n} {size}" for size, n in few.items())
-            said.append(f"Too few to tell: of the faces that {name} finds on the originals, {listed}.")
+            said.append(
+                f"Too few to tell: of the faces that {name} finds on the originals, {listed}."
+            )
         if base[f"{name}_true"] >= FEW:
             said.append(
-                f"Where {name} finds none of {base[f'{name}_true']} faces, the true share may still be "
-                f"{1 - 0.05 ** (1 / base[f'{name}_true']):.1%} (95 %, were faces independent of each other)."
+                f"Where {name} finds none of {base[f'{name}_true']} faces, the true share may "
+                "still be "
+                f"{1 - 0.05 ** (1 / base[f'{name}_true']):.1%} (95 %, were faces independent of "
+                "each other)."
             )
     if pictures < 100:
-        said.append(f"{pictures} pictures are a quick look: differences of a few hundredths of AP are noise.")
+        said.append(
+            f"{pictures} pictures are a quick look: differences of a few hundredths of AP are "
+            "noise."
+        )
     return said
 
 
 def _budgets(attacks: Mapping[str, Mapping[str, int]]) -> list[str]:
-    said = {", ".join(f"{name} {value}" for name, value in budget.items()) for budget in attacks.values()}
+    said = {
+        ", ".join(f"{name} {value}" for name, value in budget.items())
+        for budget in attacks.values()
+    }
     if len(said) == 1:
         return [f"The budget: {said.pop()}; colour pictures only."]
     return [
@@ -210,7 +262,8 @@ def _bench(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": "Latency",
         "text": [
-            f"Ratios of median times to {results['reference']}'s, memory to memory, all rows alternating in one run; "
+            f"Ratios of median times to {results['reference']}'s, memory to memory, all rows "
+            "alternating in one run; "
             "below them the stages of the models.",
             *latency.notes(results),
         ],
@@ -222,17 +275,27 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
     scenes = about["scenes"]
     counts = next(iter(next(iter(scenes.values())).values()))["raw"]
     text = [
-        f"{about['pictures']} pictures of {counts['people']} people, as heads on persons before a plain wall, sent by "
-        f"each row and recognised by {about['recogniser']}; {about['left_out']} pictures without a face that could be "
-        "found were left out. The attacker knows where eyes, nose and mouth were before the picture was sent.",
-        "Raw: what was sent against the pictures themselves. Linked: pictures that were sent against each other. TAR: "
-        "share of pairs of one person that are accepted when 1 % or 0.1 % of the pairs of different people are. "
-        f"Rank 1: the right person is the most similar of all; by chance {counts['rank1_chance']:.1%}.",
-        f"{counts['genuine']} raw pairs of one person and {counts['impostors']} of two. In brackets: 95 % of bootstrap "
+        f"{about['pictures']} pictures of {counts['people']} people, as heads on persons before a "
+        "plain wall, sent by "
+        f"each row and recognised by {about['recogniser']}; {about['left_out']} pictures without a "
+        "face that could be "
+        "found were left out. The attacker knows where eyes, nose and mouth were before the "
+        "picture was sent.",
+        "Raw: what was sent against the pictures themselves. Linked: pictures that were sent "
+        "against each other. TAR: "
+        "share of pairs of one person that are accepted when 1 % or 0.1 % of the pairs of "
+        "different people are. "
+        "Rank 1: the right person is the most similar of all; by chance "
+        f"{counts['rank1_chance']:.1%}.",
+        f"{counts['genuine']} raw pairs of one person and {counts['impostors']} of two. In "
+        "brackets: 95 % of bootstrap "
         "resamples of the people.",
     ]
     if counts["impostors"] < 10_000:
-        text.append(f"{counts['impostors']} pairs of two people are too few to tell anything at a FAR of 0.1 %.")
+        text.append(
+            f"{counts['impostors']} pairs of two people are too few to tell anything at a FAR of "
+            "0.1 %."
+        )
     figure = Figure(figsize=(11.2, 3.6 * len(scenes)), layout="constrained")
     axes = figure.subplots(len(scenes), 2, squeeze=False)
     for line, (scene, rows) in zip(axes, scenes.items(), strict=True):
@@ -248,4 +311,9 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
             ax.grid(alpha=0.3)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     tables = [identities(scene, rows) for scene, rows in scenes.items()]
-    return {"title": "Is anybody recognised?", "text": text, "tables": tables, "plots": [_png(figure)]}
+    return {
+        "title": "Is anybody recognised?",
+        "text": text,
+        "tables": tables,
+        "plots": [_png(figure)],
+    }

@@ -21,7 +21,9 @@ SIDE = 384
 
 
 def pick(records: list[Record], count: int = PICTURES) -> list[Record]:
-    """Pictures spread over those with the largest heads: where a person could be recognised, if anywhere."""
+    """Pictures spread over those with the largest heads: where a person could be recognised, if
+    anywhere.
+    """
 
     def largest(record: Record) -> float:
         heads = record.heads.xyxy
@@ -31,7 +33,9 @@ def pick(records: list[Record], count: int = PICTURES) -> list[Record]:
     return spread(by_size[: max(count, len(by_size) // 5)], count)
 
 
-def save_sheet(folder: Path, rows: Iterable[Method], records: list[Record], grey: bool = False) -> list[dict[str, Any]]:
+def save_sheet(
+    folder: Path, rows: Iterable[Method], records: list[Record], grey: bool = False
+) -> list[dict[str, Any]]:
     """Send pictures by each row, and write what arrives as PNGs.
 
     Returns:

@@ -24,17 +24,39 @@ def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> 
         rows: ``measure.summary`` by the name of the row.
         base: that of the original.
     """
-    head = ["", "bits per pixel (95 %)", "± sd", "PSNR", "MS-SSIM", "in heads", "persons, AP (95 %)", "101 points"]
+    head = [
+        "",
+        "bits per pixel (95 %)",
+        "± sd",
+        "PSNR",
+        "MS-SSIM",
+        "in heads",
+        "persons, AP (95 %)",
+        "101 points",
+    ]
     head += ["of the original's (95 %)"]
     by_hand = "persons_by_hand_ratio" in base
     persons = [head + (["drawn by hand (95 %)"] if by_hand else [])]
     large = f"over {SIZES['large'][0]} px"
-    faces = [["", *(title for face in faces_of(base) for title in (f"faces, {face} (95 %)", large, "false"))]]
+    faces = [
+        [
+            "",
+            *(
+                title
+                for face in faces_of(base)
+                for title in (f"faces, {face} (95 %)", large, "false")
+            ),
+        ]
+    ]
     for name, row in rows.items():
         similar = "–" if row["ms_ssim"] is None else f"{row['ms_ssim']:.3f}"
         line = [name, interval(row, "bits_per_pixel"), f"{row['bits_per_pixel_sd']:.3f}"]
         line += [decibels(row["psnr_outside"]), similar, decibels(row["psnr_heads"])]
-        line += [interval(row, "persons_ap"), number(row["persons_ap_101"]), interval(row, "persons_ratio")]
+        line += [
+            interval(row, "persons_ap"),
+            number(row["persons_ap_101"]),
+            interval(row, "persons_ratio"),
+        ]
         persons.append(line + ([interval(row, "persons_by_hand_ratio")] if by_hand else []))
         faces.append([name])
         for face in faces_of(base):
@@ -46,7 +68,10 @@ def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> 
 
 def sizes(rows: Mapping[str, Mapping[str, Any]], face: str) -> Table:
     """Faces that a detector finds, by size, and true and false ones by score."""
-    bounds = [f"{low} to {high} px" if high < float("inf") else f"over {low} px" for low, high in SIZES.values()]
+    bounds = [
+        f"{low} to {high} px" if high < float("inf") else f"over {low} px"
+        for low, high in SIZES.values()
+    ]
     table = [[f"faces, {face}", *bounds, *(f"score {score}" for score in SCORES), "AP (95 %)"]]
     for name, row in rows.items():
         by_score = (" / ".join(map(str, row[f"{face}_by_score"][str(score)])) for score in SCORES)
@@ -67,7 +92,12 @@ def rates(differences: Mapping[str, Mapping[str, float | None]]) -> Table:
 
 def identities(scene: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     """``identity.summary`` of each row in one scene."""
-    figures = {"auc": "AUC (95 %)", "tar_far_1": "TAR at FAR 1 %", "tar_far_01": "at 0.1 %", "rank1": "rank 1"}
+    figures = {
+        "auc": "AUC (95 %)",
+        "tar_far_1": "TAR at FAR 1 %",
+        "tar_far_01": "at 0.1 %",
+        "rank1": "rank 1",
+    }
     modes = ("raw", "linked")
     table = [[scene, *(f"{mode}: {title}" for mode in modes for title in figures.values())]]
     for name, row in rows.items():
@@ -87,7 +117,11 @@ def decibels(value: float | None) -> str:
 
 def interval(row: Mapping[str, Any], key: str) -> str:
     """A figure with its 95 % interval."""
-    return "–" if math.isnan(row[key]) else "{:.3f} ({:.3f} to {:.3f})".format(row[key], *row[f"{key}_interval"])
+    return (
+        "–"
+        if math.isnan(row[key])
+        else "{:.3f} ({:.3f} to {:.3f})".format(row[key], *row[f"{key}_interval"])
+    )
 
 
 def number(value: float) -> str:

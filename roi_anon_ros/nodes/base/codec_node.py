@@ -21,7 +21,11 @@ class CodecNode(NewestFramesNode):
     def __init__(self) -> None:
         super().__init__()
         self.setting("model", "fast", "Name of an installed model, or path of a .safetensors file")
-        self.setting("engine", "auto", "What runs the networks: torch, openvino, openvino-int8, onnxruntime, auto")
+        self.setting(
+            "engine",
+            "auto",
+            "What runs the networks: torch, openvino, openvino-int8, onnxruntime, auto",
+        )
 
     def load(self) -> None:
         """Load the model."""
@@ -31,7 +35,9 @@ class CodecNode(NewestFramesNode):
         """Run the half once, so that the first frame does not wait for it."""
         self.codec.warm_up(self.half)
         engine = self.codec.engine.runs(self.half)
-        self.get_logger().info(f"model {self.codec.name} {self.codec.fingerprint}; {self.half} on {engine}")
+        self.get_logger().info(
+            f"model {self.codec.name} {self.codec.fingerprint}; {self.half} on {engine}"
+        )
 
     def unload(self) -> None:
         """Let the model go."""
@@ -42,4 +48,8 @@ class CodecNode(NewestFramesNode):
         codec = self.codec
         if codec is None:
             return {"model": self.value("model"), "fingerprint": "", "engine": self.value("engine")}
-        return {"model": codec.name, "fingerprint": codec.fingerprint, "engine": codec.engine.runs(self.half)}
+        return {
+            "model": codec.name,
+            "fingerprint": codec.fingerprint,
+            "engine": codec.engine.runs(self.half),
+        }

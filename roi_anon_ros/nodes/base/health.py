@@ -85,7 +85,8 @@ class StreamHealth:
 
         Args:
             seconds: time of each stage.
-            figures: whatever else is measured on each frame, by name; means over the last frames are reported.
+            figures: whatever else is measured on each frame, by name; means over the last frames
+                are reported.
         """
         with self._lock:
             self._sent += 1
@@ -99,7 +100,8 @@ class StreamHealth:
         """The report, which is ERROR, WARN or OK.
 
         Args:
-            state: where not empty, why no frames are expected now; silence is no reason to warn then.
+            state: where not empty, why no frames are expected now; silence is no reason to warn
+                then.
         """
         with self._lock:
             age = None if self._newest is None else time.monotonic() - self._newest
@@ -117,7 +119,9 @@ class StreamHealth:
                 level, message = Level.OK, "frames flow"
             values = {"frames in": self._frames_in, "frames sent": self._sent}
             values["frames dropped"] = self._dropped.total()
-            values |= {f"dropped, {reason}": count for reason, count in sorted(self._dropped.items())}
+            values |= {
+                f"dropped, {reason}": count for reason, count in sorted(self._dropped.items())
+            }
             values["age of newest frame (s)"] = "" if age is None else f"{age:.1f}"
             for name, figures in self._figures.items():
                 values[name] = f"{np.mean(figures):.4f}"

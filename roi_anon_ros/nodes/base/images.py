@@ -1,8 +1,8 @@
 """Image messages to RGB arrays and back.
 
-Every field of a message is checked before a pixel is read, and rows may be padded. OpenCV converts directly:
-the Python wheel of ``cv_bridge`` ignores the length of rows and knows no yuv422, and the one of a ROS
-distribution is bound to that distribution's numpy.
+Every field of a message is checked before a pixel is read, and rows may be padded. OpenCV converts
+directly: the Python wheel of ``cv_bridge`` ignores the length of rows and knows no yuv422, and the
+one of a ROS distribution is bound to that distribution's numpy.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class ImageError(RoiAnonError, ValueError):
     """A message that is no picture, and why.
 
     Attributes:
-        reason: the field that was wrong, for counting: ``"encoding"``, ``"size"``, ``"step"``, ``"data"`` or
-            ``"format"``.
+        reason: the field that was wrong, for counting: ``"encoding"``, ``"size"``, ``"step"``,
+            ``"data"`` or ``"format"``.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -58,7 +58,9 @@ def to_rgb(message: Image) -> np.ndarray:
         ImageError: names the field and the bound.
     """
     if message.encoding not in ENCODINGS:
-        raise ImageError("encoding", f"encoding {message.encoding!r}, must be one of {', '.join(ENCODINGS)}")
+        raise ImageError(
+            "encoding", f"encoding {message.encoding!r}, must be one of {', '.join(ENCODINGS)}"
+        )
     pixel, conversion = ENCODINGS[message.encoding]
     width, height, step = message.width, message.height, message.step
     _check_size(width, height)
@@ -67,7 +69,9 @@ def to_rgb(message: Image) -> np.ndarray:
     if step < width * pixel:
         raise ImageError("step", f"step {step}, must be at least width * {pixel} = {width * pixel}")
     if len(message.data) != step * height:
-        raise ImageError("data", f"{len(message.data)} bytes, must be step * height = {step * height}")
+        raise ImageError(
+            "data", f"{len(message.data)} bytes, must be step * height = {step * height}"
+        )
     image = np.ndarray((height, width, pixel), np.uint8, message.data, strides=(step, pixel, 1))
     return image if conversion is None else cv2.cvtColor(image, conversion)
 
@@ -75,8 +79,8 @@ def to_rgb(message: Image) -> np.ndarray:
 def decompress(message: CompressedImage) -> np.ndarray:
     """The picture of a compressed image message, JPEG or PNG.
 
-    Its size is read and checked before its pixels are decoded. Orientation tags are ignored: detections are
-    reported in the pixels that the camera stored.
+    Its size is read and checked before its pixels are decoded. Orientation tags are ignored:
+    detections are reported in the pixels that the camera stored.
 
     Returns:
         uint8 ``[H, W, 3]`` RGB.
@@ -95,15 +99,21 @@ def decompress(message: CompressedImage) -> np.ndarray:
             return np.array(picture.convert("RGB"))
     except ImageError:
         raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise ImageError("data", f"no whole JPEG or PNG in {len(message.data)} bytes: {error}") from error
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        raise ImageError(
+            "data", f"no whole JPEG or PNG in {len(message.data)} bytes: {error}"
+        ) from error
 
 
 def from_rgb(image: np.ndarray, header: Header) -> Image:
     """An ``rgb8`` message of a picture, uint8 ``[H, W, 3]`` RGB."""
     height, width = image.shape[:2]
     data = array("B", image.tobytes())  # other types would be checked byte by byte
-    return Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=data)
+    return Image(
+        header=header, height=height, width=width, encoding="rgb8", step=3 * width, data=data
+    )
 
 
 def draw_boxes(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -120,7 +130,9 @@ def draw_boxes(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> np.n
     for (x1, y1, x2, y2), score in zip(boxes.round().astype(int).tolist(), scores, strict=True):
         cv2.rectangle(image, (x1, y1), (x2, y2), colour, thickness)
         place = (x1 + 2 * thickness, y1 + 14 * thickness)
-        cv2.putText(image, f"{score:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, thickness / 2, colour, thickness)
+        cv2.putText(
+            image, f"{score:.2f}", place, cv2.FONT_HERSHEY_SIMPLEX, thickness / 2, colour, thickness
+        )
     return image
 
 

@@ -32,11 +32,13 @@ def newest_only() -> QoSProfile:
 
 
 class NewestFramesNode(LifecycleNode):
-    """A node that works on the newest frame of each topic in a thread of its own while it is active.
+    """A node that works on the newest frame of each topic in a thread of its own while it is
+    active.
 
-    Whatever goes wrong with a frame costs that frame: it is counted, named in the diagnostics, and the next
-    one is tried. A subclass says what to load (:meth:`load`, :meth:`setup`) and what to do (:meth:`process`, or
-    :meth:`process_batch` where frames of several topics are better worked on at once).
+    Whatever goes wrong with a frame costs that frame: it is counted, named in the diagnostics, and
+    the next one is tried. A subclass says what to load (:meth:`load`, :meth:`setup`) and what to do
+    (:meth:`process`, or :meth:`process_batch` where frames of several topics are better worked on
+    at once).
 
     Attributes:
         role: the node's default name, and the name of its status in the diagnostics.
@@ -57,8 +59,17 @@ class NewestFramesNode(LifecycleNode):
         self._topics: dict[str, type] = {}
         self._outputs: list[Any] = []
         self._inputs: list[Any] = []
-        autostart = declare(self, "autostart", False, "Configure and activate at start-up, unasked", read_only=True)
-        period = declare(self, "diagnostics_period", 1.0, "Seconds between two diagnostics", PERIODS, read_only=True)
+        autostart = declare(
+            self, "autostart", False, "Configure and activate at start-up, unasked", read_only=True
+        )
+        period = declare(
+            self,
+            "diagnostics_period",
+            1.0,
+            "Seconds between two diagnostics",
+            PERIODS,
+            read_only=True,
+        )
         self.add_on_set_parameters_callback(self._check_settable)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # Wall-clock seconds, also where the node follows a simulation's or a bag's time.
@@ -68,7 +79,7 @@ class NewestFramesNode(LifecycleNode):
         if not autostart:
             self._starter.cancel()
 
-    # For the subclass ---------------------------------------------------------------------------------------
+    # For the subclass
 
     def load(self) -> None:
         """Load what :meth:`setup` needs; what it raises leaves the node unconfigured."""
@@ -101,7 +112,8 @@ class NewestFramesNode(LifecycleNode):
             Seconds of each stage, and whatever else is measured on each frame, by name.
 
         Raises:
-            Exception: the frame is dropped, and counted by the exception's ``reason``, or else its type.
+            Exception: the frame is dropped, and counted by the exception's ``reason``, or else its
+                type.
         """
         raise NotImplementedError
 
@@ -114,9 +126,13 @@ class NewestFramesNode(LifecycleNode):
             with self.worker.at_the_cost_of([topic]):
                 self.worker.sent(topic, *self.process(topic, message))
 
-    def setting(self, name: str, default: Any, description: str, bounds: tuple[float, float] | None = None) -> None:
-        """Declare a parameter that is read while configuring, and cannot be set while configured."""
-        declare(self, name, default, description, bounds, additional_constraints="Read by configure.")
+    def setting(
+        self, name: str, default: Any, description: str, bounds: tuple[float, float] | None = None
+    ) -> None:
+        """Declare a parameter that configure reads, and that cannot be set while configured."""
+        declare(
+            self, name, default, description, bounds, additional_constraints="Read by configure."
+        )
         self._settings.add(name)
 
     def value(self, name: str) -> Any:
@@ -124,14 +140,19 @@ class NewestFramesNode(LifecycleNode):
         return self.get_parameter(name).value
 
     def output(self, message_type: type, topic: str, qos: QoSProfile) -> Any:
-        """Create a publisher that lives while the node is configured and publishes while it is active."""
+        """Create a publisher that lives while the node is configured and publishes while it is
+        active.
+        """
         publisher = self.create_lifecycle_publisher(
-            message_type, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            message_type,
+            topic,
+            qos,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self._outputs.append(publisher)
         return publisher
 
-    # Transitions --------------------------------------------------------------------------------------------
+    # Transitions
 
     def _start(self) -> None:
         """Configure and activate, and try again later where that fails."""
@@ -158,12 +179,15 @@ class NewestFramesNode(LifecycleNode):
         self._fault = ""
         self._state = "inactive"
         self._configured = True
-        self.worker = Worker(self.role, list(self._topics), self.process_batch, self._tell_of_drop, self.max_batch)
+        self.worker = Worker(
+            self.role, list(self._topics), self.process_batch, self._tell_of_drop, self.max_batch
+        )
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen and work; on failure say why and stay inactive."""
-        # Callbacks run on the thread that runs this: no frame comes before the publishers are enabled.
+        # Callbacks run on the thread that runs this: no frame comes before the publishers are
+        # enabled.
         self.worker.start()
         try:
             for topic, message_type in self._topics.items():
@@ -230,17 +254,21 @@ class NewestFramesNode(LifecycleNode):
         self._configured = False
         self._state = "unconfigured"
 
-    # Work ---------------------------------------------------------------------------------------------------
+    # Work
 
     def _tell_of_drop(self, topics: Sequence[str], error: Exception) -> None:
         if self.context.ok():  # otherwise the process is being ended: publishers fail then
             dropped = ", ".join(topics)
-            self.get_logger().error(f"{dropped}: frame dropped: {error}", throttle_duration_sec=LOG_PERIOD)
+            self.get_logger().error(
+                f"{dropped}: frame dropped: {error}", throttle_duration_sec=LOG_PERIOD
+            )
 
     def _check_settable(self, parameters: list[Parameter]) -> SetParametersResult:
         for parameter in parameters:
             if parameter.name in self._settings and self._configured:
-                reason = f"{parameter.name} is read by configure: clean the node up before setting it"
+                reason = (
+                    f"{parameter.name} is read by configure: clean the node up before setting it"
+                )
                 return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 

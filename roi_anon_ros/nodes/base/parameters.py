@@ -33,5 +33,7 @@ def declare(
     if bounds and isinstance(default, int):
         descriptor.integer_range = [IntegerRange(from_value=bounds[0], to_value=bounds[1], step=1)]
     elif bounds:
-        descriptor.floating_point_range = [FloatingPointRange(from_value=bounds[0], to_value=bounds[1])]
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=bounds[0], to_value=bounds[1])
+        ]
     return node.declare_parameter(name, default, descriptor).value

@@ -12,7 +12,8 @@ from rclpy.node import Node
 
 def run(node_type: type[Node], args: list[str] | None = None) -> None:
     """Run a node until SIGINT or SIGTERM, or until it shuts its context down."""
-    # rclpy's own handlers end the spinning on both signals; Python's would raise KeyboardInterrupt anywhere.
+    # rclpy's own handlers end the spinning on both signals; Python's would raise KeyboardInterrupt
+    # anywhere.
     signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=args)
     try:

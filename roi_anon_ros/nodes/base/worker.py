@@ -14,15 +14,16 @@ Item = TypeVar("Item")
 
 
 class Worker(Generic[Item]):
-    """Works on the newest item of each stream, in a thread of its own between :meth:`start` and :meth:`stop`.
+    """Works on the newest item of each stream, in a thread of its own between :meth:`start` and
+    :meth:`stop`.
 
     Whatever goes wrong with an item costs that item: it is counted, and the next one is tried.
 
     Args:
         name: of the whole, for :attr:`health`.
         streams: their names.
-        work: on the newest items of some streams, at least one. It reports each of them: by :meth:`sent`, or by an
-            exception within :meth:`at_the_cost_of`.
+        work: on the newest items of some streams, at least one. It reports each of them: by
+            :meth:`sent`, or by an exception within :meth:`at_the_cost_of`.
         on_drop: is called with the streams whose items were dropped, and with the exception.
         most: items, each of another stream, that are worked on at once where so many wait.
 
@@ -54,7 +55,9 @@ class Worker(Generic[Item]):
         self._thread.start()
 
     def stop(self) -> None:
-        """Finish the items at work, drop those that wait, and end the thread; none needs to be running."""
+        """Finish the items at work, drop those that wait, and end the thread; none needs to be
+        running.
+        """
         if self._mailbox is not None and self._thread is not None:
             self._mailbox.close()
             self._thread.join()
@@ -62,7 +65,7 @@ class Worker(Generic[Item]):
         self._thread = None
 
     def put(self, stream: str, item: Item) -> None:
-        """Take an item, in place of one of its stream that still waits; only while the thread runs."""
+        """Take an item, in place of one of its stream that waits; only while the thread runs."""
         assert self._mailbox is not None
         replaced = self._mailbox.put(stream, item)
         for health in self._healths(stream):
@@ -70,7 +73,9 @@ class Worker(Generic[Item]):
             if replaced:
                 health.replaced()
 
-    def sent(self, stream: str, seconds: dict[str, float], figures: dict[str, float] | None = None) -> None:
+    def sent(
+        self, stream: str, seconds: dict[str, float], figures: dict[str, float] | None = None
+    ) -> None:
         """Report an item whose result went out.
 
         Args:
