@@ -25,7 +25,9 @@ MAX_HEADS = 256
 DILATION = np.ones((3, 3), np.uint8)
 
 
-def find_heads(run: RunMap, image: np.ndarray, threshold: float = THRESHOLD) -> tuple[Regions, float]:
+def find_heads(
+    run: RunMap, image: np.ndarray, threshold: float = THRESHOLD
+) -> tuple[Regions, float]:
     """Find the heads in an image.
 
     Args:

@@ -165,7 +165,9 @@ def unpack(packet: bytes | bytearray | memoryview) -> tuple[Header, memoryview, 
     if magic != MAGIC:
         raise PacketError("magic", f"{magic!r}, must be {MAGIC!r}")
     if version not in VERSIONS or (version == VERSION and rate != 0):
-        raise PacketError("version", f"version {version} flags {rate}, must be {VERSION} and 0, or 2")
+        raise PacketError(
+            "version", f"version {version} flags {rate}, must be {VERSION} and 0, or 2"
+        )
     if length > MAX_PAYLOAD or len(view) != OVERHEAD + length:
         raise PacketError("length", f"{len(view)} bytes, the header promises {OVERHEAD + length}")
     (crc,) = _CRC.unpack_from(view, _HEADER.size + length)

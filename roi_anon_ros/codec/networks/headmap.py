@@ -15,7 +15,9 @@ BLOCKS = (1, 2, 2, 2, 3)
 MULTIPLE = 128
 
 
-def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0) -> nn.Sequential:
+def _conv(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0
+) -> nn.Sequential:
     """Convolution, batch normalisation, ReLU; the normalisation is folded into the weights of a model file."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
@@ -69,9 +71,7 @@ class HeadMap(nn.Module):
         self.stages = nn.ModuleList(stages)
         self.laterals = nn.ModuleList(laterals)
         self.merges = nn.ModuleList([Block(width) for width in WIDTHS[1:-1]])
-        self.out = nn.Sequential(
-            _conv(WIDTHS[1], 32, 3, padding=1), nn.Conv2d(32, 4, 1)
-        )
+        self.out = nn.Sequential(_conv(WIDTHS[1], 32, 3, padding=1), nn.Conv2d(32, 4, 1))
         with torch.no_grad():
             self.out[-1].bias.copy_(torch.tensor([-4.0, 0.0, 0.0, 1.5]))
 
@@ -91,6 +91,8 @@ class HeadMap(nn.Module):
             x = stage(x)
             maps.append(x)
         for index in reversed(range(len(self.laterals))):
-            up = nn.functional.interpolate(self.laterals[index](x), scale_factor=2.0, mode="nearest")
+            up = nn.functional.interpolate(
+                self.laterals[index](x), scale_factor=2.0, mode="nearest"
+            )
             x = self.merges[index](maps[index] + up)
         return self.out(x)
