@@ -20,11 +20,11 @@ from roi_anon_ros.codec import Codec, EngineError, PacketError, find_model, load
 from roi_anon_ros.codec.engines import (
     ANALYSIS,
     ENGINES,
-    HALVES,
+    STAGES,
     SYNTHESIS,
     TOLERANCE,
     AutoEngine,
-    Half,
+    Stage,
     TorchEngine,
     calibrate,
     choice,
@@ -199,14 +199,14 @@ class Broken(GraphEngine):
     analysis: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda symbols: symbols)
     synthesis: Callable[[np.ndarray], np.ndarray] = staticmethod(lambda image: image)
 
-    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
-        if half is ANALYSIS:
+    def _build(self, stage: Stage) -> Callable[[np.ndarray], np.ndarray]:
+        if stage is ANALYSIS:
             return lambda batch: self.analysis(self._reference.analyse(batch[0]))[None]
         return lambda batch: self.synthesis(self._reference.synthesise(batch[0]))[None]
 
 
 @pytest.mark.parametrize(
-    ("half", "spoil", "message"),
+    ("stage", "spoil", "message"),
     [
         (ANALYSIS, lambda symbols: np.roll(symbols, 1, axis=2), "of the symbols differ"),
         (ANALYSIS, lambda symbols: one_more(symbols, 2), "1 of them by more than 1; must"),
@@ -214,18 +214,18 @@ class Broken(GraphEngine):
     ],
 )
 def test_an_engine_that_is_not_the_reference_is_refused(
-    model: Model, monkeypatch: pytest.MonkeyPatch, half: Half, spoil: Callable, message: str
+    model: Model, monkeypatch: pytest.MonkeyPatch, stage: Stage, spoil: Callable, message: str
 ) -> None:
     engine = Broken(model)
     picture = trial_picture(64, 64)
     symbols = engine.analyse(picture)  # as long as it is as good as the reference
     assert engine.synthesise(symbols).shape == (64, 64, 3)
-    monkeypatch.setattr(Broken, half.name, staticmethod(spoil))
+    monkeypatch.setattr(Broken, stage.name, staticmethod(spoil))
     spoilt = Broken(model)
     with pytest.raises(EngineError, match=message):
-        spoilt.analyse(picture) if half is ANALYSIS else spoilt.synthesise(symbols)
+        spoilt.analyse(picture) if stage is ANALYSIS else spoilt.synthesise(symbols)
     with pytest.raises(EngineError, match=message):  # not only the first time
-        spoilt.analyse(picture) if half is ANALYSIS else spoilt.synthesise(symbols)
+        spoilt.analyse(picture) if stage is ANALYSIS else spoilt.synthesise(symbols)
 
 
 def test_auto_says_why_the_reference_itself_fails(model: Model) -> None:
@@ -294,8 +294,8 @@ def test_what_an_engine_lacks_is_named(
 ) -> None:
     need("onnxruntime")
     broken = replace(model, path=tmp_path / "broken.safetensors")
-    for half in HALVES:
-        onnx_file(broken, half).write_bytes(b"not a network")
+    for stage in STAGES:
+        onnx_file(broken, stage).write_bytes(b"not a network")
     with pytest.raises(EngineError, match="broken-analysis.onnx"):
         make_engine("onnxruntime", broken).analyse(trial_picture(32, 32))
     monkeypatch.setattr(machine, "find_spec", lambda name: None)
@@ -334,7 +334,7 @@ def test_auto_takes_the_fastest_and_remembers_it(
     need("openvino")
     runs: list[str] = []
 
-    def run(self: AutoEngine, engine: object, half: Half, width: int, height: int) -> float:
+    def run(self: AutoEngine, engine: object, stage: Stage, width: int, height: int) -> float:
         runs.append(engine.name)
         return {"torch": 0.5, "openvino": 0.25}.get(engine.name, 1.0)
 
@@ -372,7 +372,7 @@ def test_auto_goes_on_without_an_engine_that_fails(
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, TorchEngine(model).analyse(picture))
     assert np.array_equal(engine.synthesise(symbols), TorchEngine(model).synthesise(symbols))
-    assert all(engine.runs(half).startswith("torch, ") for half in HALVES)
+    assert all(engine.runs(stage).startswith("torch, ") for stage in STAGES)
 
 
 def test_auto_works_where_nothing_can_be_written(model: Model, own_cache: Path) -> None:
@@ -390,7 +390,7 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(
     (kept,) = own_cache.parent.glob("*.xml")
     assert kept.name.startswith(f"{model.fingerprint.hex()}-analysis")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Half, "program", lambda *_: pytest.fail("made again"))
+        patch.setattr(Stage, "program", lambda *_: pytest.fail("made again"))
         assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)
     kept.write_text("no graph")
     assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)

@@ -227,11 +227,11 @@ def test_strips_equal_the_whole(net, monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         model.g_a[-1].weight.mul_(40)
     x = textured(1100, 32)
-    whole = model.symbols(x)
-    picture = model.reconstruct(whole)
+    whole = model.analyse(x)
+    picture = model.synthesise(whole)
     monkeypatch.setattr(base, "STRIP_PIXELS", 32 * 100)
-    assert (model.symbols(x) != whole).float().mean() < 1e-4
-    assert (model.reconstruct(whole) - picture).abs().max() < 1e-5
+    assert (model.analyse(x) != whole).float().mean() < 1e-4
+    assert (model.synthesise(whole) - picture).abs().max() < 1e-5
     assert whole.abs().sum() > 0
 
 
@@ -328,7 +328,7 @@ def test_from_state_dict(source: AnonymizingCodec) -> None:
     net = type(source).from_state_dict(source.state_dict()).eval()
     assert net.hyperparameters == source.hyperparameters
     x = textured(32, 32)
-    assert torch.equal(net.symbols(x), source.eval().symbols(x))
+    assert torch.equal(net.analyse(x), source.eval().analyse(x))
 
 
 def test_the_gate_lets_through_what_its_equation_says() -> None:

@@ -8,13 +8,22 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from roi_anon_ros.codec.engines import Half, make_engine
+from roi_anon_ros.codec.engines import Stage, make_engine
 from roi_anon_ros.codec.errors import PacketError
+from roi_anon_ros.codec.hiding import Hidden, Hiding, turn_zones
+from roi_anon_ros.codec.latents import DEFAULT_QUALITY, check_quality
 from roi_anon_ros.codec.modelfile import Model, find_model, load_model
-from roi_anon_ros.codec.packet import MAX_PIXELS, Header, pack, unpack
+from roi_anon_ros.codec.packet import (
+    MAX_PIXELS,
+    VERSION,
+    VERSION_QUALITY,
+    Header,
+    pack,
+    unpack,
+)
 from roi_anon_ros.codec.picture import MAX_SIDE, check_picture, coded_size, resize
+from roi_anon_ros.codec.regions import Regions, paint
 
 
 @dataclass(frozen=True)
@@ -24,12 +33,15 @@ class Encoded:
     Attributes:
         packet: bytes, see ``packet.py``.
         header: what the packet says of itself.
-        seconds: time of each stage: fit, analysis, entropy, pack.
+        seconds: time of each stage: fit, heads and paint where the model paints, analysis,
+            entropy, pack.
+        hidden: what was painted before the coding; None for models that hide in another way.
     """
 
     packet: bytes
     header: Header
     seconds: dict[str, float]
+    hidden: Hidden | None = None
 
     @property
     def bits_per_pixel(self) -> float:
@@ -45,22 +57,25 @@ class Decoded:
         image: uint8 ``[h, w, 3]`` RGB at the coded size.
         header: of its packet.
         seconds: time of each stage: unpack, entropy, synthesis.
+        regions: what was painted before the coding; empty for models that hide in another way.
     """
 
     image: np.ndarray
     header: Header
     seconds: dict[str, float]
+    regions: Regions
 
     def at_source_size(self) -> np.ndarray:
-        """The picture at the camera's size, uint8 ``[H, W, 3]`` RGB."""
-        return resize(self.image, *self.header.source_size)
+        """The picture at the camera's size and as it was mounted, uint8 ``[H, W, 3]`` RGB."""
+        turned_back = np.rot90(self.image, self.header.turns)
+        return resize(np.ascontiguousarray(turned_back), *self.header.source_size)
 
 
 class Codec:
     """Encodes and decodes with one model; may be called from several threads.
 
-    On one machine the bytes of a packet depend on the model, the picture, ``max_side`` and the
-    engine alone (``auto`` is the one that it chose). On another device, with another engine or
+    On one machine the bytes of a packet depend on the model, the picture, the arguments of
+    :meth:`encode` and the engine alone (``auto`` is the one that it chose). On another device, with another engine or
     version of it, a latent on the edge between two symbols may round to the other one: the packet
     differs a little, and decodes just as well. Every decoder reads the same symbols from a packet;
     the pixels that it makes of them may differ by a rounding.
@@ -78,6 +93,7 @@ class Codec:
         self.model = model
         self.engine = make_engine(engine, model)
         self._net = model.codec
+        self._latents = model.codec.latents
 
     @classmethod
     def load(cls, model: str, engine: str = "torch") -> Codec:
@@ -90,19 +106,19 @@ class Codec:
         """
         return cls(load_model(find_model(model)), engine)
 
-    def warm_up(self, half: Half, width: int = 640, height: int = 480) -> None:
-        """Run one half of the engine on a picture of this size, so that the first one does not wait
+    def warm_up(self, stage: Stage, width: int = 640, height: int = 480) -> None:
+        """Run one stage of the engine on a picture of this size, so that the first one does not wait
         for it.
 
         Args:
-            half: ``ANALYSIS`` or ``SYNTHESIS`` of ``codec.engines``.
+            stage: ``ANALYSIS`` or ``SYNTHESIS`` of ``codec.engines``.
             width: pixels.
             height: pixels.
 
         Raises:
             EngineError: the engine is not what the reference is.
         """
-        half.run(self.engine)(half.example(self._net, width, height))
+        stage.run(self.engine)(stage.example(self._net, width, height))
 
     @property
     def name(self) -> str:
@@ -114,34 +130,68 @@ class Codec:
         """Fingerprint of the model, 16 hex digits."""
         return self.model.fingerprint.hex()
 
-    def encode(self, image: np.ndarray, max_side: int = MAX_SIDE) -> Encoded:
+    def encode(
+        self,
+        image: np.ndarray,
+        max_side: int = MAX_SIDE,
+        quality: float = DEFAULT_QUALITY,
+        hiding: Hiding | None = None,
+        stamp: float | None = None,
+        turns: int = 0,
+    ) -> Encoded:
         """Anonymize and compress one picture.
 
         Args:
             image: uint8 ``[H, W, 3]`` RGB, 16 to 8192 pixels a side.
             max_side: a picture with a longer side is shrunk to it before the coding, pixels; 0:
                 never.
+            quality: 1 (fewest bits) to 8, of models that have every rate; others have one.
+            hiding: what is hidden besides the heads in this picture, and for how long; one for each
+                camera. None: the heads alone.
+            stamp: of the picture, seconds; None: it stands alone.
+            turns: quarter turns clockwise that set the picture upright, 0 to 3.
 
         Raises:
             ValueError: names the field and the bound.
         """
         check_picture(image)
+        if turns not in (0, 1, 2, 3):
+            raise ValueError(f"turns: got {turns}, must be from 0 to 3")
+        latents = self._latents
+        if not latents.has_quality and (turns or (hiding is not None and hiding.zones)):
+            raise ValueError(f"model {self.name}: does not paint; got zones or turns, must be none")
         height, width = image.shape[:2]
         clock = _Clock()
-        fitted = resize(image, *coded_size(width, height, max_side))
+        upright = np.rot90(image, -turns) if turns else image
+        coded = coded_size(upright.shape[1], upright.shape[0], max_side)
+        fitted = resize(np.ascontiguousarray(upright), *coded)
         clock.lap("fit")
-        symbols = self.engine.analyse(fitted)
+        hidden = None
+        regions = b""
+        version = VERSION
+        rate = 0.0
+        if latents.has_quality:
+            version = VERSION_QUALITY
+            rate = check_quality(quality)
+            scale = coded[0] / upright.shape[1], coded[1] / upright.shape[0]
+            hiding = hiding or Hiding()
+            zones = turn_zones(hiding.zones, (width, height), turns)
+            fitted, hidden = hiding.find(self.engine.map_heads, fitted, zones, scale, stamp)
+            clock.lap("heads")
+            fitted = paint(fitted, hidden.regions)
+            regions = hidden.regions.to_bytes()
+            clock.lap("paint")
+        latent = self.engine.analyse(fitted)
         clock.lap("analysis")
-        payload = self._net.tables.encode(symbols)
+        payload = latents.encode(latents.quantise(latent, rate), rate)
         clock.lap("entropy")
         factor = self._net.downsampling_factor
-        size = fitted.shape[1], fitted.shape[0]
-        header = Header(
-            self.model.fingerprint, (width, height), size, (-size[0] % factor, -size[1] % factor)
-        )
-        packet = pack(header, payload)
+        padding = -coded[0] % factor, -coded[1] % factor
+        mark = self.model.fingerprint
+        header = Header(mark, (width, height), coded, padding, version, rate, turns)
+        packet = pack(header, payload, regions)
         clock.lap("pack")
-        return Encoded(packet, header, clock.seconds)
+        return Encoded(packet, header, clock.seconds, hidden)
 
     def decode(
         self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS
@@ -156,20 +206,20 @@ class Codec:
             PacketError: damaged, of another model, too large, or not decodable; see its ``reason``.
         """
         clock = _Clock()
-        header, payload = unpack(packet)
+        header, payload, cells = unpack(packet)
         self._check(header, max_pixels)
-        clock.lap("unpack")
-        symbols = self._symbols(header, payload)
-        clock.lap("entropy")
         width, height = header.coded_size
-        image = np.ascontiguousarray(self.engine.synthesise(symbols)[:height, :width])
+        regions = Regions.from_bytes(cells, width, height)
+        clock.lap("unpack")
+        latent = self._latent(header, payload)
+        clock.lap("entropy")
+        image = np.ascontiguousarray(self.engine.synthesise(latent)[:height, :width])
         clock.lap("synthesis")
-        return Decoded(image, header, clock.seconds)
+        return Decoded(image, header, clock.seconds, regions)
 
-    @torch.inference_mode()
     def latent(
         self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS
-    ) -> torch.Tensor:
+    ) -> np.ndarray:
         """The quantised latent in a packet, float32 ``[N, h, w]``: all that whoever holds the
         packet knows.
 
@@ -180,21 +230,27 @@ class Codec:
         Raises:
             PacketError: as from :meth:`decode`.
         """
-        header, payload = unpack(packet)
+        header, payload, _ = unpack(packet)
         self._check(header, max_pixels)
-        return self._net.dequantise(torch.from_numpy(self._symbols(header, payload))[None])[0]
+        return self._latent(header, payload).astype(np.float32)
 
-    def _symbols(self, header: Header, payload: bytes) -> np.ndarray:
-        """The symbols of a packet that was checked, int32 ``[N, h, w]``."""
+    def _latent(self, header: Header, payload: memoryview) -> np.ndarray:
+        """What the synthesis takes, ``[N, h, w]``, of a packet that was checked."""
         factor = self._net.downsampling_factor
         width, height = header.padded_size
-        return self._net.tables.decode(payload, height // factor, width // factor)
+        symbols = self._latents.decode(payload, header.quality, height // factor, width // factor)
+        return self._latents.dequantise(symbols, header.quality)
 
     def _check(self, header: Header, max_pixels: int) -> None:
         if header.fingerprint != self.model.fingerprint:
             raise PacketError(
                 "fingerprint",
                 f"of model {header.fingerprint.hex()}, this is {self.name} {self.fingerprint}",
+            )
+        version = VERSION_QUALITY if self._latents.has_quality else VERSION
+        if header.version != version:
+            raise PacketError(
+                "version", f"{header.version}, must be {version} for model {self.name}"
             )
         width, height = header.coded_size
         if width * height > max_pixels:

@@ -83,11 +83,11 @@ def save_model(
         RuntimeError: the network has no tables.
         ValueError: a weight is not finite, or out of float16's range.
     """
-    codec.tables  # noqa: B018  a model without tables is refused before anything is written
+    codec.latents  # noqa: B018  a model without tables is refused before anything is written
     weights = {
         key
         for key, value in codec.named_parameters()
-        if value.ndim > 1 and key.startswith(("g_a.", "g_s."))
+        if value.ndim > 1 and key.startswith(("g_a.", "g_s.", "head_map."))
     }
     tensors = {}
     for key, value in codec.state_dict().items():
@@ -158,7 +158,7 @@ def load_model(path: Path) -> Model:
         codec.load_state_dict(
             {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
         )
-        codec.tables  # noqa: B018  tables that break their bounds are refused here
+        codec.latents  # noqa: B018  tables that break their bounds are refused here
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: does not fit its architecture: {error}") from error
     return Model(codec.eval(), mark, metadata, path)

@@ -19,9 +19,10 @@ All integers are little-endian::
 
 Version 2 is for models that have every rate and paint what they hide. Its payload is::
 
-         0     4  length of the regions, 0 to 1,048,576 bytes
-         4     m  regions: which cells of 8 x 8 coded pixels were painted before the coding, see regions.py
-     4 + m        a latent, see contexts.py
+         0     1  quarter turns clockwise that the image was turned by before the coding, 0 to 3
+         1     4  length of the regions, 0 to 1,048,576 bytes
+         5     m  regions: which cells of 8 x 8 coded pixels were painted before the coding, see regions.py
+     5 + m        a latent, see contexts.py
 
 Every packet stands alone. :func:`unpack` checks all of this before anything is allocated or decoded; the CRC finds
 every single flipped byte. It is no signature: who can write packets can write any picture.
@@ -55,7 +56,7 @@ MAX_PIXELS = 4096 * 2160
 
 _HEADER = struct.Struct("<4sBB8s4H2BI")
 _CRC = struct.Struct("<I")
-_LENGTH = struct.Struct("<I")
+_SECOND = struct.Struct("<BI")
 #: Bytes of a packet beside its payload.
 OVERHEAD = _HEADER.size + _CRC.size
 
@@ -71,6 +72,7 @@ class Header:
         padding: ``(right, bottom)`` pixels that were added before the coding.
         version: of the format.
         quality: 1 to 8, of a model that has every rate; 0 of one that has one.
+        turns: quarter turns clockwise that the image was turned by before the coding, 0 to 3.
     """
 
     fingerprint: bytes
@@ -79,6 +81,7 @@ class Header:
     padding: tuple[int, int]
     version: int = VERSION
     quality: float = 0.0
+    turns: int = 0
 
     @property
     def padded_size(self) -> tuple[int, int]:
@@ -98,9 +101,19 @@ class Header:
         Returns:
             float32 ``[n, 4]`` in source pixels, clipped to the picture.
         """
-        size = np.array(self.source_size * 2, np.float32)
-        scale = size / np.array(self.coded_size * 2, np.float32)
-        return clip_boxes(np.asarray(boxes, np.float32).reshape(-1, 4) * scale, *self.source_size)
+        width, height = self.source_size
+        upright = (height, width) if self.turns % 2 else (width, height)
+        scale = np.array(upright * 2, np.float32) / np.array(self.coded_size * 2, np.float32)
+        x1, y1, x2, y2 = (np.asarray(boxes, np.float32).reshape(-1, 4) * scale).T
+        if self.turns == 1:
+            corners = (y1, height - x2, y2, height - x1)
+        elif self.turns == 2:
+            corners = (width - x2, height - y2, width - x1, height - y1)
+        elif self.turns == 3:
+            corners = (width - y2, x1, width - y1, x2)
+        else:
+            corners = (x1, y1, x2, y2)
+        return clip_boxes(np.stack(corners, axis=1), width, height)
 
     def check(self) -> None:
         """Raise a PacketError with reason ``"size"`` where a size is out of bounds."""
@@ -112,6 +125,8 @@ class Header:
         for side, pixels in zip(("right", "bottom"), self.padding, strict=True):
             if not 0 <= pixels <= 255:
                 raise PacketError("size", f"padding {side} {pixels}, must be from 0 to 255")
+        if not 0 <= self.turns <= 3:
+            raise PacketError("turns", f"{self.turns}, must be from 0 to 3")
         if self.version == VERSION_QUALITY and not MIN_QUALITY <= self.quality <= MAX_QUALITY:
             raise PacketError(
                 "quality", f"{self.quality}, must be from {MIN_QUALITY} to {MAX_QUALITY}"
@@ -132,7 +147,7 @@ def pack(header: Header, latent: bytes, regions: bytes = b"") -> bytes:
     header.check()
     payload = latent
     if header.version == VERSION_QUALITY:
-        payload = _LENGTH.pack(len(regions)) + regions + latent
+        payload = _SECOND.pack(header.turns, len(regions)) + regions + latent
     if len(payload) > MAX_PAYLOAD:
         raise PacketError("length", f"payload {len(payload)} bytes, must be at most {MAX_PAYLOAD}")
     head = _HEADER.pack(
@@ -156,7 +171,7 @@ def unpack(packet: bytes | bytearray | memoryview) -> tuple[Header, memoryview, 
 
     Raises:
         PacketError: with the first of the reasons ``"length"``, ``"magic"``, ``"version"``, ``"crc"``, ``"size"``,
-            ``"quality"`` and ``"regions"``.
+            ``"regions"``, ``"turns"`` and ``"quality"``.
     """
     view = memoryview(packet).cast("B")
     if len(view) < OVERHEAD:
@@ -176,15 +191,17 @@ def unpack(packet: bytes | bytearray | memoryview) -> tuple[Header, memoryview, 
     source = sizes[0], sizes[1]
     coded = sizes[2], sizes[3]
     padding = sizes[4], sizes[5]
-    header = Header(fingerprint, source, coded, padding, version, rate * QUALITY_STEP)
-    header.check()
     payload = view[_HEADER.size : -_CRC.size]
     if version == VERSION:
+        header = Header(fingerprint, source, coded, padding, version)
+        header.check()
         return header, payload, payload[:0]
-    if len(payload) < _LENGTH.size:
-        raise PacketError("regions", f"{len(payload)} bytes, must be at least {_LENGTH.size}")
-    (size,) = _LENGTH.unpack_from(payload)
-    rest = payload[_LENGTH.size :]
+    if len(payload) < _SECOND.size:
+        raise PacketError("regions", f"{len(payload)} bytes, must be at least {_SECOND.size}")
+    turns, size = _SECOND.unpack_from(payload)
+    header = Header(fingerprint, source, coded, padding, version, rate * QUALITY_STEP, turns)
+    header.check()
+    rest = payload[_SECOND.size :]
     if size > MAX_REGIONS or size > len(rest):
         raise PacketError("regions", f"{size} bytes, must be at most {min(MAX_REGIONS, len(rest))}")
     return header, rest[size:], rest[:size]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import cv2
@@ -264,7 +264,7 @@ def _stamp(kind: str, side: int) -> tuple[np.ndarray, np.ndarray]:
     return resized.reshape(height, width, 3), cover.reshape(height, width, 1)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _master(kind: str) -> tuple[np.ndarray, np.ndarray]:
     """A stamp at the size at which it is kept: float32 ``[72, 60, 3]`` and cover ``[72, 60]``."""
     height, width = 72, 60

@@ -32,7 +32,7 @@ class EdgeNode(CodecNode):
     """
 
     role = "edge"
-    half = ANALYSIS
+    stage = ANALYSIS
 
     def __init__(self) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ class ServerNode(CodecNode):
     """
 
     role = "server"
-    half = SYNTHESIS
+    stage = SYNTHESIS
 
     def __init__(self) -> None:
         super().__init__()

@@ -18,19 +18,20 @@ from roi_anon_ros.codec.engines.base import Engine
 from roi_anon_ros.codec.engines.calibration import calibrate
 from roi_anon_ros.codec.engines.choice import ENGINES, AutoEngine, make_engine
 from roi_anon_ros.codec.engines.export import export
-from roi_anon_ros.codec.engines.halves import ANALYSIS, HALVES, SYNTHESIS, Half
 from roi_anon_ros.codec.engines.machine import processor, version_of
 from roi_anon_ros.codec.engines.onnxruntime_engine import OnnxRuntimeEngine, onnx_file
 from roi_anon_ros.codec.engines.openvino_engine import OpenVinoEngine, OpenVinoInt8Engine, int8_file
+from roi_anon_ros.codec.engines.stages import ANALYSIS, HEADS, STAGES, SYNTHESIS, Stage, stages_of
 from roi_anon_ros.codec.engines.torch_engine import TorchEngine
 from roi_anon_ros.codec.engines.trial import TOLERANCE, differences, trial_picture
 
 __all__ = [
     "ENGINES",
     "ANALYSIS",
-    "HALVES",
+    "HEADS",
+    "STAGES",
     "SYNTHESIS",
-    "Half",
+    "Stage",
     "TOLERANCE",
     "AutoEngine",
     "Engine",
@@ -45,6 +46,7 @@ __all__ = [
     "make_engine",
     "onnx_file",
     "processor",
+    "stages_of",
     "trial_picture",
     "version_of",
 ]

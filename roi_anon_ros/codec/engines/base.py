@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from roi_anon_ros.codec.engines.halves import Half
+from roi_anon_ros.codec.engines.stages import Stage
 
 
 class Engine(Protocol):
@@ -15,12 +15,12 @@ class Engine(Protocol):
     Attributes:
         name: of the engine.
         package: that it runs with.
-        halves: those that it runs in a way of its own.
+        stages: those that it runs in a way of its own.
     """
 
     name: str
     package: str
-    halves: tuple[Half, ...]
+    stages: tuple[Stage, ...]
 
     def analyse(self, picture: np.ndarray) -> np.ndarray:
         """Symbols of a picture.
@@ -37,6 +37,20 @@ class Engine(Protocol):
             EngineError: the engine is not what the reference is.
         """
 
+    def map_heads(self, picture: np.ndarray) -> np.ndarray:
+        """The head map's answer for a picture, see ``codec.headmap``.
+
+        Args:
+            picture: uint8 ``[H, W, 3]`` RGB, sides of 8 to 8192 pixels; it is padded by repeating
+                its edge.
+
+        Returns:
+            float32 ``[4, rows, columns]``, with the padding.
+
+        Raises:
+            EngineError: the engine is not what the reference is.
+        """
+
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """Picture of symbols.
 
@@ -50,5 +64,5 @@ class Engine(Protocol):
             EngineError: the engine is not what the reference is.
         """
 
-    def runs(self, half: Half) -> str:
-        """What a half runs on, and why where that was a choice."""
+    def runs(self, stage: Stage) -> str:
+        """What a stage runs on, and why where that was a choice."""

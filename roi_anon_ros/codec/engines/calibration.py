@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from roi_anon_ros.codec.engines.graph_engine import to_batch
-from roi_anon_ros.codec.engines.halves import ANALYSIS, MARK
 from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.openvino_engine import int8_file, write_graph
+from roi_anon_ros.codec.engines.stages import ANALYSIS, MARK, to_batch
 from roi_anon_ros.codec.modelfile import Model
 
 

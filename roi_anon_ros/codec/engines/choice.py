@@ -13,10 +13,10 @@ import numpy as np
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.codec.engines.base import Engine
-from roi_anon_ros.codec.engines.halves import ANALYSIS, HALVES, SYNTHESIS, Half
 from roi_anon_ros.codec.engines.machine import processor, version_of
 from roi_anon_ros.codec.engines.onnxruntime_engine import OnnxRuntimeEngine
 from roi_anon_ros.codec.engines.openvino_engine import OpenVinoEngine, OpenVinoInt8Engine
+from roi_anon_ros.codec.engines.stages import ANALYSIS, HEADS, STAGES, SYNTHESIS, Stage
 from roi_anon_ros.codec.engines.torch_engine import TorchEngine
 from roi_anon_ros.codec.engines.trial import TRIAL
 from roi_anon_ros.codec.errors import EngineError
@@ -35,21 +35,25 @@ MEMORY = "engines.json"
 
 
 class AutoEngine:
-    """The fastest of the engines that are installed, for each half, found at the first picture and
+    """The fastest of the engines that are installed, for each stage, found at the first picture and
     remembered.
     """
 
-    name, package, halves = AUTO, "torch", HALVES
+    name, package, stages = AUTO, "torch", STAGES
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._engines: dict[Half, Engine] = {}
+        self._engines: dict[Stage, Engine] = {}
         self._choosing = threading.Lock()
-        self._why: dict[Half, str] = {}
+        self._why: dict[Stage, str] = {}
 
     def analyse(self, picture: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.analyse`."""
         return self._engine(ANALYSIS, picture.shape[1], picture.shape[0]).analyse(picture)
+
+    def map_heads(self, picture: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.map_heads`."""
+        return self._engine(HEADS, picture.shape[1], picture.shape[0]).map_heads(picture)
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
@@ -57,18 +61,18 @@ class AutoEngine:
         height, width = (factor * side for side in symbols.shape[1:])
         return self._engine(SYNTHESIS, width, height).synthesise(symbols)
 
-    def runs(self, half: Half) -> str:
+    def runs(self, stage: Stage) -> str:
         """See :meth:`Engine.runs`."""
-        return self._why.get(half, "not chosen before its first picture")
+        return self._why.get(stage, "not chosen before its first picture")
 
-    def _engine(self, half: Half, width: int, height: int) -> Engine:
+    def _engine(self, stage: Stage, width: int, height: int) -> Engine:
         with self._choosing:
-            if half not in self._engines:
-                self._engines[half], self._why[half] = self._choose(half, width, height)
-            return self._engines[half]
+            if stage not in self._engines:
+                self._engines[stage], self._why[stage] = self._choose(stage, width, height)
+            return self._engines[stage]
 
-    def _choose(self, half: Half, width: int, height: int) -> tuple[Engine, str]:
-        """The engine of one half, and why."""
+    def _choose(self, stage: Stage, width: int, height: int) -> tuple[Engine, str]:
+        """The engine of one stage, and why."""
         size = f"{width}x{height}"
         engines: list[Engine] = []
         for name in ENGINES:
@@ -77,15 +81,15 @@ class AutoEngine:
             except EngineError as error:
                 log.debug("%s", error)
             else:
-                engines += [engine] if half in engine.halves else []
+                engines += [engine] if stage in engine.stages else []
         versions = ", ".join(f"{engine.name} {version_of(engine.package)}" for engine in engines)
         mark = self._model.fingerprint.hex()
-        key = f"{mark} {half} {size} {half.threads} threads, {processor()}, {versions}"
+        key = f"{mark} {stage} {size} {stage.threads} threads, {processor()}, {versions}"
         remembered = _remembered().get(key, {})
         for engine in engines:
             if engine.name == remembered.get("engine"):
                 try:
-                    self._run(engine, half, TRIAL[0], TRIAL[1])
+                    self._run(engine, stage, TRIAL[0], TRIAL[1])
                     return engine, f"{remembered['why']}, as measured before"
                 except (
                     Exception
@@ -97,7 +101,7 @@ class AutoEngine:
         ):  # they take turns: whatever else the machine does hits them alike
             for engine in [engine for engine in engines if turn == 0 or engine.name in seconds]:
                 try:
-                    taken = self._run(engine, half, width, height)
+                    taken = self._run(engine, stage, width, height)
                 except Exception as error:  # whatever is wrong with it, the others may do
                     if engine.name == TorchEngine.name:
                         raise
@@ -113,15 +117,15 @@ class AutoEngine:
             f"{name} {1e3 * taken:.1f} ms"
             for name, taken in sorted(seconds.items(), key=lambda s: s[1])
         )
-        why = f"{best.runs(half)}, for {size}: {times}"
+        why = f"{best.runs(stage)}, for {size}: {times}"
         if len(seconds) == len(engines):
             _remember(key, {"engine": best.name, "why": why})
         return best, why
 
-    def _run(self, engine: Engine, half: Half, width: int, height: int) -> float:
-        """Seconds that one half takes for a picture of this size."""
-        data = half.example(self._model.codec, width, height)
-        work = half.run(engine)
+    def _run(self, engine: Engine, stage: Stage, width: int, height: int) -> float:
+        """Seconds that one stage takes for a picture of this size."""
+        data = stage.example(self._model.codec, width, height)
+        work = stage.run(engine)
         begin = time.perf_counter()
         work(data)
         return time.perf_counter() - begin

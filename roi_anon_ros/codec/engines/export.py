@@ -1,4 +1,4 @@
-"""The halves of a model as ONNX files."""
+"""The stages of a model as ONNX files."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from roi_anon_ros.codec.engines.halves import HALVES, MARK, Half
 from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.onnxruntime_engine import onnx_file
+from roi_anon_ros.codec.engines.stages import MARK, Stage, stages_of
 from roi_anon_ros.codec.modelfile import Model
 
 
-def export(model: Model) -> dict[Half, Path]:
-    """Write the two halves of a model as ONNX beside its file, for pictures of any size.
+def export(model: Model) -> dict[Stage, Path]:
+    """Write the stages of a model as ONNX beside its file, for pictures of any size.
 
     Each holds the whole way between a picture's bytes and its symbols, see :class:`Analysis` and
     :class:`Synthesis`, and the model's fingerprint in its metadata.
@@ -23,21 +23,21 @@ def export(model: Model) -> dict[Half, Path]:
         model: to export; the folder of its ``path`` is made.
 
     Returns:
-        The file of each half.
+        The file of each stage.
 
     Raises:
         EngineError: the packages for it are missing.
     """
     require("onnxscript", "export")
-    written = {half: onnx_file(model, half) for half in HALVES}
+    written = {stage: onnx_file(model, stage) for stage in stages_of(model.codec)}
     model.path.parent.mkdir(parents=True, exist_ok=True)
-    for half, path in written.items():
+    for stage, path in written.items():
         onnx = torch.onnx.export(
-            half.program(model.codec),
+            stage.program(model.codec),
             dynamo=True,
             verbose=False,
-            input_names=[half.takes],
-            output_names=[half.gives],
+            input_names=[stage.takes],
+            output_names=[stage.gives],
         )
         onnx.model.metadata_props[MARK] = model.fingerprint.hex()
         beside = path.with_suffix(".part")

@@ -1,4 +1,4 @@
-"""What the engines share that run a graph of each half."""
+"""What the engines share that run a graph of each stage."""
 
 from __future__ import annotations
 
@@ -6,36 +6,50 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from roi_anon_ros.codec.engines.halves import ANALYSIS, HALVES, SYNTHESIS, Half
 from roi_anon_ros.codec.engines.machine import require
+from roi_anon_ros.codec.engines.stages import (
+    ANALYSIS,
+    HEADS,
+    HEADS_MULTIPLE,
+    STAGES,
+    SYNTHESIS,
+    Stage,
+    to_batch,
+)
 from roi_anon_ros.codec.engines.torch_engine import TorchEngine
-from roi_anon_ros.codec.engines.trial import TOLERANCE, TRIAL, differences, trial_picture
+from roi_anon_ros.codec.engines.trial import (
+    HEADS_TOLERANCE,
+    TOLERANCE,
+    TRIAL,
+    differences,
+    trial_picture,
+)
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
 from roi_anon_ros.codec.networks import STRIP_PIXELS
+from roi_anon_ros.codec.packet import MAX_QUALITY
 
 
 class GraphEngine:
-    """What the engines that run the graph of a half share. Each half is built when it is first
+    """What the engines that run the graph of a stage share. Each stage is built when it is first
     used, and tried then.
 
     Attributes:
-        off: how far each half that is built is from the reference, as in :data:`TOLERANCE`.
+        off: how far each stage that is built is from the reference, as in :data:`TOLERANCE`.
     """
 
     name: str
     package: str
-    halves = HALVES
+    stages = STAGES
 
     def __init__(self, model: Model) -> None:
         require(self.package)
         self._model, self._reference = model, TorchEngine(model)
-        self._runs: dict[Half, Callable[[np.ndarray], np.ndarray]] = {}
-        self.off: dict[Half, float] = {}
-        self._on: dict[Half, str] = {}  # what each half runs on, or in, for whoever asks
+        self._runs: dict[Stage, Callable[[np.ndarray], np.ndarray]] = {}
+        self.off: dict[Stage, float] = {}
+        self._on: dict[Stage, str] = {}  # what each stage runs on, or in, for whoever asks
         self._building = threading.Lock()
 
     def analyse(self, picture: np.ndarray) -> np.ndarray:
@@ -44,6 +58,10 @@ class GraphEngine:
         if height * width > STRIP_PIXELS:  # the reference bounds its memory
             return self._reference.analyse(picture)
         return self._built(ANALYSIS)(to_batch(picture, self._model.codec.downsampling_factor))[0]
+
+    def map_heads(self, picture: np.ndarray) -> np.ndarray:
+        """See :meth:`Engine.map_heads`."""
+        return self._built(HEADS)(to_batch(picture, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0]
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
@@ -54,25 +72,25 @@ class GraphEngine:
             return self._reference.synthesise(symbols)
         return self._built(SYNTHESIS)(symbols[None])[0]
 
-    def runs(self, half: Half) -> str:
+    def runs(self, stage: Stage) -> str:
         """See :meth:`Engine.runs`."""
-        return f"{self.name} ({self._on[half]})" if half in self._on else self.name
+        return f"{self.name} ({self._on[stage]})" if stage in self._on else self.name
 
-    def _built(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
+    def _built(self, stage: Stage) -> Callable[[np.ndarray], np.ndarray]:
         with self._building:
-            if half not in self._runs:
+            if stage not in self._runs:
                 try:
-                    run = self._build(half)
-                    self.off[half] = self._compare(half, run)
+                    run = self._build(stage)
+                    self.off[stage] = self._compare(stage, run)
                 except ValueError:
                     raise
                 except Exception as error:  # whatever a foreign library raises: it cannot be used
-                    raise EngineError(f"engine {self.name}: {half}: {error}") from error
-                self._runs[half] = run
-            return self._runs[half]
+                    raise EngineError(f"engine {self.name}: {stage}: {error}") from error
+                self._runs[stage] = run
+            return self._runs[stage]
 
-    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
-        """What runs one half: a batch of one as its :meth:`Half.module` takes it."""
+    def _build(self, stage: Stage) -> Callable[[np.ndarray], np.ndarray]:
+        """What runs one stage: a batch of one as its :meth:`Stage.module` takes it."""
         raise NotImplementedError
 
     def _check_mark(self, mark: str | None, path: Path, command: str) -> None:
@@ -84,13 +102,27 @@ class GraphEngine:
                 f"{command} writes it anew"
             )
 
-    def _compare(self, half: Half, run: Callable[[np.ndarray], np.ndarray]) -> float:
-        """How far a half is from the reference; refuse it where that is too far."""
+    def _compare(self, stage: Stage, run: Callable[[np.ndarray], np.ndarray]) -> float:
+        """How far a stage is from the reference; refuse it where that is too far."""
         picture = trial_picture(*TRIAL)
-        symbols = self._reference.analyse(picture)
+        latents = self._model.codec.latents
+        latent = self._reference.analyse(picture)
+        symbols = latents.quantise(latent, MAX_QUALITY)
         most, step, shades = TOLERANCE[self.name]
-        if half is ANALYSIS:
-            off, far = differences(run(picture[None])[0], symbols, step)
+        if stage is HEADS:
+            wanted = self._reference.map_heads(picture)
+            off = float(
+                np.abs(run(to_batch(picture, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0] - wanted).max()
+            )
+            if off > HEADS_TOLERANCE:
+                raise EngineError(
+                    f"engine {self.name}: the head map differs from the reference's by {off:.2f}, "
+                    f"must be at most {HEADS_TOLERANCE}"
+                )
+        elif stage is ANALYSIS:
+            off, far = differences(
+                latents.quantise(run(picture[None])[0], MAX_QUALITY), symbols, step
+            )
             if off > most or far:
                 raise EngineError(
                     f"engine {self.name}: {off:.2%} of the symbols differ from the reference's, "
@@ -98,8 +130,8 @@ class GraphEngine:
                     f"than {step}; must be at most {most:.2%}, and none"
                 )
         else:
-            shown = run(symbols[None])[0]
-            off = float(np.abs(shown.astype(int) - self._reference.synthesise(symbols)).mean())
+            shown = run(latent[None])[0]
+            off = float(np.abs(shown.astype(int) - self._reference.synthesise(latent)).mean())
             if off > shades:
                 raise EngineError(
                     f"engine {self.name}: decoded bytes differ from the reference's by {off:.2f} "
@@ -107,13 +139,3 @@ class GraphEngine:
                     f"at most {shades}"
                 )
         return off
-
-
-def to_batch(picture: np.ndarray, factor: int) -> np.ndarray:
-    """What an analysis takes: a batch of one picture, its edge repeated until the sides are
-    multiples of ``factor``.
-    """
-    bottom, right = (-side % factor for side in picture.shape[:2])
-    if bottom or right:
-        picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-    return np.ascontiguousarray(picture)[None]

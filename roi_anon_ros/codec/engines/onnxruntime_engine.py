@@ -10,7 +10,7 @@ import numpy as np
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.codec.engines.graph_engine import GraphEngine
-from roi_anon_ros.codec.engines.halves import HALVES, MARK, Half
+from roi_anon_ros.codec.engines.stages import MARK, Stage, stages_of
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
 
@@ -22,18 +22,18 @@ class OnnxRuntimeEngine(GraphEngine):
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
-        for half in HALVES:
-            if not onnx_file(model, half).is_file():
+        for stage in stages_of(model.codec):
+            if not onnx_file(model, stage).is_file():
                 raise EngineError(
-                    f"engine {self.name}: {onnx_file(model, half)}: no such file; roi-anon export "
+                    f"engine {self.name}: {onnx_file(model, stage)}: no such file; roi-anon export "
                     "writes it"
                 )
 
-    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
+    def _build(self, stage: Stage) -> Callable[[np.ndarray], np.ndarray]:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = half.threads
+        options.intra_op_num_threads = stage.threads
         options.log_severity_level = 3
         wanted: dict[str, dict[str, Any]] = {
             "TensorrtExecutionProvider": {
@@ -46,7 +46,7 @@ class OnnxRuntimeEngine(GraphEngine):
             "CPUExecutionProvider": {},
         }
         there = onnxruntime.get_available_providers()
-        path = onnx_file(self._model, half)
+        path = onnx_file(self._model, stage)
         try:
             session = onnxruntime.InferenceSession(
                 path, options, [w for w in wanted.items() if w[0] in there]
@@ -56,11 +56,11 @@ class OnnxRuntimeEngine(GraphEngine):
         self._check_mark(
             session.get_modelmeta().custom_metadata_map.get(MARK), path, "roi-anon export"
         )
-        self._on[half] = session.get_providers()[0].removesuffix("ExecutionProvider")
+        self._on[stage] = session.get_providers()[0].removesuffix("ExecutionProvider")
         (name,) = (entry.name for entry in session.get_inputs())
         return lambda batch: session.run(None, {name: batch})[0]
 
 
-def onnx_file(model: Model, half: Half) -> Path:
-    """Where the ONNX file of a half lies: beside the model's file."""
-    return model.path.with_name(f"{model.path.stem}-{half}.onnx")
+def onnx_file(model: Model, stage: Stage) -> Path:
+    """Where the ONNX file of a stage lies: beside the model's file."""
+    return model.path.with_name(f"{model.path.stem}-{stage}.onnx")

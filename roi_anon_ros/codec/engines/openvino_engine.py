@@ -14,8 +14,8 @@ import numpy as np
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.codec.engines.graph_engine import GraphEngine
-from roi_anon_ros.codec.engines.halves import ANALYSIS, MARK, Half
 from roi_anon_ros.codec.engines.machine import version_of
+from roi_anon_ros.codec.engines.stages import ANALYSIS, MARK, Stage
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
 from roi_anon_ros.storage import digest
@@ -28,19 +28,19 @@ class OpenVinoEngine(GraphEngine):
 
     name = package = "openvino"
 
-    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
+    def _build(self, stage: Stage) -> Callable[[np.ndarray], np.ndarray]:
         import openvino
 
         core = openvino.Core()
         can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._on[half] = "bfloat16" if "BF16" in can else "float32"
+        self._on[stage] = "bfloat16" if "BF16" in can else "float32"
         compiled = core.compile_model(
-            self._graph(half),
+            self._graph(stage),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in can else "f32",
                 "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": half.threads,
+                "INFERENCE_NUM_THREADS": stage.threads,
                 "ENABLE_CPU_PINNING": False,  # every process would sit on the first cores
             },
         )
@@ -53,16 +53,16 @@ class OpenVinoEngine(GraphEngine):
 
         return run
 
-    def _graph(self, half: Half) -> Any:
-        """OpenVINO's form of one half, kept in the cache folder: making it takes seconds."""
+    def _graph(self, stage: Stage) -> Any:
+        """OpenVINO's form of one stage, kept in the cache folder: making it takes seconds."""
         import openvino
 
         kept = (
             cache_dir()
-            / f"{self._model.fingerprint.hex()}-{half}-openvino-{version_of('openvino')}.xml"
+            / f"{self._model.fingerprint.hex()}-{stage}-openvino-{version_of('openvino')}.xml"
         )
         if not is_intact(kept):
-            graph = openvino.convert_model(half.program(self._model.codec))
+            graph = openvino.convert_model(stage.program(self._model.codec))
             try:
                 write_graph(graph, kept)
             except (
@@ -82,7 +82,7 @@ class OpenVinoInt8Engine(OpenVinoEngine):
     """
 
     name = "openvino-int8"
-    halves = (ANALYSIS,)  # the synthesis in int8 misses every byte by 11 of 255
+    stages = (ANALYSIS,)  # the synthesis in int8 misses every byte by 11 of 255
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
@@ -92,16 +92,18 @@ class OpenVinoInt8Engine(OpenVinoEngine):
                 "writes it"
             )
 
-    def _build(self, half: Half) -> Callable[[np.ndarray], np.ndarray]:
-        run = super()._build(half)
-        if half in self.halves:
+    def _build(self, stage: Stage) -> Callable[[np.ndarray], np.ndarray]:
+        run = super()._build(stage)
+        if stage in self.stages:
             # Another calibration finds other symbols: whoever keeps results keeps them under this.
-            self._on[half] = f"int8 {int8_file(self._model).with_suffix('.sha256').read_text()[:8]}"
+            self._on[stage] = (
+                f"int8 {int8_file(self._model).with_suffix('.sha256').read_text()[:8]}"
+            )
         return run
 
-    def _graph(self, half: Half) -> Any:
-        if half not in self.halves:
-            return super()._graph(half)
+    def _graph(self, stage: Stage) -> Any:
+        if stage not in self.stages:
+            return super()._graph(stage)
         import openvino
 
         kept = int8_file(self._model)

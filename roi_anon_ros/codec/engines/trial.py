@@ -17,6 +17,9 @@ TOLERANCE: dict[str, tuple[float, int, float]] = {
     "onnxruntime": (0.0005, 1, 0.02),
 }
 
+#: By how much a value of the head map may be off.
+HEADS_TOLERANCE = 0.25
+
 #: Size ``(width, height)`` of the picture on which an engine is compared with the reference.
 TRIAL = (192, 128)
 

@@ -1,10 +1,12 @@
 """The networks: analysis transform, factorized prior, synthesis transform.
 
-Two architectures share one interface, CompressAI's ``CompressionModel``:
+Three architectures:
 
 * :class:`PaperCodec`, the network of arXiv 2406.05726 for any width ``N`` and depth ``M``;
 * :class:`FastCodec`, a network for cameras: a twelfth of the operations of ``PaperCodec(128, 2)``
-  and a receptive field wide enough for a head that fills most of the picture.
+  and a receptive field wide enough for a head that fills most of the picture;
+* :class:`GainedCodec`, every rate in one network, with a head map (:class:`HeadMap`) that says
+  what is painted before the analysis.
 """
 
 from roi_anon_ros.codec.networks.base import (
@@ -15,6 +17,8 @@ from roi_anon_ros.codec.networks.base import (
     pad_to_multiple,
 )
 from roi_anon_ros.codec.networks.fast import Bottleneck, FastCodec, GatedConv
+from roi_anon_ros.codec.networks.gained import GainedCodec
+from roi_anon_ros.codec.networks.headmap import HeadMap
 from roi_anon_ros.codec.networks.paper import PaperCodec
 from roi_anon_ros.codec.networks.registry import ARCHITECTURES, CONFIGURATIONS, build
 
@@ -26,7 +30,9 @@ __all__ = [
     "AnonymizingCodec",
     "Bottleneck",
     "FastCodec",
+    "GainedCodec",
     "GatedConv",
+    "HeadMap",
     "PaperCodec",
     "build",
     "check_size",

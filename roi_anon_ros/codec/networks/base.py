@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from compressai.entropy_models import EntropyBottleneck
@@ -13,6 +15,7 @@ from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.entropy import EntropyTables
+from roi_anon_ros.codec.latents import FactorizedLatents
 from roi_anon_ros.codec.picture import check_sides
 
 # Above this many pixels a picture goes through the networks in horizontal strips, to bound the
@@ -56,6 +59,26 @@ class AnonymizingCodec(CompressionModel):
     def hyperparameters(self) -> dict[str, int]:
         """The constructor's arguments: what a model file stores to rebuild the network."""
         raise NotImplementedError
+
+    #: Whether the network finds heads itself, see ``networks.headmap``.
+    has_head_map = False
+    #: Type of what the synthesis takes.
+    latent_type = np.int32
+
+    @property
+    def latents(self) -> FactorizedLatents:
+        """What turns the latent into a payload."""
+        return FactorizedLatents(self.tables)
+
+    def analysis_graph(self) -> nn.Module:
+        """Image to symbols, for export: uint8 ``[1, H, W, 3]`` RGB, sides multiples of the factor,
+        to int32 ``[1, N, h, w]``.
+        """
+        return AnalysisGraph(self)
+
+    def synthesis_graph(self) -> nn.Module:
+        """Symbols to image, for export: int32 ``[1, N, h, w]`` to uint8 ``[1, H, W, 3]`` RGB."""
+        return SynthesisGraph(self)
 
     @property
     def tables(self) -> EntropyTables:
@@ -109,7 +132,7 @@ class AnonymizingCodec(CompressionModel):
         return {"x_hat": x_hat, "y_hat": y_hat, "likelihoods": {"y": likelihoods}}
 
     @torch.inference_mode()
-    def symbols(self, x: Tensor) -> Tensor:
+    def analyse(self, x: Tensor) -> Tensor:
         """Quantised latent of each picture, as integers around the prior's medians.
 
         Pictures go through the analysis transform one at a time: the bytes of a picture do not
@@ -127,8 +150,8 @@ class AnonymizingCodec(CompressionModel):
         check_size(x)
         out = []
         for picture in pad_to_multiple(x, self.downsampling_factor).split(1):
-            with _threads(ANALYSIS_THREADS):
-                y = self._in_strips(self.g_a, picture, self.downsampling_factor, 1)
+            with fixed_threads(ANALYSIS_THREADS):
+                y = apply_in_strips(self, self.g_a, picture, self.downsampling_factor, 1)
             symbols = torch.round(y.float() - self.medians)
             if not bool(torch.isfinite(symbols).all()):
                 raise ValueError("latent: not finite")
@@ -136,8 +159,8 @@ class AnonymizingCodec(CompressionModel):
         return torch.cat(out)
 
     @torch.inference_mode()
-    def reconstruct(self, symbols: Tensor) -> Tensor:
-        """Pictures from quantised latents, one at a time; the inverse of :meth:`symbols`.
+    def synthesise(self, symbols: Tensor) -> Tensor:
+        """Pictures from quantised latents, one at a time; the inverse of :meth:`analyse`.
 
         Args:
             symbols: int32 ``[B, N, h, w]``.
@@ -146,7 +169,7 @@ class AnonymizingCodec(CompressionModel):
             ``[B, 3, h * downsampling_factor, w * downsampling_factor]`` in [0, 1].
         """
         pictures = [
-            self._in_strips(self.g_s, latent, 1, self.downsampling_factor)
+            apply_in_strips(self, self.g_s, latent, 1, self.downsampling_factor)
             for latent in self.dequantise(symbols).split(1)
         ]
         return torch.cat(pictures).float().clamp_(0, 1)
@@ -172,7 +195,7 @@ class AnonymizingCodec(CompressionModel):
         Raises:
             ValueError: a side is out of bounds, or the latent is not finite.
         """
-        symbols = self.symbols(x).cpu().numpy()
+        symbols = self.analyse(x).cpu().numpy()
         return {
             "strings": [[self.tables.encode(latent) for latent in symbols]],
             "shape": tuple(symbols.shape[-2:]),
@@ -200,30 +223,10 @@ class AnonymizingCodec(CompressionModel):
         """
         device = self.entropy_bottleneck.quantiles.device
         latents = [torch.from_numpy(self.tables.decode(string, *shape)) for string in strings[0]]
-        x_hat = self.reconstruct(torch.stack(latents).to(device))
+        x_hat = self.synthesise(torch.stack(latents).to(device))
         if size is not None:
             x_hat = x_hat[..., : size[0], : size[1]]
         return {"x_hat": x_hat}
-
-    def _in_strips(self, transform: nn.Module, x: Tensor, down: int, up: int) -> Tensor:
-        """Apply ``transform`` to ``x`` (``[1, C, H, W]``), in strips with context where it is
-        large.
-        """
-        factor = self.downsampling_factor
-        scale = factor // down  # pixels in a row of x
-        height, width = x.shape[-2] * scale, x.shape[-1] * scale
-        if height * width <= STRIP_PIXELS:
-            return transform(x)
-        rows = max(STRIP_PIXELS // width // factor, 1) * factor // scale
-        halo = -(-self.halo // factor) * factor // scale
-        strips = []
-        for top in range(0, x.shape[-2], rows):
-            first, last = max(top - halo, 0), min(top + rows + halo, x.shape[-2])
-            strip = transform(x[..., first:last, :])
-            keep = min(rows, x.shape[-2] - top) * up // down
-            skip = (top - first) * up // down
-            strips.append(strip[..., skip : skip + keep, :])
-        return torch.cat(strips, dim=-2)
 
     @classmethod
     def from_state_dict(cls, state_dict: dict[str, Tensor]) -> AnonymizingCodec:
@@ -231,8 +234,73 @@ class AnonymizingCodec(CompressionModel):
         raise NotImplementedError
 
 
+class AnalysisGraph(nn.Module):
+    """Picture to symbols: uint8 ``[1, H, W, 3]`` RGB, sides multiples of the factor, to int32 ``[1,
+    N, h, w]``.
+    """
+
+    def __init__(self, codec: AnonymizingCodec) -> None:
+        super().__init__()
+        self.g_a = copy.deepcopy(codec.g_a)
+        with torch.no_grad():
+            self.g_a[0].weight.div_(
+                255
+            )  # bytes go in: bfloat16 holds each of them, and no layer has to divide
+        self.register_buffer("medians", codec.medians.detach().clone())
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """See :meth:`AnonymizingCodec.analyse`."""
+        symbols = torch.round(self.g_a(picture.permute(0, 3, 1, 2).float()) - self.medians)
+        # What is not finite becomes a symbol that the entropy coder refuses, whatever the device
+        # makes of it.
+        return torch.nan_to_num(symbols, nan=2.0**30).clamp(-(2.0**30), 2.0**30).int()
+
+
+class SynthesisGraph(nn.Module):
+    """Symbols to picture: int32 ``[1, N, h, w]`` to uint8 ``[1, H, W, 3]`` RGB."""
+
+    def __init__(self, codec: AnonymizingCodec) -> None:
+        super().__init__()
+        self.g_s = codec.g_s
+        self.register_buffer("medians", codec.medians.detach().clone())
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        """See :meth:`AnonymizingCodec.synthesise`."""
+        x_hat = self.g_s(symbols.float() + self.medians)
+        return (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+def apply_in_strips(net: Any, transform: nn.Module, x: Tensor, down: int, up: int) -> Tensor:
+    """Apply a transform of a network to one image or latent, in strips with context where it is large.
+
+    Args:
+        net: whose ``downsampling_factor`` and ``halo`` count.
+        transform: its analysis or synthesis.
+        x: ``[1, C, H, W]``.
+        down: by what the transform divides sides.
+        up: by what it multiplies them.
+    """
+    factor = net.downsampling_factor
+    scale = factor // down  # pixels in a row of x
+    height = x.shape[-2] * scale
+    width = x.shape[-1] * scale
+    if height * width <= STRIP_PIXELS:
+        return transform(x)
+    rows = max(STRIP_PIXELS // width // factor, 1) * factor // scale
+    halo = -(-net.halo // factor) * factor // scale
+    strips = []
+    for top in range(0, x.shape[-2], rows):
+        first = max(top - halo, 0)
+        last = min(top + rows + halo, x.shape[-2])
+        strip = transform(x[..., first:last, :])
+        keep = min(rows, x.shape[-2] - top) * up // down
+        skip = (top - first) * up // down
+        strips.append(strip[..., skip : skip + keep, :])
+    return torch.cat(strips, dim=-2)
+
+
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def fixed_threads(number: int) -> Iterator[None]:
     """Let torch compute with ``number`` threads, in the thread that asks for it."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from compressai.layers import GDN1
 from torch import Tensor, nn
 
+from roi_anon_ros.codec.contexts import ContextTables
+from roi_anon_ros.codec.latents import GainedLatents
+from roi_anon_ros.codec.networks.base import (
+    ANALYSIS_THREADS,
+    apply_in_strips,
+    check_size,
+    fixed_threads,
+    pad_to_multiple,
+)
+from roi_anon_ros.codec.networks.headmap import HeadMap
+
+#: Buffers of a model that code its latent.
+TABLES = ("lookup", "cumulative", "a_buckets", "b_buckets", "dead_zone")
 #: Quality levels of one model, 1 (fewest bits) to 8.
 LEVELS = 8
 #: The latent is scaled by this before the gains, so that gains begin near 1.
@@ -128,6 +145,8 @@ class GainedCodec(nn.Module):
     """
 
     architecture = "gained"
+    has_head_map = True
+    latent_type = np.float32
     downsampling_factor = 16
     halo = 320
 
@@ -168,21 +187,91 @@ class GainedCodec(nn.Module):
         self.gain = nn.Parameter(ladder.clone())
         self.inverse_gain = nn.Parameter(-ladder)
         self.prior = ContextPrior(N)
+        self.head_map = HeadMap()
+        for name in TABLES:
+            self.register_buffer(name, torch.zeros(0))
 
     @property
     def hyperparameters(self) -> dict[str, int]:
         """``{"N": ...}``."""
         return {"N": self.N}
 
-    def analyse(self, x: Tensor, level: Tensor) -> Tensor:
-        """Latent before the rounding, float32 ``[B, N, h, w]``, of ``[B, 3, H, W]`` in [0, 1]."""
-        gain = torch.exp(self.gain[level])[:, :, None, None]
-        return self.g_a(x - 0.5).float() * (LATENT_SCALE * gain)
+    @property
+    def latents(self) -> GainedLatents:
+        """What turns the latent into a payload.
 
-    def synthesise(self, symbols: Tensor, level: Tensor) -> Tensor:
-        """Image, ``[B, 3, H, W]`` around [0, 1], of rounded latents ``[B, N, h, w]``."""
-        gain = torch.exp(self.inverse_gain[level])[:, :, None, None]
-        return self.g_s(symbols * (gain / LATENT_SCALE)).float() + 0.5
+        Raises:
+            RuntimeError: the tables do not exist yet, see ``train.tables``.
+        """
+        if self.lookup.numel() == 0:
+            raise RuntimeError("the model has no tables: count them after the training")
+        tables = ContextTables(
+            lookup=self.lookup.cpu().numpy(),
+            cumulative=self.cumulative.cpu().numpy().astype(np.uint32),
+            a_buckets=self.a_buckets.cpu().numpy(),
+            b_buckets=self.b_buckets.cpu().numpy(),
+        )
+        gain = self.gain.detach().cpu().numpy()
+        inverse_gain = self.inverse_gain.detach().cpu().numpy()
+        return GainedLatents(gain, inverse_gain, tables, float(self.dead_zone))
+
+    def set_tables(self, tables: ContextTables, dead_zone: float) -> None:
+        """Store what codes the latent, see :class:`~roi_anon_ros.codec.latents.GainedLatents`."""
+        self.lookup = torch.from_numpy(tables.lookup.copy())
+        self.cumulative = torch.from_numpy(tables.cumulative.astype(np.int32))
+        self.a_buckets = torch.from_numpy(tables.a_buckets.copy())
+        self.b_buckets = torch.from_numpy(tables.b_buckets.copy())
+        self.dead_zone = torch.tensor(dead_zone)
+
+    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True) -> Any:
+        """Load weights and tables of any number; see ``torch.nn.Module.load_state_dict``."""
+        for name in TABLES:
+            if name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[name]))
+        return super().load_state_dict(state_dict, strict=strict)
+
+    @torch.inference_mode()
+    def analyse(self, x: Tensor) -> Tensor:
+        """Latent before gains and rounding, float32 ``[B, N, h, w]``, one image at a time.
+
+        Args:
+            x: ``[B, 3, H, W]`` in [0, 1], sides from 16 to 8192.
+
+        Raises:
+            ValueError: a side is out of bounds.
+        """
+        check_size(x)
+        latents = []
+        for image in pad_to_multiple(x, self.downsampling_factor).split(1):
+            with fixed_threads(ANALYSIS_THREADS):
+                latents.append(apply_in_strips(self, self.g_a, image - 0.5, 16, 1).float())
+        return LATENT_SCALE * torch.cat(latents)
+
+    @torch.inference_mode()
+    def synthesise(self, latent: Tensor) -> Tensor:
+        """Images ``[B, 3, 16 h, 16 w]`` in [0, 1] of latents after the inverse gains, ``[B, N, h, w]``."""
+        images = []
+        for one in latent.split(1):
+            images.append(apply_in_strips(self, self.g_s, one / LATENT_SCALE, 1, 16))
+        return (torch.cat(images).float() + 0.5).clamp_(0, 1)
+
+    @torch.inference_mode()
+    def map_heads(self, images: Tensor) -> Tensor:
+        """The head map's answer, ``[B, 4, H / 8, W / 8]``, to uint8 ``[B, H, W, 3]``."""
+        with fixed_threads(ANALYSIS_THREADS):
+            return self.head_map(images.permute(0, 3, 1, 2).float() / 255)
+
+    def analysis_graph(self) -> nn.Module:
+        """See :meth:`AnonymizingCodec.analysis_graph`; the latent is float32."""
+        return _AnalysisGraph(self.g_a)
+
+    def synthesis_graph(self) -> nn.Module:
+        """See :meth:`AnonymizingCodec.synthesis_graph`; the latent is float32."""
+        return _SynthesisGraph(self.g_s)
+
+    def heads_graph(self) -> nn.Module:
+        """uint8 ``[1, H, W, 3]``, sides multiples of 128, to float32 ``[1, 4, H / 8, W / 8]``."""
+        return _HeadsGraph(self.head_map)
 
     def forward(self, x: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One pass for the training.
@@ -194,10 +283,44 @@ class GainedCodec(nn.Module):
         Returns:
             ``x_hat [B, 3, H, W]``, ``bits [B]`` of each image and the rounded latent ``[B, N, h, w]``.
         """
-        y = self.analyse(x, level)
+        gain = torch.exp(self.gain[level])[:, :, None, None]
+        y = self.g_a(x - 0.5).float() * (LATENT_SCALE * gain)
         with torch.autocast(x.device.type, enabled=False):
             rounded = round_through(y)
             seen = y + torch.rand_like(y) - 0.5 if self.training else rounded
             likelihoods = self.prior(seen, rounded, level)
             bits = -likelihoods.log2().sum((1, 2, 3))
-        return self.synthesise(rounded, level), bits, rounded
+        inverse = torch.exp(self.inverse_gain[level])[:, :, None, None]
+        x_hat = self.g_s(rounded * (inverse / LATENT_SCALE)).float() + 0.5
+        return x_hat, bits, rounded
+
+
+class _AnalysisGraph(nn.Module):
+    def __init__(self, g_a: nn.Module) -> None:
+        super().__init__()
+        self.g_a = copy.deepcopy(g_a)
+        with torch.no_grad():
+            self.g_a[0].weight.div_(255)  # bytes go in, around 0: bfloat16 holds each of them
+
+    def forward(self, picture: Tensor) -> Tensor:
+        x = picture.permute(0, 3, 1, 2).float() - 127.5
+        return self.g_a(x) * LATENT_SCALE
+
+
+class _SynthesisGraph(nn.Module):
+    def __init__(self, g_s: nn.Module) -> None:
+        super().__init__()
+        self.g_s = g_s
+
+    def forward(self, latent: Tensor) -> Tensor:
+        x_hat = self.g_s(latent / LATENT_SCALE) + 0.5
+        return (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+class _HeadsGraph(nn.Module):
+    def __init__(self, head_map: nn.Module) -> None:
+        super().__init__()
+        self.head_map = head_map
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.head_map(picture.permute(0, 3, 1, 2).float() / 255)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from roi_anon_ros.codec.networks.base import AnonymizingCodec
 from roi_anon_ros.codec.networks.fast import FastCodec
+from roi_anon_ros.codec.networks.gained import GainedCodec
 from roi_anon_ros.codec.networks.paper import PaperCodec
 
 #: What a model file may name as its architecture.
 ARCHITECTURES: dict[str, type[AnonymizingCodec]] = {
-    cls.architecture: cls for cls in (PaperCodec, FastCodec)
+    cls.architecture: cls for cls in (PaperCodec, FastCodec, GainedCodec)
 }
 
 #: The paper's configurations and ours, by name: (architecture, hyperparameters).
@@ -17,6 +18,7 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, int]]] = {
     "roi-256-2": ("paper", {"N": 256, "M": 2}),
     "roi-256-1": ("paper", {"N": 256, "M": 1}),
     "fast": ("fast", {"N": 128}),
+    "gained": ("gained", {"N": 40}),
 }
 
 

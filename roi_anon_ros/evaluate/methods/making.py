@@ -12,7 +12,7 @@ import PIL
 from roi_anon_ros.anonymize import FaceAnonymizer
 from roi_anon_ros.anonymize.faces import BLUR, GROW, HIDE, TILES
 from roi_anon_ros.codec import MAX_SIZE, Codec
-from roi_anon_ros.codec.engines import HALVES, version_of
+from roi_anon_ros.codec.engines import STAGES, version_of
 from roi_anon_ros.detect import MtcnnFaces
 from roi_anon_ros.evaluate.attack.storage import read_attack
 from roi_anon_ros.evaluate.methods.method import ATTACKED, ORIGINAL, Method
@@ -109,11 +109,11 @@ def _make_still(text: str, name: Name) -> Method:
 def _make_model(text: str, name: Name) -> Method:
     codec = load_codec(name)
     key = codec.fingerprint
-    for half in HALVES if name.engine != "torch" else ():
+    for stage in STAGES if name.engine != "torch" else ():
         codec.warm_up(
-            half
+            stage
         )  # an engine is tried when it is first used: refused now, not at some image
-        key += f" {codec.engine.runs(half)} {version_of(codec.engine.package)}"
+        key += f" {codec.engine.runs(stage)} {version_of(codec.engine.package)}"
     return Method(
         text,
         key,

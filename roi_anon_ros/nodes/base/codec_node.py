@@ -1,9 +1,9 @@
-"""A node that does one half of a codec's work on the newest frames."""
+"""A node that does one stage of a codec's work on the newest frames."""
 
 from __future__ import annotations
 
 from roi_anon_ros.codec import Codec
-from roi_anon_ros.codec.engines import Half
+from roi_anon_ros.codec.engines import Stage
 from roi_anon_ros.nodes.base.newest import NewestFramesNode
 
 
@@ -11,11 +11,11 @@ class CodecNode(NewestFramesNode):
     """Loads a model, and says in the diagnostics which it is and what runs it.
 
     Attributes:
-        half: of the codec's work, which it does.
+        stage: of the codec's work, which it does.
         codec: the loaded model, while configured.
     """
 
-    half: Half
+    stage: Stage
     codec: Codec | None = None
 
     def __init__(self) -> None:
@@ -32,11 +32,11 @@ class CodecNode(NewestFramesNode):
         self.codec = Codec.load(self.value("model"), self.value("engine"))
 
     def warm_up(self) -> None:
-        """Run the half once, so that the first frame does not wait for it."""
-        self.codec.warm_up(self.half)
-        engine = self.codec.engine.runs(self.half)
+        """Run the stage once, so that the first frame does not wait for it."""
+        self.codec.warm_up(self.stage)
+        engine = self.codec.engine.runs(self.stage)
         self.get_logger().info(
-            f"model {self.codec.name} {self.codec.fingerprint}; {self.half} on {engine}"
+            f"model {self.codec.name} {self.codec.fingerprint}; {self.stage} on {engine}"
         )
 
     def unload(self) -> None:
@@ -51,5 +51,5 @@ class CodecNode(NewestFramesNode):
         return {
             "model": codec.name,
             "fingerprint": codec.fingerprint,
-            "engine": codec.engine.runs(self.half),
+            "engine": codec.engine.runs(self.stage),
         }

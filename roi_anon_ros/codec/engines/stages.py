@@ -1,15 +1,15 @@
-"""The two halves of a codec's work, and their graphs for other libraries than torch."""
+"""The stages of a codec's work that networks do, and their graphs for other libraries than torch."""
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from roi_anon_ros.codec.engines.trial import trial_picture
 from roi_anon_ros.codec.networks import ANALYSIS_THREADS, AnonymizingCodec
@@ -18,48 +18,14 @@ from roi_anon_ros.codec.picture import MAX_SIZE
 if TYPE_CHECKING:
     from roi_anon_ros.codec.engines.base import Engine
 
+#: Sides of an image that the head map looks at are multiples of this, and at least twice this.
+HEADS_MULTIPLE = 128
 #: Under which name an exported network carries its model's fingerprint.
 MARK = "fingerprint"
 
 
-class AnalysisGraph(nn.Module):
-    """Picture to symbols: uint8 ``[1, H, W, 3]`` RGB, sides multiples of the factor, to int32 ``[1,
-    N, h, w]``.
-    """
-
-    def __init__(self, codec: AnonymizingCodec) -> None:
-        super().__init__()
-        self.g_a = copy.deepcopy(codec.g_a)
-        with torch.no_grad():
-            self.g_a[0].weight.div_(
-                255
-            )  # bytes go in: bfloat16 holds each of them, and no layer has to divide
-        self.register_buffer("medians", codec.medians.detach().clone())
-
-    def forward(self, picture: Tensor) -> Tensor:
-        """See :meth:`AnonymizingCodec.symbols`."""
-        symbols = torch.round(self.g_a(picture.permute(0, 3, 1, 2).float()) - self.medians)
-        # What is not finite becomes a symbol that the entropy coder refuses, whatever the device
-        # makes of it.
-        return torch.nan_to_num(symbols, nan=2.0**30).clamp(-(2.0**30), 2.0**30).int()
-
-
-class SynthesisGraph(nn.Module):
-    """Symbols to picture: int32 ``[1, N, h, w]`` to uint8 ``[1, H, W, 3]`` RGB."""
-
-    def __init__(self, codec: AnonymizingCodec) -> None:
-        super().__init__()
-        self.g_s = codec.g_s
-        self.register_buffer("medians", codec.medians.detach().clone())
-
-    def forward(self, symbols: Tensor) -> Tensor:
-        """See :meth:`AnonymizingCodec.reconstruct`."""
-        x_hat = self.g_s(symbols.float() + self.medians)
-        return (x_hat.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
-
-
-class Half(ABC):
-    """One of the two halves of a codec's work.
+class Stage(ABC):
+    """One of the stages of a codec's work.
 
     Attributes:
         name: in messages and in the names of files.
@@ -87,6 +53,10 @@ class Half(ABC):
     def example(self, codec: AnonymizingCodec, width: int, height: int) -> np.ndarray:
         """What goes in for an image of this size in pixels, always the same."""
 
+    def multiple(self, codec: AnonymizingCodec) -> int:
+        """What the sides of an image that goes in are multiples of, pixels."""
+        return codec.downsampling_factor
+
     @abstractmethod
     def dynamic_shape(
         self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim
@@ -105,21 +75,20 @@ class Half(ABC):
 
     def program(self, codec: AnonymizingCodec) -> torch.export.ExportedProgram:
         """Its graph for images of any size."""
-        factor = codec.downsampling_factor
-        rows, columns = (
-            torch.export.Dim(name, min=2, max=MAX_SIZE // factor) for name in ("rows", "columns")
-        )
+        factor = self.multiple(codec)
+        rows = torch.export.Dim("rows", min=2, max=MAX_SIZE // factor)
+        columns = torch.export.Dim("columns", min=2, max=MAX_SIZE // factor)
         example = torch.from_numpy(self.example(codec, 6 * factor, 4 * factor))[None]
         shape = self.dynamic_shape(factor, rows, columns)
         return torch.export.export(self.module(codec).eval(), (example,), dynamic_shapes=(shape,))
 
 
-class _Analysis(Half):
+class _Analysis(Stage):
     name, takes, gives = "analysis", "picture", "symbols"
     threads = ANALYSIS_THREADS  # fixed, so that the bytes do not depend on settings
 
     def module(self, codec: AnonymizingCodec) -> nn.Module:
-        return AnalysisGraph(codec)
+        return codec.analysis_graph()
 
     def example(self, codec: AnonymizingCodec, width: int, height: int) -> np.ndarray:
         return trial_picture(width, height)
@@ -133,7 +102,7 @@ class _Analysis(Half):
         return engine.analyse
 
 
-class _Synthesis(Half):
+class _Synthesis(Stage):
     name, takes, gives = "synthesis", "symbols", "picture"
 
     @property
@@ -141,12 +110,12 @@ class _Synthesis(Half):
         return torch.get_num_threads()
 
     def module(self, codec: AnonymizingCodec) -> nn.Module:
-        return SynthesisGraph(codec)
+        return codec.synthesis_graph()
 
     def example(self, codec: AnonymizingCodec, width: int, height: int) -> np.ndarray:
         factor = codec.downsampling_factor
-        shape = codec.entropy_bottleneck.channels, -(-height // factor), -(-width // factor)
-        return np.zeros(shape, np.int32)
+        shape = codec.latents.channels, -(-height // factor), -(-width // factor)
+        return np.zeros(shape, codec.latent_type)
 
     def dynamic_shape(
         self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim
@@ -157,5 +126,45 @@ class _Synthesis(Half):
         return engine.synthesise
 
 
-ANALYSIS, SYNTHESIS = _Analysis(), _Synthesis()
-HALVES: tuple[Half, ...] = (ANALYSIS, SYNTHESIS)
+class _Heads(Stage):
+    name, takes, gives = "heads", "picture", "map"
+    threads = ANALYSIS_THREADS  # fixed, so that the regions do not depend on settings
+
+    def module(self, codec: AnonymizingCodec) -> nn.Module:
+        return codec.heads_graph()
+
+    def multiple(self, codec: AnonymizingCodec) -> int:
+        return HEADS_MULTIPLE
+
+    def example(self, codec: AnonymizingCodec, width: int, height: int) -> np.ndarray:
+        return trial_picture(width, height)
+
+    def dynamic_shape(
+        self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim
+    ) -> dict[int, object]:
+        return {1: factor * rows, 2: factor * columns}
+
+    def run(self, engine: Engine) -> Callable[[np.ndarray], np.ndarray]:
+        return engine.map_heads
+
+
+ANALYSIS, SYNTHESIS, HEADS = _Analysis(), _Synthesis(), _Heads()
+#: Every stage; a network without a head map has no ``HEADS``, see :func:`stages_of`.
+STAGES: tuple[Stage, ...] = (ANALYSIS, SYNTHESIS, HEADS)
+
+
+def stages_of(codec: AnonymizingCodec) -> tuple[Stage, ...]:
+    """The stages that a codec has."""
+    return STAGES if codec.has_head_map else (ANALYSIS, SYNTHESIS)
+
+
+def to_batch(picture: np.ndarray, factor: int, least: int = 0) -> np.ndarray:
+    """What a stage takes: a batch of one picture, its edge repeated until the sides are multiples
+    of ``factor`` and at least ``least``.
+    """
+    height, width = picture.shape[:2]
+    bottom = max(height + -height % factor, least) - height
+    right = max(width + -width % factor, least) - width
+    if bottom or right:
+        picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(picture)[None]
