@@ -43,7 +43,7 @@ def codec() -> Codec:
 
 def test_golden_packet_decodes_to_the_same_symbols_everywhere(codec: Codec) -> None:
     packet = (GOLDEN / "tiny.ran").read_bytes()
-    header, payload = unpack(packet)
+    header, payload, _ = unpack(packet)
     assert (header.source_size, header.coded_size, header.padding) == ((70, 50), (70, 50), (10, 14))
     assert header.fingerprint.hex() == codec.fingerprint
     symbols = codec.model.codec.tables.decode(payload, 4, 5)
@@ -119,7 +119,7 @@ def test_max_side_out_of_bounds_is_named(codec: Codec) -> None:
 
 
 def test_a_packet_of_another_model_is_refused(codec: Codec) -> None:
-    header, payload = unpack(codec.encode(picture(50, 70)).packet)
+    header, payload, _ = unpack(codec.encode(picture(50, 70)).packet)
     foreign = Header(b"\0" * 8, header.source_size, header.coded_size, header.padding)
     with pytest.raises(PacketError, match="of model 0000000000000000, this is tiny") as caught:
         codec.decode(pack(foreign, bytes(payload)))
@@ -155,7 +155,7 @@ def test_a_hostile_packet_with_a_valid_crc_raises_the_typed_error(codec: Codec) 
 
 
 def test_padding_other_than_the_codecs_own_is_refused(codec: Codec) -> None:
-    header, payload = unpack(codec.encode(picture(50, 70)).packet)
+    header, payload, _ = unpack(codec.encode(picture(50, 70)).packet)
     other = Header(header.fingerprint, header.source_size, header.coded_size, (26, 14))
     with pytest.raises(PacketError, match="next multiple of 16"):
         codec.decode(pack(other, bytes(payload)))

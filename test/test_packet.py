@@ -35,7 +35,7 @@ def seal(body: bytes) -> bytes:
 def test_every_packet_round_trips(header: Header, payload: bytes) -> None:
     packet = pack(header, payload)
     assert len(packet) == len(payload) + OVERHEAD
-    read, body = unpack(packet)
+    read, body, _ = unpack(packet)
     assert (read, bytes(body)) == (header, payload)
 
 

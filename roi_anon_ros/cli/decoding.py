@@ -63,7 +63,7 @@ def decode(
             codecs = _Codecs(model)
 
         def picture(packet: bytes) -> np.ndarray:
-            header, _ = unpack(packet)
+            header, _, _ = unpack(packet)
             # Whatever encode writes, at any --max-side, decodes.
             return codecs.of(header).decode(packet, max_pixels=MAX_SIZE**2).at_source_size()
 

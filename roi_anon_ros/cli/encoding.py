@@ -21,7 +21,12 @@ from roi_anon_ros.cli.run import (
 from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
-    from roi_anon_ros.codec import Codec, Header
+    import numpy as np
+
+    from roi_anon_ros.codec import Header
+
+#: Encodes one image with its stamp in seconds, or with none, to a packet.
+Encode = Callable[["np.ndarray", "float | None"], bytes]
 
 
 @app.command()
@@ -38,6 +43,25 @@ def encode(
             show_default="640",
         ),
     ] = None,
+    quality: Annotated[
+        float | None,
+        typer.Option(help="1 (fewest bits) to 8, of models that have every rate."),
+    ] = None,
+    zones: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML list of polygons [[x, y], ...], pixels of the source: hidden always."
+        ),
+    ] = None,
+    hold: Annotated[
+        float,
+        typer.Option(
+            help="Seconds for which a head that is no longer found stays hidden in videos."
+        ),
+    ] = 0.5,
+    rotation: Annotated[
+        int, typer.Option(help="Degrees to turn clockwise to stand upright: 0, 90, 180, 270.")
+    ] = 0,
 ) -> None:
     """Encode pictures (.jpg .jpeg .png .bmp .webp .tif .tiff) and videos (.mp4 .avi .mkv .mov
     .webm).
@@ -48,7 +72,7 @@ def encode(
 
     A folder is searched with its subfolders, and OUT gets the same ones. What a former run finished
     is kept where it is of the same source (by its modification time, which outputs take over),
-    model and --max- side. An interrupted video goes on behind its last complete frame.
+    model and options. An interrupted video goes on behind its last complete frame.
     """
     with interruptible():
         must_exist(source)
@@ -60,32 +84,56 @@ def encode(
         quiet_libraries()
         from roi_anon_ros import files, storage
         from roi_anon_ros.codec import MAX_SIDE, Codec, ModelFileError
+        from roi_anon_ros.codec.hiding import Hiding
+        from roi_anon_ros.codec.latents import DEFAULT_QUALITY, check_quality
         from roi_anon_ros.codec.picture import coded_size
 
         side = MAX_SIDE if max_side is None else max_side
         try:
             coded_size(1, 1, side)
-            codec = Codec.load(model)
-        except ModelFileError as error:
-            usage_error(str(error))
         except ValueError as error:
             usage_error(f"--max-side: {error}")
+        try:
+            codec = Codec.load(model)
+            rate = check_quality(DEFAULT_QUALITY if quality is None else quality)
+            polygons = read_zones(zones)
+            Hiding(polygons, hold)
+        except (ModelFileError, ValueError) as error:
+            usage_error(str(error))
+        if rotation not in (0, 90, 180, 270):
+            usage_error(f"rotation: got {rotation}, must be 0, 90, 180 or 270")
+        turns = rotation // 90
+        has_quality = codec.model.codec.latents.has_quality
+        if not has_quality and (quality is not None or zones is not None or turns):
+            usage_error(f"model {model}: has one rate and does not paint")
 
         def belongs(header: Header) -> bool:
+            size = header.source_size if turns % 2 == 0 else header.source_size[::-1]
             return (
                 header.fingerprint.hex() == codec.fingerprint
-                and coded_size(*header.source_size, side) == header.coded_size
+                and coded_size(*size, side) == header.coded_size
+                and header.turns == turns
+                and header.quality == (rate if has_quality else 0.0)
             )
+
+        def encoder() -> Encode:
+            """What encodes the images of one file, one after the other."""
+            hiding = Hiding(polygons, hold)
+
+            def code(image: np.ndarray, stamp: float | None) -> bytes:
+                return codec.encode(image, side, rate, hiding, stamp, turns).packet
+
+            return code
 
         def work(source: Path, target: Path, run: Run) -> None:
             modified = source.stat().st_mtime_ns
             if keep_output(run, target, modified, target, belongs):
                 return
             if source.suffix.lower() in VIDEOS:
-                _encode_video(codec, source, target, side, belongs, run)
+                _encode_video(encoder(), source, target, belongs, run)
                 done = tally_packets(target, belongs)
             else:
-                packet = codec.encode(files.read_picture(source), side).packet
+                packet = encoder()(files.read_picture(source), None)
                 storage.write_bytes(target, packet, modified)
                 done = Tally()
                 done.add(packet)
@@ -94,8 +142,34 @@ def encode(
         execute_plan(plan, work, "encoded", resumes=source.is_dir())
 
 
+def read_zones(file: Path | None) -> list[list[list[float]]]:
+    """The polygons of a YAML file; none without a file.
+
+    Raises:
+        ValueError: the file is not readable, or names no polygons.
+    """
+    import yaml
+
+    from roi_anon_ros.codec.hiding import check_zones
+
+    if file is None:
+        return []
+    try:
+        zones = yaml.safe_load(file.read_text())
+        if not isinstance(zones, list):
+            raise ValueError(f"got {type(zones).__name__}, must be a list of polygons")
+        check_zones(zones)
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from error
+    return zones
+
+
 def _encode_video(
-    codec: Codec, source: Path, target: Path, side: int, belongs: Callable[[Header], bool], run: Run
+    encode_image: Encode,
+    source: Path,
+    target: Path,
+    belongs: Callable[[Header], bool],
+    run: Run,
 ) -> None:
     """Encode a video, behind the frames that an interrupted run left."""
     from roi_anon_ros import files, storage
@@ -104,18 +178,22 @@ def _encode_video(
     video = files.VideoReader(source)
     part = storage.part_of(target)
     count, end, last = _left_over(part, video.rate, modified, belongs)
+    period = float(1 / video.rate)
     frames = video.frames(max(count - 1, 0))
     if count:
         # The last frame once more: only if it comes out the same is this the same video, coded the
-        # same way.
+        # same way. What was held when it was coded first is not known any more: where something
+        # was, all begins again.
         again = next(frames, None)
-        if again is None or codec.encode(again, side).packet != last:
-            count, end, frames = 0, 0, video.frames()
+        if again is None or encode_image(again, (count - 1) * period) != last:
+            count = 0
+            end = 0
+            frames = video.frames()
     if count:
         run.note(source, f"continued after {count} frames")
     with files.SequenceWriter(part, video.rate, end) as writer:
         for image in run.track(frames, max(video.announced - count, 0) or None, source.name):
-            writer.write(codec.encode(image, side).packet)
+            writer.write(encode_image(image, count * period))
             count += 1
         if count:
             writer.finish()

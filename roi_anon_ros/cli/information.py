@@ -87,16 +87,20 @@ def _header_info(header: Header) -> dict[str, Any]:
         "source_size": list(header.source_size),
         "coded_size": list(header.coded_size),
         "padding": list(header.padding),
+        "quality": header.quality,
+        "rotation": 90 * header.turns,
     }
 
 
 def _packet_info(packet: bytes) -> dict[str, Any]:
     from roi_anon_ros.codec.packet import unpack
+    from roi_anon_ros.codec.regions import Regions
 
-    header, payload = unpack(packet)
+    header, payload, cells = unpack(packet)
     return {
         "kind": "picture",
         **_header_info(header),
+        "share_painted": float(Regions.from_bytes(cells, *header.coded_size).share),
         "payload_bytes": len(payload),
         "bits_per_pixel": header.bits_per_pixel(len(packet)),
     }

@@ -45,7 +45,7 @@ class Tally:
         """
         from roi_anon_ros.codec.packet import unpack
 
-        header, _ = unpack(packet)
+        header, _, _ = unpack(packet)
         self += Tally(1, len(packet), header.bits_per_pixel(len(packet)))
         return header
 

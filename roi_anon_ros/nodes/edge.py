@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Sequence
 
 import numpy as np
+import yaml
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header as HeaderMessage
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
 from roi_anon_ros.codec.engines import ANALYSIS
+from roi_anon_ros.codec.hiding import DEFAULT_HOLD, Hiding, check_zones
+from roi_anon_ros.codec.latents import DEFAULT_QUALITY, check_quality
+from roi_anon_ros.codec.packet import MAX_QUALITY, MIN_QUALITY
 from roi_anon_ros.codec.picture import coded_size
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.images import decompress, to_rgb
@@ -43,12 +48,43 @@ class EdgeNode(CodecNode):
             "never",
             (0, MAX_SIZE),
         )
+        self.setting(
+            "quality",
+            DEFAULT_QUALITY,
+            "1 (fewest bits) to 8; models of one rate have no choice",
+            (MIN_QUALITY, MAX_QUALITY),
+            check_quality,
+        )
+        self.setting(
+            "hold",
+            DEFAULT_HOLD,
+            "Seconds for which a head that is no longer found stays hidden",
+            (0.0, 60.0),
+            lambda hold: Hiding(hold=hold),
+        )
+        self.setting(
+            "zones",
+            [""],
+            "Polygons in pixels of the source that are always hidden, each [[x, y], [x, y], ...]",
+            check=read_zones,
+        )
+        self.setting(
+            "rotation",
+            0,
+            "How the camera is mounted: degrees by which its pictures are turned clockwise to stand "
+            "upright, 0, 90, 180 or 270",
+            (0, 270),
+            read_rotation,
+        )
         self.setting("input_transport", "raw", "raw: image_raw; compressed: image_raw/compressed")
 
     def setup(self) -> dict[str, type]:
         """See :class:`NewestFramesNode`."""
         self.max_side: int = self.value("max_side")
         coded_size(MIN_SIZE, MIN_SIZE, self.max_side)  # raises where it is out of bounds
+        self._hiding = None
+        self._hiding_of = None
+        self._follow_parameters()
         transport = self.value("input_transport")
         if transport not in TRANSPORTS:
             raise ValueError(
@@ -65,9 +101,60 @@ class EdgeNode(CodecNode):
         started = time.perf_counter()
         image = self._read(message)
         seconds = {"read": time.perf_counter() - started}
-        encoded = self.codec.encode(image, self.max_side)
+        self._follow_parameters()
+        stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
+        encoded = self.codec.encode(
+            image,
+            self.max_side,
+            self.value("quality"),
+            self._hiding,
+            stamp,
+            read_rotation(self.value("rotation")),
+        )
         self._latent.publish(to_message(encoded, self.codec.name, message.header))
-        return seconds | encoded.seconds, {"bits per pixel": encoded.bits_per_pixel}
+        figures = {"bits per pixel": encoded.bits_per_pixel}
+        if encoded.hidden is not None:
+            figures["share painted"] = encoded.hidden.regions.share
+            figures["heads"] = encoded.hidden.heads
+            figures["heads held"] = encoded.hidden.held
+            figures["confidence of the head map"] = encoded.hidden.confidence
+        return seconds | encoded.seconds, figures
+
+    def _follow_parameters(self) -> None:
+        """Make what hides anew where its parameters were set; what was found before is forgotten."""
+        wanted = self.value("hold"), tuple(self.value("zones"))
+        if wanted != self._hiding_of:
+            self._hiding = Hiding(read_zones(wanted[1]), wanted[0])
+            self._hiding_of = wanted
+
+
+def read_zones(texts: Sequence[str]) -> list[list[list[float]]]:
+    """Polygons of their texts, each ``[[x, y], [x, y], ...]``; empty texts are none.
+
+    Raises:
+        ValueError: names the zone that is no polygon.
+    """
+    zones = []
+    for number, text in enumerate(texts):
+        if not text.strip():
+            continue
+        try:
+            zones.append(yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ValueError(f"zones[{number}]: got {text[:80]!r}: {error}") from error
+    check_zones(zones)
+    return zones
+
+
+def read_rotation(degrees: int) -> int:
+    """Quarter turns of a rotation in degrees.
+
+    Raises:
+        ValueError: it is none of 0, 90, 180 and 270.
+    """
+    if degrees not in (0, 90, 180, 270):
+        raise ValueError(f"rotation: got {degrees}, must be 0, 90, 180 or 270")
+    return degrees // 90
 
 
 def to_message(encoded: Encoded, model: str, header: HeaderMessage) -> CompressedLatent:

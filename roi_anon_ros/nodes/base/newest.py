@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -52,6 +52,7 @@ class NewestFramesNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__(self.role)
         self._settings: set[str] = set()
+        self._checks: dict[str, Callable[[Any], object]] = {}
         self._state = "unconfigured"  # "" while active
         self._fault = ""
         self._configured = False
@@ -127,13 +128,30 @@ class NewestFramesNode(LifecycleNode):
                 self.worker.sent(topic, *self.process(topic, message))
 
     def setting(
-        self, name: str, default: Any, description: str, bounds: tuple[float, float] | None = None
+        self,
+        name: str,
+        default: Any,
+        description: str,
+        bounds: tuple[float, float] | None = None,
+        check: Callable[[Any], object] | None = None,
     ) -> None:
-        """Declare a parameter that configure reads, and that cannot be set while configured."""
-        declare(
-            self, name, default, description, bounds, additional_constraints="Read by configure."
-        )
-        self._settings.add(name)
+        """Declare a parameter.
+
+        Args:
+            name: of the parameter.
+            default: its value where nobody sets it.
+            description: for `ros2 param describe`.
+            bounds: smallest and largest value.
+            check: raises a ValueError for what it must not be; with it the parameter may be set
+                at any time and counts from the next frame. Without: configure reads it, and it
+                cannot be set while configured.
+        """
+        when = "Counts from the next frame." if check else "Read by configure."
+        declare(self, name, default, description, bounds, additional_constraints=when)
+        if check is None:
+            self._settings.add(name)
+        else:
+            self._checks[name] = check
 
     def value(self, name: str) -> Any:
         """Value of a parameter."""
@@ -270,6 +288,11 @@ class NewestFramesNode(LifecycleNode):
                     f"{parameter.name} is read by configure: clean the node up before setting it"
                 )
                 return SetParametersResult(successful=False, reason=reason)
+            if parameter.name in self._checks:
+                try:
+                    self._checks[parameter.name](parameter.value)
+                except (ValueError, TypeError) as error:
+                    return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 
     def _publish_diagnostics(self) -> None:
