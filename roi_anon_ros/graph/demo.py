@@ -33,6 +33,7 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.detect import MtcnnFaces, YoloPersons
 from roi_anon_ros.detect.quiet_ultralytics import EXAMPLE_PHOTOS, example_photo
+from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.files import VideoReader, encode_image, read_picture
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb
@@ -400,7 +401,7 @@ def main() -> None:
     console = Console()
     try:
         total = demo(arguments.input, arguments.out, arguments.model, arguments.weights, console)
-    except (GraphError, ValueError, OSError) as error:
+    except (RoiAnonError, ValueError, OSError) as error:
         console.print(
             f"demo failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True
         )

@@ -31,6 +31,7 @@ from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.engines import processor
 from roi_anon_ros.codec.picture import check_sides, resize
 from roi_anon_ros.detect import find_weights
+from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.evaluate.latency.images import default_picture, parse_sizes
 from roi_anon_ros.evaluate.report.tables import Table, to_markdown
 from roi_anon_ros.graph.cameras import RATES
@@ -339,7 +340,7 @@ def main() -> None:
             given.engine,
             track=lambda rows: progress(rows, "rows", console=console, transient=True),
         )
-    except (RuntimeError, ValueError, OSError) as error:
+    except (RoiAnonError, ValueError, OSError) as error:
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
