@@ -29,11 +29,11 @@ ESCAPE_MAX = (1 << 15) - 1
 
 
 class EntropyTables:
-    """The prior of a trained model as integers: one cumulative table for each channel of the latent.
+    """The prior of a trained model as integers: one cumulative table for each channel.
 
     Args:
-        cdf: int32 ``[C, L]``; row c holds a strictly increasing table from 0 to 65536, then filling.
-        length: int32 ``[C]``, entries of each row that count: the table's symbols, the tail, and one.
+        cdf: int32 ``[C, L]``; row c holds a table from 0 to 65536, increasing, then filling.
+        length: int32 ``[C]``, entries of each row that count: its symbols, the tail, and one.
         offset: int32 ``[C]``, the symbol that a row's first entry stands for, at most 0.
 
     Raises:
