@@ -650,12 +650,17 @@ def _need(package: str, extra: str = "edge") -> None:
         raise EngineError(f"{package} is not installed: pip install 'roi_anon_ros[{extra}]'")
 
 
-def processor() -> str:
-    """What this machine calls its processor."""
-    cpu = Path("/proc/cpuinfo")
+def processor(proc: Path = Path("/proc")) -> str:
+    """What this machine calls its processor; an ARM board, which has no name for it, is named itself."""
+    cpu = proc / "cpuinfo"
     lines = cpu.read_text().splitlines() if cpu.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    board = proc / "device-tree" / "model"
+    if not models and board.is_file():
+        models = [board.read_text().rstrip("\0")]
+    numbers = [line.partition(":")[2].strip() for line in lines if line.startswith(("CPU implementer", "CPU part"))]
+    arm = " ".join(dict.fromkeys(numbers))
+    return models[0] if models else arm or platform.processor() or platform.machine()
 
 
 def version_of(package: str) -> str:
