@@ -17,7 +17,7 @@ env:
 # Pins what setup.py and requirements-ros.in name. Add UPGRADE=--upgrade for newer versions.
 lock:
 	$(LOCK) $(UPGRADE) --all-extras setup.py -o requirements.txt
-	$(LOCK) $(UPGRADE) -c requirements.txt underlay/requirements-ros.in -o underlay/requirements-ros.txt
+	$(LOCK) $(UPGRADE) --project underlay -c requirements.txt underlay/requirements-ros.in -o underlay/requirements-ros.txt
 
 clean:
 	rm -rf .venv build install log demo

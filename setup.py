@@ -20,7 +20,7 @@ EXTRAS = {
     "edge": ["onnxruntime", "openvino"],
     "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
     "server": ["onnxruntime", "openvino", "ultralytics"],
-    "test": ["constriction", "hypothesis", "pytest", "ruff"],
+    "test": ["constriction ; platform_machine == 'x86_64'", "hypothesis", "pytest", "ruff"],
     "build": ["colcon-common-extensions"],
 }
 

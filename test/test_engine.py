@@ -415,3 +415,23 @@ def test_openvino_reports_to_nobody(model: Model, tmp_path: Path) -> None:
         timeout=120,
     )
     assert not (tmp_path / "intel").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "name"),
+    [
+        ({"cpuinfo": "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"}, "Some CPU @ 2 GHz"),
+        (
+            {"cpuinfo": "CPU part\t: 0xd42\n", "device-tree/model": "A Board Rev 1\0"},
+            "A Board Rev 1",
+        ),
+        ({"cpuinfo": "CPU implementer\t: 0x41\nCPU part\t: 0xd0b\n" * 4}, "0x41 0xd0b"),
+    ],
+)
+def test_processors_have_names_of_their_own(
+    files: dict[str, str], name: str, tmp_path: Path
+) -> None:
+    for path, text in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert engine_module.processor(tmp_path) == name

@@ -51,6 +51,11 @@ def locked(path: Path) -> dict[str, list[str]]:
     return found
 
 
+def pins(lines: list[str]) -> set[str]:
+    """The versions in lines of a lock file, without the machines and Pythons that they are for."""
+    return {line.partition(";")[0].strip() for line in lines}
+
+
 def test_versions_agree() -> None:
     versions = {
         "package.xml": ElementTree.parse(ROOT / "package.xml").findtext("version"),
@@ -80,6 +85,37 @@ def test_locks_pin_everything_and_agree() -> None:
     assert (
         len([name for name in application if name.startswith("opencv")]) == 1
     )  # two would overwrite each other
+
+
+#: What a Jetson brings itself, what only these need, and an oracle of the tests.
+NOT_ON_ARM = (
+    r"torch|torchvision|triton|filelock|(nvidia|cuda)-.*|onnxruntime|coloredlogs|humanfriendly|flatbuffers"
+    r"|opencv-python-headless|constriction"
+)
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.12"])
+def test_lock_leaves_only_the_machines_own_out_on_arm(python: str) -> None:
+    requirements = pytest.importorskip("packaging.requirements")
+
+    def names_on(machine: str) -> set[str]:
+        environment = {
+            "platform_machine": machine,
+            "sys_platform": "linux",
+            "python_version": python,
+        }
+        environment["python_full_version"] = f"{python}.0"
+        lines = sum(locked(ROOT / "requirements.txt").values(), [])
+        parsed = [requirements.Requirement(line) for line in lines]
+        return {
+            normalized(r.name) for r in parsed if not r.marker or r.marker.evaluate(environment)
+        }
+
+    arm = names_on("aarch64")
+    left_out = names_on("x86_64") - arm
+    assert {"torch", "torchvision", "onnxruntime", "opencv-python-headless"} <= left_out
+    assert not [name for name in left_out if not re.fullmatch(NOT_ON_ARM, name)]
+    assert not [name for name in arm if re.fullmatch(NOT_ON_ARM, name)]
 
 
 @pytest.mark.parametrize("package", ["", "roi_anon_msgs", "underlay/vision_msgs"])

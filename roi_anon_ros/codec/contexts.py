@@ -1,4 +1,4 @@
-"""Entropy coding of a quantised latent with spatial contexts: what is decoded already picks the table.
+"""Entropy coding with spatial contexts: what is decoded already picks a symbol's table.
 
 Channels are coded one after the other, each in rows. The context of the symbol at channel c, row y,
 column x comes from two numbers, where ``|s|`` stands for ``min(|s|, 63)`` and is 0 outside::
@@ -8,10 +8,10 @@ column x comes from two numbers, where ``|s|`` stands for ``min(|s|, 63)`` and i
     b = min(2 e[y, x] + e[y-1, x] + e[y+1, x] + e[y, x-1] + e[y, x+1], 1023)
     context = A[a] · nB + B[b]                        A, B: tables of buckets; nB = max(B) + 1
 
-``lookup[level, c, context]`` names the table that codes the symbol. Tables have entries for -R to R
-and a last one, the escape: the symbol follows it at once, 16 bits, uniformly distributed. Nothing is
-computed in floats, so that all machines agree. The payload is the stack of ``_ans.h``, little-endian
-uint32 words.
+``lookup[level, c, context]`` names the table that codes the symbol. Tables have entries for -R to
+R and a last one, the escape: the symbol follows it at once, 16 bits, uniformly distributed. Nothing
+is computed in floats, so that all machines agree. The payload is the stack of ``_ans.h``, uint32
+words in little-endian order.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class ContextTables:
             raise ValueError(f"cumulative: got {count} tables, must be at most 256")
         if columns < 3 or columns % 2 == 0 or columns > 2 * ESCAPE_MAX + 1:
             raise ValueError(
-                f"cumulative: got {columns} columns, must be 2R + 3 with R from 0 to {ESCAPE_MAX - 1}"
+                f"cumulative: got {columns} columns, must be 2R + 3 with R from 0 to"
+                f" {ESCAPE_MAX - 1}"
             )
         for row, table in enumerate(self.cumulative.astype(np.int64)):
             if table[0] != 0 or table[-1] != CODER_TOTAL or np.diff(table).min() < 1:
