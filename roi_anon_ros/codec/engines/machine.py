@@ -16,12 +16,23 @@ def require(package: str, extra: str = "edge") -> None:
         raise EngineError(f"{package} is not installed: pip install 'roi_anon_ros[{extra}]'")
 
 
-def processor() -> str:
-    """What this machine calls its processor."""
-    cpu = Path("/proc/cpuinfo")
+def processor(proc: Path = Path("/proc")) -> str:
+    """What this machine calls its processor; an ARM board, which has no name for it, is named
+    itself.
+    """
+    cpu = proc / "cpuinfo"
     lines = cpu.read_text().splitlines() if cpu.is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    models = read_values(lines, "model name")
+    board = proc / "device-tree" / "model"
+    if not models and board.is_file():
+        models = [board.read_text().rstrip("\0")]
+    arm = " ".join(dict.fromkeys(read_values(lines, "CPU implementer", "CPU part")))
+    return models[0] if models else arm or platform.processor() or platform.machine()
+
+
+def read_values(lines: list[str], *names: str) -> list[str]:
+    """Values of the lines ``name : value`` with one of these names."""
+    return [line.partition(":")[2].strip() for line in lines if line.startswith(names)]
 
 
 def version_of(package: str) -> str:
