@@ -4,7 +4,7 @@ Exit codes: 0 all went well; 1 something was reported and skipped, the rest is d
 sense as it was given; 130 interrupted. Reports and progress go to stderr, results to stdout.
 """
 
-from . import coding, evaluation, training
+from . import coding, evaluation, seal, training
 from .run import app
 
-__all__ = ["app", "coding", "evaluation", "training"]
+__all__ = ["app", "coding", "evaluation", "seal", "training"]
