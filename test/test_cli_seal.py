@@ -1,4 +1,4 @@
-"""``unseal`` and ``key`` on the command line: what is refused leaves nothing; the log comes first."""
+"""``unseal`` and ``key``: what is refused leaves nothing; the log comes first."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def codec() -> Codec:
 
 @pytest.fixture
 def site(tmp_path: Path, codec: Codec) -> Path:
-    """A folder with keys of a, b and c, an image x.ran and a video v.ran, and what was sealed of them."""
+    """A folder with keys of a, b and c, an image, a video, and what was sealed of them."""
     for name in "abc":
         assert (
             call("key", "new", name, "--out", tmp_path / "keys", "--no-passphrase").exit_code == 0

@@ -29,7 +29,7 @@ from roi_anon_ros.seal.sealer import Sealer
 
 SIZE = (640, 480)
 SHARES = (0.05, 0.2)
-REPEATS = 20
+REPEATS = 10
 #: As long as a packet of such an image.
 PACKET = bytes(8000)
 

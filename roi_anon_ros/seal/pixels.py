@@ -100,7 +100,7 @@ def paste_pixels(image: np.ndarray, cells: np.ndarray, pixels: np.ndarray) -> np
         A new image, uint8 ``[H, W, 3]`` RGB.
     """
     height, width = image.shape[:2]
-    split = _split_cells(image)
+    split = _split_cells(image).copy()
     split[cells] = pixels
     return np.ascontiguousarray(_join_cells(split)[:height, :width])
 
@@ -112,7 +112,7 @@ def _mosaic_shape(count: int) -> tuple[int, int]:
 
 
 def _split_cells(image: np.ndarray) -> np.ndarray:
-    """Copy an image, uint8 ``[H, W, 3]``, into cells, ``[rows, columns, 8, 8, 3]``.
+    """See an image, uint8 ``[H, W, 3]``, as cells, ``[rows, columns, 8, 8, 3]``.
 
     Where a side is no multiple of 8, the last pixels are repeated.
     """
@@ -120,7 +120,7 @@ def _split_cells(image: np.ndarray) -> np.ndarray:
     rows, columns = cells_shape((width, height))
     missing = ((0, rows * CELL - height), (0, columns * CELL - width), (0, 0))
     whole = np.pad(image, missing, "edge") if (height % CELL or width % CELL) else image
-    return whole.reshape(rows, CELL, columns, CELL, 3).swapaxes(1, 2).copy()
+    return whole.reshape(rows, CELL, columns, CELL, 3).swapaxes(1, 2)
 
 
 def _join_cells(cells: np.ndarray) -> np.ndarray:
