@@ -189,10 +189,9 @@ def expire(
     ],
     days: Annotated[float, typer.Option(min=0, help="Age from which on keys are destroyed.")],
 ) -> None:
-    """Destroy the keys of what was sealed so many days ago or longer, and with them the sealed
-    part.
+    """Destroy the keys of what was sealed DAYS ago or earlier, and with them the sealed part.
 
-    It needs no private key: let it run every day. Copies and backups need a run of their own.
+    It needs no private key: let it run every day. Run it on copies and backups too.
     """
     with interruptible("seal"):
         _must_all_exist(path)

@@ -161,7 +161,7 @@ def change_segments(path: Path, change: Callable[[Segment], Segment]) -> int:
 
 
 def expire_segments(path: Path, days: float, now_ns: int) -> int:
-    """Destroy the keys of the segments that are older than so many days.
+    """Destroy the keys of the segments that are older than a number of days.
 
     They are written over with zeros where they stand, and are on the disk as zeros when this
     returns; nobody opens the frames any more. Run again after an interruption, it finishes.
@@ -248,7 +248,7 @@ def _read_item(
 
 
 def _check_end(magic: bytes, file: BinaryIO, frames: int) -> None:
-    """Refuse anything but the end of a file with so many frames."""
+    """Refuse anything but the end of a file with this number of frames."""
     if len(magic) == _MAGIC_BYTES and magic != END_MAGIC:
         expected = f"{SEGMENT_MAGIC!r}, {FRAME_MAGIC!r} or {END_MAGIC!r}"
         raise SealError("magic", f"got {magic!r}, must be {expected}")

@@ -119,9 +119,14 @@ def new_key(folder: Path, name: str, passphrase: str | None, now: datetime) -> P
         raise SealError("key", f"passphrase: {got}, must be {MIN_PASSPHRASE} or more")
     private = PrivateKey(name, X25519PrivateKey.generate())
     public = PublicKey(name, private.public_raw, now.isoformat(timespec="seconds"))
+    private_path = folder / (name + PRIVATE_SUFFIX)
+    public_path = folder / (name + PUBLIC_SUFFIX)
+    for path in (private_path, public_path):
+        if path.exists():
+            raise FileExistsError(f"{path}: is there, and keys are not written over")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_new(folder / (name + PRIVATE_SUFFIX), _private_json(private, passphrase), 0o600)
-    _write_new(folder / (name + PUBLIC_SUFFIX), public.to_json(), 0o644)
+    _write_new(private_path, _private_json(private, passphrase), 0o600)
+    _write_new(public_path, public.to_json(), 0o644)
     return public
 
 
@@ -303,7 +308,7 @@ def _read_json(path: Path, kind: str) -> dict:
 
 
 def _hex(path: Path, content: dict, field: str, length: int) -> bytes:
-    """A field of so many bytes in hexadecimal digits."""
+    """A field of this number of bytes, in hexadecimal digits."""
     value = content[field]
     if not isinstance(value, str) or not re.fullmatch(f"[0-9a-f]{{{2 * length}}}", value):
         raise SealError("key", f"{path}: {field}: must be {2 * length} hexadecimal digits")

@@ -69,7 +69,7 @@ def decode_pixels(code: bytes, count: int) -> np.ndarray:
     """Decode the pixels of ``count`` cells, uint8 ``[count, 8, 8, 3]`` RGB.
 
     Raises:
-        SealError: ``"image"``; the code is none of so many cells.
+        SealError: ``"image"``; the code is not one of this number of cells.
     """
     if not count:
         if code:
@@ -106,7 +106,7 @@ def paste_pixels(image: np.ndarray, cells: np.ndarray, pixels: np.ndarray) -> np
 
 
 def _mosaic_shape(count: int) -> tuple[int, int]:
-    """Rows and columns of the mosaic of so many cells; both at most 1024, as those of an image."""
+    """Rows and columns of the mosaic of some cells; both at most 1024, as those of an image."""
     columns = math.isqrt(count - 1) + 1
     return -(-count // columns), columns
 

@@ -111,7 +111,7 @@ class Sealer:
             return now.segment, now.cipher, number
 
     def _begin(self, stamp_ns: int) -> _Open:
-        """Another segment, with a key of its own."""
+        """Another segment, with a new key."""
         officers = load_officers(self._officers)
         segment, content_key = new_segment(officers, self._threshold, time.time_ns())
         return _Open(segment, AESGCM(frame_key(content_key)), stamp_ns, os.getpid())
