@@ -1,4 +1,4 @@
-"""The seal under attack: keys, sealing and opening, files, and the log."""
+"""The seal under attack: keys, sealing and opening, files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,6 @@ from roi_anon_ros.seal.keys import (
     new_key,
     revoke_key,
 )
-from roi_anon_ros.seal.log import append_entry, verify_log
 from roi_anon_ros.seal.opener import open_sequence
 
 NOW = datetime(2030, 5, 17, 12, 0, tzinfo=timezone.utc)
@@ -417,59 +416,6 @@ def test_a_segment_from_the_future_is_reported_and_the_rest_destroyed(recording)
     with pytest.raises(SealError, match="got 1 segments from the future"):
         expire_segments(path, 1, second.created_ns + DAY_NS)
     assert [segment.erased for segment in read_segments(path)] == [False, True]
-
-
-def log_lines(path: Path, count: int) -> list[bytes]:
-    for number in range(count):
-        packets = {"files": {f"{number}.ran": "00"}, "opened": number}
-        append_entry(path, "unseal", "root", ["a"], f"reason {number}, ünïcode\n", packets, NOW)
-    return path.read_bytes().splitlines(keepends=True)
-
-
-def test_the_log_is_a_chain(tmp_path: Path) -> None:
-    path = tmp_path / "logs" / "unsealed.log"
-    lines = log_lines(path, 4)
-    assert path.stat().st_mode & 0o777 == 0o600
-    entries = verify_log(path)
-    assert [entry.number for entry in entries] == [1, 2, 3, 4]
-    assert entries[2].reason == "reason 2, ünïcode\n"
-    for wrong in (
-        [lines[1], *lines[2:]],
-        [lines[0], *lines[2:]],
-        [lines[0], lines[2], lines[1], lines[3]],
-        [lines[0], *lines],
-        [*lines, lines[3]],
-        [*lines[:3], lines[3][:-1]],
-        [lines[0].replace(b"reason 0", b"reason 7"), *lines[1:]],
-        [lines[0].replace(b'":', b'": '), *lines[1:]],
-        [*lines, b"\n"],
-        [*lines, b"[]\n"],
-    ):
-        path.write_bytes(b"".join(wrong))
-        assert refusal(verify_log, path) == "log"
-        assert refusal(append_entry, path, "unseal", "u", ["a"], "r", {}, NOW) == "log"
-        assert path.read_bytes() == b"".join(wrong)
-    path.write_bytes(
-        b"".join(lines[:3])
-    )  # cut at its end it is a chain still: hence the noted hash
-    assert verify_log(path)[-1].hash != entries[-1].hash
-
-
-def test_every_changed_byte_of_the_log_is_found(tmp_path: Path) -> None:
-    path = tmp_path / "unsealed.log"
-    data = b"".join(log_lines(path, 2))
-    for at in range(len(data)):
-        damaged = bytearray(data)
-        damaged[at] ^= 1
-        path.write_bytes(damaged)
-        assert refusal(verify_log, path) == "log"
-
-
-def test_the_log_wants_a_reason(tmp_path: Path) -> None:
-    path = tmp_path / "unsealed.log"
-    for reason in ("", " \n", "x" * 1001):
-        assert refusal(append_entry, path, "unseal", "u", ["a"], reason, {}, NOW) == "log"
-    assert not path.exists()
 
 
 def test_seal_needs_neither_torch_nor_ros() -> None:

@@ -87,7 +87,7 @@ def unseal(
         except ModelFileError as error:
             usage_error(str(error))
         details = {"opened": opened, "of": total, "out": str(out)}
-        officers = list(opener.officers)
+        officers = opener.officers
         _append_log(log, "unseal", officers, reason, (packets, sealed), details)
         unsealing.write(out)
         typer.echo(f"unsealed {opened} of {total} images by {', '.join(officers)}")

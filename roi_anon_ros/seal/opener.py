@@ -61,7 +61,7 @@ class Opener:
         keys: at least one.
 
     Attributes:
-        officers: whose keys opened the last segment.
+        officers: whose keys opened something so far.
     """
 
     def __init__(self, keys: Sequence[PrivateKey]) -> None:
@@ -69,7 +69,7 @@ class Opener:
         # The last segment's, by all its bytes: one that was changed is looked at anew.
         self._segment: bytes | None = None
         self._cipher: AESGCM | None = None
-        self.officers: tuple[str, ...] = ()
+        self.officers: list[str] = []
 
     def open_part(self, part: bytes, packet: bytes, stamp_ns: int | None = None) -> Opened:
         """Open the sealed part of a packet.
@@ -112,7 +112,8 @@ class Opener:
         if self._cipher is None or packed != self._segment:
             content_key, used = unwrap_key(segment, self._keys)
             self._cipher = AESGCM(frame_key(content_key))
-            self.officers = tuple(key.name for key in used)
+            names = [key.name for key in used]
+            self.officers += [name for name in names if name not in self.officers]
             self._segment = packed
         return self._cipher
 
