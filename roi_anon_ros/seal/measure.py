@@ -20,7 +20,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from roi_anon_ros.codec import Codec
 from roi_anon_ros.seal.format import CELL, cells_shape
 from roi_anon_ros.seal.grants import new_segment
 from roi_anon_ros.seal.keys import load_officers, load_private_key, new_key
@@ -164,11 +163,13 @@ def print_sealing(images: list[np.ndarray], folder: Path) -> None:
 
 def print_encoding(images: list[np.ndarray]) -> None:
     """Print what the encoding costs that sealing comes on top of, mean of the images."""
+    from roi_anon_ros.codec import Codec  # torch takes seconds, and only this needs it
+
     codec = Codec.load("fast", "openvino")
     codec.encode(images[0], 0)
     costs = [time_call(lambda i=image: codec.encode(i, 0)) for image in images]
     median, least = np.mean(costs, axis=0)
-    print(f"Encoding by fast and OpenVINO, of all cores: {median:.2f} ms, least {least:.2f} ms\n")
+    print(f"\nEncoding by fast and OpenVINO, of all cores: {median:.2f} ms, least {least:.2f} ms")
 
 
 def main(paths: list[str]) -> None:
@@ -178,11 +179,11 @@ def main(paths: list[str]) -> None:
     for path in paths:
         with Image.open(path) as image:
             images.append(np.asarray(image.convert("RGB").resize(SIZE, Image.Resampling.BOX)))
-    print_encoding(images)
     with tempfile.TemporaryDirectory() as folder:
         print_sealing(images, Path(folder))
     print()
     print_ways(images)
+    print_encoding(images)
 
 
 if __name__ == "__main__":
