@@ -19,6 +19,7 @@ EXTRAS = {
     ],
     "edge": ["onnxruntime", "openvino"],
     "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
+    "seal": ["cryptography>=40", "pycryptodomex"],  # the first with keys as raw bytes
     "server": ["onnxruntime", "openvino", "ultralytics"],
     "test": ["constriction ; platform_machine == 'x86_64'", "hypothesis", "pytest", "ruff"],
     "build": ["colcon-common-extensions"],

@@ -20,6 +20,10 @@ ROI_ANON_MSGS = {
         "coded_height": "uint32",
         "packet": "sequence<uint8>",
     },
+    "SealedRegions": {
+        "header": "std_msgs/Header",
+        "sealed": "sequence<uint8>",
+    },
 }
 
 # vision_msgs 4.1.1, whoever brings it: fields, and the hashes of the interfaces that the upstream

@@ -60,7 +60,7 @@ def decode(
 
         plan = make_plan(source, out, PACKETS, suffixes)
         with usage_errors():
-            codecs = _Codecs(model)
+            codecs = Codecs(model)
 
         def picture(packet: bytes) -> np.ndarray:
             header, _, _ = unpack(packet)
@@ -105,7 +105,7 @@ def decode(
         execute_plan(plan, work, "decoded", resumes=source.is_dir())
 
 
-class _Codecs:
+class Codecs:
     """The codec for a packet: the one that was asked for, or the installed one that wrote it."""
 
     def __init__(self, model: str | None) -> None:

@@ -66,7 +66,7 @@ class VideoReader:
 
 
 def write_video(target: Path, frames: Iterator[np.ndarray], rate: Fraction) -> Path:
-    """Write a video beside its place; :func:`put` moves it there.
+    """Write a video next to its place; :func:`storage.move_into_place` moves it there.
 
     Args:
         target: ``.mp4`` (MPEG-4) or ``.avi`` (Motion JPEG).
