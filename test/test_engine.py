@@ -434,4 +434,4 @@ def test_processors_have_names_of_their_own(
     for path, text in files.items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
-    assert processor(tmp_path) == name
+    assert machine.processor(tmp_path) == name

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from roi_anon_ros.seal import Opener, SealError
+from roi_anon_ros.seal import format as seal_format
 from roi_anon_ros.seal.file import read_frames
 from roi_anon_ros.seal.format import (
     Frame,

@@ -75,10 +75,10 @@ class Codec:
     """Encodes and decodes with one model; may be called from several threads.
 
     On one machine the bytes of a packet depend on the model, the picture, the arguments of
-    :meth:`encode` and the engine alone (``auto`` is the one that it chose). On another device, with another engine or
-    version of it, a latent on the edge between two symbols may round to the other one: the packet
-    differs a little, and decodes just as well. Every decoder reads the same symbols from a packet;
-    the pixels that it makes of them may differ by a rounding.
+    :meth:`encode` and the engine alone (``auto`` is the one that it chose). On another device, with
+    another engine or version of it, a latent on the edge between two symbols may round to the other
+    one: the packet differs a little, and decodes just as well. Every decoder reads the same symbols
+    from a packet; the pixels that it makes of them may differ by a rounding.
 
     Args:
         model: at work.
@@ -107,8 +107,7 @@ class Codec:
         return cls(load_model(find_model(model)), engine)
 
     def warm_up(self, stage: Stage, width: int = 640, height: int = 480) -> None:
-        """Run one stage of the engine on a picture of this size, so that the first one does not wait
-        for it.
+        """Run one stage of the engine on an image of this size: the first one need not wait for it.
 
         Args:
             stage: ``ANALYSIS`` or ``SYNTHESIS`` of ``codec.engines``.

@@ -1,4 +1,4 @@
-"""From the head map's answer to regions: a pyramid of the image, a threshold, and one stamp for each head."""
+"""From the head map's answer to regions: a pyramid of the image, a threshold, stamps."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import numpy as np
 from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.codec.regions import CELL, Regions, count_cells
 
-#: What runs the network: uint8 ``[H, W, 3]`` RGB to float32 ``[4, rows, columns]``, see ``networks.headmap``.
+#: What runs the network: uint8 ``[H, W, 3]`` RGB to float32 ``[4, rows, columns]``, see
+#: ``networks.headmap``.
 RunMap = Callable[[np.ndarray], np.ndarray]
 
 #: Cells of at least this probability are painted.
 THRESHOLD = 0.3
-#: The image is halved until its longer side has at most this many pixels: a head that fills it is found there.
+#: The image is halved until its longer side has at most this many pixels: a head that fills it is
+#: found there.
 COARSEST = 224
-#: Two heads of the pyramid are one where their centres are closer than this share of the larger one's side.
+#: Two heads of the pyramid are one where their centres are closer than this share of the larger
+#: one's side.
 SAME_HEAD = 0.5
 #: Heads in one image at most; further ones are painted without a stamp.
 MAX_HEADS = 256
@@ -68,7 +71,7 @@ def find_heads(
 
 
 def read_map(answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities ``[rows, columns]`` and heads ``[3, rows, columns]`` (centre x, y and side, pixels)."""
+    """Probabilities ``[rows, columns]``; heads ``[3, rows, columns]``: centre x, y, side, pixels."""
     logit, right, down, octave = answer
     probability = 1 / (1 + np.exp(-np.clip(logit, -30, 30)))
     side = CELL * np.exp2(np.clip(octave, -1, 9))

@@ -1,4 +1,4 @@
-"""What is hidden in a stream of images: zones, heads that are found, and heads that were a moment ago."""
+"""What is hidden in a stream of images: zones, heads that are found, heads of a moment ago."""
 
 from __future__ import annotations
 

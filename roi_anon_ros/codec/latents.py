@@ -1,4 +1,4 @@
-"""Between a network's latent and a packet's payload: rounding, gains and entropy coding, without torch."""
+"""Between a network's latent and a packet's payload: rounding, gains, entropy coding; no torch."""
 
 from __future__ import annotations
 
@@ -85,7 +85,8 @@ class FactorizedLatents:
 class GainedLatents:
     """Every rate: gains before the rounding and after it, tables picked by what is decoded already.
 
-    With levels 1 to Q, a quality q between two of them, g and g' the logarithms of the gains, interpolated:
+    With levels 1 to Q, a quality q between two of them, g and g' the logarithms of the gains,
+    interpolated:
 
         symbols = round(exp(g(q)) · latent),    latent' = exp(g'(q)) · symbols
 
@@ -93,8 +94,8 @@ class GainedLatents:
         gain: float32 ``[Q, N]``, g.
         inverse_gain: float32 ``[Q, N]``, g'.
         tables: for Q levels and N channels.
-        dead_zone: what the magnitude of a latent loses before it is rounded, 0 to 0.5: symbols of 1 are rarer than
-            rounding makes them, and cost less.
+        dead_zone: what the magnitude of a latent loses before it is rounded, 0 to 0.5: symbols of 1
+            are rarer than rounding makes them, and cost less.
 
     Raises:
         ValueError: shapes that do not fit, or a gain or dead zone out of bounds.

@@ -21,11 +21,12 @@ Version 2 is for models that have every rate and paint what they hide. Its paylo
 
          0     1  quarter turns clockwise that the image was turned by before the coding, 0 to 3
          1     4  length of the regions, 0 to 1,048,576 bytes
-         5     m  regions: which cells of 8 x 8 coded pixels were painted before the coding, see regions.py
+         5     m  regions: cells of 8 x 8 coded pixels that were painted before, see regions.py
      5 + m        a latent, see contexts.py
 
-Every packet stands alone. :func:`unpack` checks all of this before anything is allocated or decoded; the CRC finds
-every single flipped byte. It is no signature: who can write packets can write any picture.
+Every packet stands alone. :func:`unpack` checks all of this before anything is allocated or
+decoded; the CRC finds every single flipped byte. It is no signature: who can write packets can
+write any picture.
 """
 
 from __future__ import annotations
@@ -170,8 +171,8 @@ def unpack(packet: bytes | bytearray | memoryview) -> tuple[Header, memoryview, 
         Its header, and views of its latent and of its regions, which are empty in version 1.
 
     Raises:
-        PacketError: with the first of the reasons ``"length"``, ``"magic"``, ``"version"``, ``"crc"``, ``"size"``,
-            ``"regions"``, ``"turns"`` and ``"quality"``.
+        PacketError: with the first of the reasons ``"length"``, ``"magic"``, ``"version"``,
+            ``"crc"``, ``"size"``, ``"regions"``, ``"turns"`` and ``"quality"``.
     """
     view = memoryview(packet).cast("B")
     if len(view) < OVERHEAD:

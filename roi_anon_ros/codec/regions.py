@@ -1,8 +1,9 @@
 """Regions: what of an image is hidden, and how it is painted before anything else sees it.
 
-A frame's regions are a grid of cells of 8 × 8 coded pixels: a cell is painted whole or not at all. Heads, where they
-are known, add a place and a size each, for a stamp. The painted image is a function of the regions and of the pixels
-outside them alone: what stood under them cannot be told from it.
+A frame's regions are a grid of cells of 8 × 8 coded pixels: a cell is painted whole or not at all.
+Heads, where they are known, add a place and a size each, for a stamp. The painted image is a
+function of the regions and of the pixels outside them alone: what stood under them cannot be told
+from it.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class Regions:
 
     Attributes:
         cells: bool ``[ceil(H / 8), ceil(W / 8)]``, True where all pixels are painted.
-        heads: int32 ``[n, 3]``, centre x, centre y and side of each stamp, coded pixels; the side is 1 or more. A stamp
-            shows only where cells are painted.
+        heads: int32 ``[n, 3]``, centre x, centre y and side of each stamp, coded pixels; the side
+            is 1 or more. A stamp shows only where cells are painted.
     """
 
     cells: np.ndarray
@@ -71,7 +72,8 @@ class Regions:
         """Every cell that touches a polygon.
 
         Args:
-            polygons: each ``[n, 2]``, n at least 3, x and y in pixels; parts outside the image are cut off.
+            polygons: each ``[n, 2]``, n at least 3, x and y in pixels; parts outside the image are
+                cut off.
             width: of the image, pixels.
             height: of the image, pixels.
         """
@@ -197,7 +199,7 @@ def paint(image: np.ndarray, regions: Regions, stamp: str = "average") -> np.nda
 
 
 def spread_colours(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Fill painted cells with the colours of the unpainted ones around them (push-pull over a pyramid).
+    """Fill painted cells with the colours around them (push-pull over a pyramid).
 
     Args:
         image: uint8 ``[H, W, 3]``; its painted pixels are not read.
@@ -247,7 +249,8 @@ def _pull(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known[..., None] > 0, colour, up[:height, :width])
 
 
-#: What a head is painted with: only the colours around it; a grey ellipse; a dark head from behind; the mean of many heads.
+#: What a head is painted with: only the colours around it; a grey ellipse; a dark head from behind;
+#: the mean of many heads.
 STAMPS = ("ring", "grey", "silhouette", "average")
 
 

@@ -71,7 +71,7 @@ class EdgeNode(CodecNode):
         self.setting(
             "rotation",
             0,
-            "How the camera is mounted: degrees by which its pictures are turned clockwise to stand "
+            "How the camera is mounted: degrees by which its images are turned clockwise to stand "
             "upright, 0, 90, 180 or 270",
             (0, 270),
             read_rotation,
@@ -121,7 +121,7 @@ class EdgeNode(CodecNode):
         return seconds | encoded.seconds, figures
 
     def _follow_parameters(self) -> None:
-        """Make what hides anew where its parameters were set; what was found before is forgotten."""
+        """Make what hides anew where its parameters were set; forget what was found before."""
         wanted = self.value("hold"), tuple(self.value("zones"))
         if wanted != self._hiding_of:
             self._hiding = Hiding(read_zones(wanted[1]), wanted[0])

@@ -74,7 +74,7 @@ class Counter:
 
 
 def fit_tables(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Group contexts whose symbols are distributed alike (k-means with the code length as distance).
+    """Group contexts whose symbols are distributed alike (k-means; distance is the code length).
 
     Args:
         counts: int64 ``[Q, N, contexts, 2R + 2]``.
@@ -114,7 +114,7 @@ def fit_tables(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def to_cumulative(weights: np.ndarray) -> np.ndarray:
-    """Cumulative integer tables, uint32 ``[T, n + 1]`` from 0 to 2^24, of weights ``[T, n]`` above 0."""
+    """Cumulative integers, uint32 ``[T, n + 1]`` from 0 to 2^24, of weights ``[T, n]`` above 0."""
     share = weights / weights.sum(axis=1, keepdims=True)
     entries = weights.shape[1]
     # Every entry gets one unit, the rest is shared out.

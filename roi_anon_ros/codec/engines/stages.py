@@ -1,4 +1,4 @@
-"""The stages of a codec's work that networks do, and their graphs for other libraries than torch."""
+"""The stages that networks do of a codec's work, and their graphs for other libraries."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ class SynthesisGraph(nn.Module):
 
 
 def apply_in_strips(net: Any, transform: nn.Module, x: Tensor, down: int, up: int) -> Tensor:
-    """Apply a transform of a network to one image or latent, in strips with context where it is large.
+    """Apply a transform of a network to one image or latent; in strips where it is large.
 
     Args:
         net: whose ``downsampling_factor`` and ``halo`` count.

@@ -1,4 +1,4 @@
-"""A network for every rate: gains per quality level, and a prior that reads its contexts from decoded neighbours."""
+"""A network for every rate: gains per quality level, a prior with decoded contexts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
 
 
 def round_through(x: Tensor) -> Tensor:
-    """Round to integers; the gradient passes as if nothing had happened (straight-through estimator)."""
+    """Round to integers; the gradient passes unchanged (straight-through estimator)."""
     return x + (x.round() - x).detach()
 
 
@@ -69,8 +69,9 @@ def measure_contexts(symbols: Tensor) -> tuple[Tensor, Tensor]:
         symbols: ``[B, N, h, w]``, integers as floats.
 
     Returns:
-        ``a`` and ``b``, both ``[B, N, h, w]``: ``a = 2|W| + 2|N| + |NW| + |NE|`` in the same channel, and
-        ``b = 2e + e_N + e_S + e_W + e_E`` with e the sum of magnitudes of all channels before; 0 outside the latent.
+        ``a`` and ``b``, both ``[B, N, h, w]``: ``a = 2|W| + 2|N| + |NW| + |NE|`` in the same
+        channel, and ``b = 2e + e_N + e_S + e_W + e_E`` with e the sum of magnitudes of all channels
+        before; 0 outside the latent.
     """
     channels = symbols.shape[1]
     magnitude = symbols.abs().clamp(max=CONTEXT_CLAMP)
@@ -89,7 +90,8 @@ class ContextPrior(nn.Module):
 
         log σ = s[level, channel] + u[channel] · log(1 + a) + v[channel] · log(1 + b)
 
-    It guides the training; what codes afterwards are integer tables that were counted, see ``codec.contexts``.
+    It guides the training; what codes afterwards are integer tables that were counted, see
+    ``codec.contexts``.
 
     Args:
         channels: N of the latent.
@@ -124,12 +126,12 @@ class ContextPrior(nn.Module):
 
 
 class GainedCodec(nn.Module):
-    """Analysis, gains, rounding, inverse gains, synthesis: one network for :data:`LEVELS` quality levels.
+    """Analysis, gains, rounding, inverse gains, synthesis: one network for :data:`LEVELS` levels.
 
     .. code-block:: none
 
-        analysis   conv8(3→96, stride 4) GDN1 │ conv3(96→160, stride 2) │ 2 × block │ conv3(160→256, stride 2)
-                   │ 3 × block, dilation 1 2 4 │ conv1(256→N)
+        analysis   conv8(3→96, stride 4) GDN1 │ conv3(96→160, stride 2) │ 2 × block
+                   │ conv3(160→256, stride 2) │ 3 × block, dilation 1 2 4 │ conv1(256→N)
         synthesis  conv1(N→256) │ 3 × block, dilation 4 2 1 │ conv1(256→640) shuffle 2 │ 2 × block
                    │ conv1(160→384) shuffle 2 │ block │ IGDN1 │ conv3(96→48) shuffle 4
 
@@ -137,8 +139,8 @@ class GainedCodec(nn.Module):
 
         y = 8 · exp(g) · g_a(x − ½),    x̂ = ½ + g_s(exp(g') · round(y) / 8)
 
-    The latent is ``[N, H / 16, W / 16]``. Gains after G-VAE (arXiv 2003.02012); straight-through rounding for the
-    distortion and noise for the rate after arXiv 2007.08739.
+    The latent is ``[N, H / 16, W / 16]``. Gains after G-VAE (arXiv 2003.02012); straight-through
+    rounding for the distortion and noise for the rate after arXiv 2007.08739.
 
     Args:
         N: channels of the latent, at least 1.
@@ -249,7 +251,7 @@ class GainedCodec(nn.Module):
 
     @torch.inference_mode()
     def synthesise(self, latent: Tensor) -> Tensor:
-        """Images ``[B, 3, 16 h, 16 w]`` in [0, 1] of latents after the inverse gains, ``[B, N, h, w]``."""
+        """Images ``[B, 3, 16 h, 16 w]`` in [0, 1] of latents with inverse gains, ``[B, N, h, w]``."""
         images = []
         for one in latent.split(1):
             images.append(apply_in_strips(self, self.g_s, one / LATENT_SCALE, 1, 16))
@@ -281,7 +283,8 @@ class GainedCodec(nn.Module):
             level: int64 ``[B]``, 0 to 7.
 
         Returns:
-            ``x_hat [B, 3, H, W]``, ``bits [B]`` of each image and the rounded latent ``[B, N, h, w]``.
+            ``x_hat [B, 3, H, W]``, ``bits [B]`` of each image and the rounded latent
+            ``[B, N, h, w]``.
         """
         gain = torch.exp(self.gain[level])[:, :, None, None]
         y = self.g_a(x - 0.5).float() * (LATENT_SCALE * gain)

@@ -18,7 +18,7 @@ MULTIPLE = 128
 def _conv(
     inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0
 ) -> nn.Sequential:
-    """Convolution, batch normalisation, ReLU; the normalisation is folded into the weights of a model file."""
+    """Convolution, batch normalisation, ReLU; a model file has the normalisation in the weights."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
 
@@ -42,14 +42,14 @@ class Block(nn.Module):
 
 
 class HeadMap(nn.Module):
-    """A small U-shaped network with a stem of its own; finds heads from 8 pixels to beyond the image.
+    """A small U-shaped network; finds heads from 8 pixels to beyond the image.
 
     .. code-block:: none
 
         1/4    conv6(3→24, stride 4)
-        1/8    conv3(24→48, stride 2) │ block ───────────────────────────── + ─ block ─ conv3 ─ conv1(→4)
-        1/16     conv3(→80, stride 2) │ 2 blocks ──────────── + ─ block ────┘ conv1, nearest
-        1/32        conv3(→112, stride 2) │ 2 blocks ── + ────┘
+        1/8    conv3(24→48, stride 2) │ block ──────────────────────── + ─ block ─ conv3 ─ conv1(→4)
+        1/16     conv3(→80, stride 2) │ 2 blocks ─────────── + ─ block ┘ conv1, nearest
+        1/32        conv3(→112, stride 2) │ 2 blocks ── + ───┘
         1/64           conv3(→128, stride 2) │ 2 ── + ──┘
         1/128             conv3(→128, stride 2) │ 3 ┘
 
@@ -82,8 +82,9 @@ class HeadMap(nn.Module):
             x: ``[B, 3, H, W]`` in [0, 1], sides multiples of 128.
 
         Returns:
-            ``[B, 4, H / 8, W / 8]``: the logit of "this cell is head"; the offset (right, down) from the cell's
-            centre to the head's, in sides of the head; log2 of the head's longer side in cells.
+            ``[B, 4, H / 8, W / 8]``: the logit of "this cell is head"; the offset (right, down)
+            from the cell's centre to the head's, in sides of the head; log2 of the head's longer
+            side in cells.
         """
         maps = []
         x = self.stem(x - 0.5)
