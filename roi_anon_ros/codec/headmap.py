@@ -71,7 +71,7 @@ def find_heads(
 
 
 def read_map(answer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities ``[rows, columns]``; heads ``[3, rows, columns]``: centre x, y, side, pixels."""
+    """Probabilities ``[rows, columns]``; heads ``[3, rows, columns]``, x, y and side in pixels."""
     logit, right, down, octave = answer
     probability = 1 / (1 + np.exp(-np.clip(logit, -30, 30)))
     side = CELL * np.exp2(np.clip(octave, -1, 9))

@@ -251,7 +251,7 @@ class GainedCodec(nn.Module):
 
     @torch.inference_mode()
     def synthesise(self, latent: Tensor) -> Tensor:
-        """Images ``[B, 3, 16 h, 16 w]`` in [0, 1] of latents with inverse gains, ``[B, N, h, w]``."""
+        """Images ``[B, 3, 16 h, 16 w]`` in [0, 1] of scaled latents ``[B, N, h, w]``."""
         images = []
         for one in latent.split(1):
             images.append(apply_in_strips(self, self.g_s, one / LATENT_SCALE, 1, 16))
