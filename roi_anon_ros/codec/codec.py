@@ -110,7 +110,7 @@ class Codec:
         """Run one stage of the engine on an image of this size: the first one need not wait for it.
 
         Args:
-            stage: ``ANALYSIS`` or ``SYNTHESIS`` of ``codec.engines``.
+            stage: one that the model has, see :func:`~roi_anon_ros.codec.engines.stages_of`.
             width: pixels.
             height: pixels.
 

@@ -13,7 +13,7 @@ from std_msgs.msg import Header as HeaderMessage
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
-from roi_anon_ros.codec.engines import ANALYSIS
+from roi_anon_ros.codec.engines import ANALYSIS, HEADS
 from roi_anon_ros.codec.hiding import DEFAULT_HOLD, Hiding, check_zones
 from roi_anon_ros.codec.latents import DEFAULT_QUALITY, check_quality
 from roi_anon_ros.codec.packet import MAX_QUALITY, MIN_QUALITY
@@ -93,6 +93,12 @@ class EdgeNode(CodecNode):
         topic, message_type, self._read = TRANSPORTS[transport]
         self._latent = self.output(CompressedLatent, "latent", newest_only())
         return {topic: message_type}
+
+    def warm_up(self) -> None:
+        """Run the analysis once, and the head map where the model has one."""
+        super().warm_up()
+        if self.codec.model.codec.has_head_map:
+            self.codec.warm_up(HEADS)
 
     def process(
         self, topic: str, message: Image | CompressedImage

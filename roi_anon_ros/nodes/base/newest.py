@@ -186,6 +186,8 @@ class NewestFramesNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model and all else; on failure say why and stay unconfigured."""
         try:
+            for name, check in self._checks.items():  # nobody checked what it was started with
+                check(self.value(name))
             self.load()
             self._topics = self.setup()
             self.warm_up()
