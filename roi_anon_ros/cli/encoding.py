@@ -103,7 +103,7 @@ def encode(
         if rotation not in (0, 90, 180, 270):
             usage_error(f"rotation: got {rotation}, must be 0, 90, 180 or 270")
         turns = rotation // 90
-        has_quality = codec.model.codec.latents.has_quality
+        has_quality = codec.model.latents.has_quality
         if not has_quality and (quality is not None or zones is not None or turns):
             usage_error(f"model {model}: has one rate and does not paint")
 

@@ -92,8 +92,7 @@ class Codec:
     def __init__(self, model: Model, engine: str = "torch") -> None:
         self.model = model
         self.engine = make_engine(engine, model)
-        self._net = model.codec
-        self._latents = model.codec.latents
+        self._latents = model.latents
 
     @classmethod
     def load(cls, model: str, engine: str = "torch") -> Codec:
@@ -117,7 +116,7 @@ class Codec:
         Raises:
             EngineError: the engine is not what the reference is.
         """
-        stage.run(self.engine)(stage.example(self._net, width, height))
+        stage.run(self.engine)(stage.example(self.model, width, height))
 
     @property
     def name(self) -> str:
@@ -184,7 +183,7 @@ class Codec:
         clock.lap("analysis")
         payload = latents.encode(latents.quantise(latent, rate), rate)
         clock.lap("entropy")
-        factor = self._net.downsampling_factor
+        factor = self.model.downsampling_factor
         padding = -coded[0] % factor, -coded[1] % factor
         mark = self.model.fingerprint
         header = Header(mark, (width, height), coded, padding, version, rate, turns)
@@ -235,7 +234,7 @@ class Codec:
 
     def _latent(self, header: Header, payload: memoryview) -> np.ndarray:
         """What the synthesis takes, ``[N, h, w]``, of a packet that was checked."""
-        factor = self._net.downsampling_factor
+        factor = self.model.downsampling_factor
         width, height = header.padded_size
         symbols = self._latents.decode(payload, header.quality, height // factor, width // factor)
         return self._latents.dequantise(symbols, header.quality)
@@ -256,7 +255,7 @@ class Codec:
             raise PacketError(
                 "size", f"{width}x{height} coded pixels, must be at most {max_pixels}"
             )
-        factor = self._net.downsampling_factor
+        factor = self.model.downsampling_factor
         if header.padding != (-width % factor, -height % factor):
             raise PacketError(
                 "size", f"padding {header.padding}, must reach the next multiple of {factor}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -171,3 +172,33 @@ def check_quality(quality: float) -> float:
     if not MIN_QUALITY <= quality <= MAX_QUALITY:
         raise ValueError(f"quality: got {quality}, must be from {MIN_QUALITY} to {MAX_QUALITY}")
     return round(quality / QUALITY_STEP) * QUALITY_STEP
+
+
+def read_latents(tensors: Mapping[str, np.ndarray]) -> Latents:
+    """What turns the latent of a model into a payload.
+
+    Args:
+        tensors: of its file.
+
+    Raises:
+        KeyError: tensors are missing.
+        ValueError: they break their bounds, or were never counted.
+    """
+    if "lookup" not in tensors:
+        return FactorizedLatents(
+            EntropyTables(
+                cdf=tensors["entropy_bottleneck._quantized_cdf"],
+                length=tensors["entropy_bottleneck._cdf_length"].reshape(-1),
+                offset=tensors["entropy_bottleneck._offset"].reshape(-1),
+            )
+        )
+    if tensors["lookup"].size == 0:
+        raise ValueError("lookup: got none, count the tables after the training")
+    tables = ContextTables(
+        lookup=tensors["lookup"],
+        cumulative=tensors["cumulative"].astype(np.uint32),
+        a_buckets=tensors["a_buckets"],
+        b_buckets=tensors["b_buckets"],
+    )
+    dead_zone = float(tensors["dead_zone"])
+    return GainedLatents(tensors["gain"], tensors["inverse_gain"], tables, dead_zone)
