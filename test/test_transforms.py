@@ -106,6 +106,7 @@ def test_named_configurations() -> None:
         "roi-256-2": (256, 16),
         "roi-256-1": (256, 8),
         "fast": (128, 16),
+        "gained": (40, 16),
     }
     assert set(CONFIGURATIONS) == set(shapes)
     for name, (channels, factor) in shapes.items():

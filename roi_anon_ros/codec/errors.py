@@ -14,7 +14,8 @@ class PacketError(CodecError):
 
     Attributes:
         reason: one of ``"magic"``, ``"version"``, ``"length"``, ``"crc"``, ``"size"``,
-            ``"fingerprint"`` and ``"payload"``: what was wrong, for counting.
+            ``"regions"``, ``"turns"``, ``"quality"``, ``"fingerprint"`` and ``"payload"``: what was
+            wrong, for counting.
     """
 
     def __init__(self, reason: str, message: str) -> None:

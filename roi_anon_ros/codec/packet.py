@@ -117,7 +117,11 @@ class Header:
         return clip_boxes(np.stack(corners, axis=1), width, height)
 
     def check(self) -> None:
-        """Raise a PacketError with reason ``"size"`` where a size is out of bounds."""
+        """Check every field.
+
+        Raises:
+            PacketError: reason ``"size"``, ``"turns"`` or ``"quality"``; it is out of bounds.
+        """
         for name, (width, height) in (("source", self.source_size), ("coded", self.coded_size)):
             try:
                 check_sides(width, height)
@@ -126,9 +130,15 @@ class Header:
         for side, pixels in zip(("right", "bottom"), self.padding, strict=True):
             if not 0 <= pixels <= 255:
                 raise PacketError("size", f"padding {side} {pixels}, must be from 0 to 255")
+        if self.version == VERSION:
+            if self.turns:
+                raise PacketError("turns", f"{self.turns}, must be 0 in version {VERSION}")
+            if self.quality:
+                raise PacketError("quality", f"{self.quality}, must be 0 in version {VERSION}")
+            return
         if not 0 <= self.turns <= 3:
             raise PacketError("turns", f"{self.turns}, must be from 0 to 3")
-        if self.version == VERSION_QUALITY and not MIN_QUALITY <= self.quality <= MAX_QUALITY:
+        if not MIN_QUALITY <= self.quality <= MAX_QUALITY:
             raise PacketError(
                 "quality", f"{self.quality}, must be from {MIN_QUALITY} to {MAX_QUALITY}"
             )
@@ -143,9 +153,12 @@ def pack(header: Header, latent: bytes, regions: bytes = b"") -> bytes:
         regions: what was painted, see :meth:`Regions.to_bytes`; version 2 only.
 
     Raises:
-        PacketError: a size, the quality or a length is out of bounds.
+        PacketError: a size, the quality, the turns or a length is out of bounds.
     """
     header.check()
+    most = MAX_REGIONS if header.version == VERSION_QUALITY else 0
+    if len(regions) > most:
+        raise PacketError("regions", f"{len(regions)} bytes, must be at most {most}")
     payload = latent
     if header.version == VERSION_QUALITY:
         payload = _SECOND.pack(header.turns, len(regions)) + regions + latent

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from signal import SIGINT, SIGKILL, Signals
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -75,12 +75,12 @@ class Process:
         """Its exit code; None while it runs."""
         return self._process.poll()
 
-    def signal(self, number: signal.Signals = signal.SIGINT) -> None:
+    def signal(self, number: Signals = SIGINT) -> None:
         """Send a signal to it and to its children, as a terminal does."""
         if self.alive:
             os.killpg(self._process.pid, number)
 
-    def end(self, number: signal.Signals = signal.SIGINT) -> int:
+    def end(self, number: Signals = SIGINT) -> int:
         """Send a signal, and wait for the end; see :meth:`wait`."""
         self.signal(number)
         return self.wait()
@@ -97,7 +97,7 @@ class Process:
         try:
             return self._process.wait(END_LIMIT)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self._process.pid, SIGKILL)
             self._process.wait()
             raise GraphError(
                 f"the {self.name} did not end within {END_LIMIT:.0f} s, and was killed"
