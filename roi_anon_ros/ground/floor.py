@@ -23,22 +23,22 @@ class Plane:
         """Height of the floor at places of shape (..., 2), metres."""
         return self.height + places @ np.asarray(self.slope)
 
-    def reach(self, origin: np.ndarray, direction: np.ndarray, above: float = 0.0) -> float:
-        """How many directions long a ray is when it arrives at the plane.
+    def reach(self, origin: np.ndarray, directions: np.ndarray, above: float = 0.0) -> np.ndarray:
+        """How many directions long rays are when they arrive at the plane.
 
         Args:
-            origin: where the ray starts, (3,), metres.
-            direction: of the ray, (3,).
+            origin: where the rays start, (3,), metres.
+            directions: of the rays, (N, 3).
             above: metres over the plane that count as arrived.
 
         Returns:
-            The factor s of origin + s * direction; negative where the plane is at the ray's back,
-            infinite where the ray is parallel to it.
+            The factors s of origin + s * direction, (N,); negative where the plane is at the ray's
+            back, infinite where the ray is parallel to it.
         """
-        rise = direction[2] - direction[0] * self.slope[0] - direction[1] * self.slope[1]
-        if rise == 0.0:
-            return np.inf
-        return float((self.height_at(origin[:2]) + above - origin[2]) / rise)
+        rise = directions[:, 2] - directions[:, :2] @ np.asarray(self.slope)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reach = (self.height_at(origin[:2]) + above - origin[2]) / rise
+        return np.where(rise == 0.0, np.inf, reach)
 
 
 def is_inside(polygon: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -85,18 +85,31 @@ class Floor:
     area: np.ndarray | None = None
     untracked: tuple[np.ndarray, ...] = ()
 
-    def plane_under(self, origin: np.ndarray, direction: np.ndarray, above: float = 0.0) -> Plane:
-        """The plane at which a ray arrives first: a patch counts only within its polygon."""
-        nearest = np.inf
-        found = self.plane
+    def reach(
+        self, origin: np.ndarray, directions: np.ndarray, above: float = 0.0
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where rays arrive first: at a patch, which counts only within its polygon, or the plane.
+
+        Args:
+            origin: where the rays start, (3,), metres.
+            directions: of the rays, (N, 3).
+            above: metres over the ground that count as arrived.
+
+        Returns:
+            The factors of Plane.reach, (N,), and the slope there, (N, 2).
+        """
+        reach = self.plane.reach(origin, directions, above)
+        slope = np.tile(self.plane.slope, (len(directions), 1))
+        nearest = np.full(len(directions), np.inf)
         for patch in self.patches:
-            reach = patch.plane.reach(origin, direction, above)
-            if 0.0 < reach < nearest:
-                place = (origin + reach * direction)[None, :2]
-                if is_inside(patch.polygon, place)[0]:
-                    nearest = reach
-                    found = patch.plane
-        return found
+            there = patch.plane.reach(origin, directions, above)
+            with np.errstate(invalid="ignore"):
+                places = origin[:2] + there[:, None] * directions[:, :2]
+                first = (there > 0) & (there < nearest) & is_inside(patch.polygon, places)
+            nearest = np.where(first, there, nearest)
+            reach = np.where(first, there, reach)
+            slope = np.where(first[:, None], patch.plane.slope, slope)
+        return reach, slope
 
     def height_at(self, places: np.ndarray) -> np.ndarray:
         """Height of the ground at places of shape (N, 2), metres."""
@@ -106,10 +119,13 @@ class Floor:
             heights = np.where(inside, patch.plane.height_at(places), heights)
         return heights
 
-    def refuse(self, place: np.ndarray) -> str | None:
-        """Why nobody is placed at (2,): "outside" of the area, "untracked", or None."""
-        if self.area is not None and not is_inside(self.area, place[None])[0]:
-            return "outside"
-        if any(is_inside(polygon, place[None])[0] for polygon in self.untracked):
-            return "untracked"
-        return None
+    def refuse(self, places: np.ndarray) -> list[str]:
+        """Why nobody is placed at (N, 2): "outside" of the area, "untracked", or empty."""
+        reasons = [""] * len(places)
+        if self.area is not None:
+            inside = is_inside(self.area, places)
+            reasons = ["" if is_in else "outside" for is_in in inside]
+        for polygon in self.untracked:
+            for number in np.flatnonzero(is_inside(polygon, places)):
+                reasons[number] = "untracked"
+        return reasons

@@ -67,10 +67,6 @@ class Sighting:
     nearest: np.ndarray | None = None
 
 
-class _Refused(Exception):
-    """Carries one of REASONS."""
-
-
 def locate(
     camera: Camera, boxes: np.ndarray, floor: Floor, prior: BodyPrior
 ) -> tuple[list[Sighting], list[str]]:
@@ -86,34 +82,35 @@ def locate(
         The sightings, and the reason of each box that gave none, of REASONS.
     """
     boxes = np.asarray(boxes, float).reshape(-1, 5)
-    reasons = []
-    cut = []
-    size = np.array([camera.lens.width, camera.lens.height], float)
-    for box in boxes:
-        corners = np.clip(box[:4].reshape(2, 2), 0, size)
-        if np.isfinite(box).all() and (corners[1] > corners[0]).all():
-            cut.append(np.append(corners.ravel(), box[4]))
-        else:
-            reasons.append("box")
-    sightings = []
-    rays = _BoxRays(camera, np.asarray(cut).reshape(-1, 5), floor, prior)
-    for number in range(len(cut)):
-        try:
-            sighting = rays.locate(number)
-            why = floor.refuse(sighting.place)
-            if why:
-                raise _Refused(why)
-            sightings.append(sighting)
-        except _Refused as refused:
-            reasons.append(str(refused))
-    return sightings, reasons
+    size = np.array([camera.lens.width, camera.lens.height] * 2, float)
+    with np.errstate(invalid="ignore"):
+        cut = np.clip(boxes[:, :4], 0, size)
+        usable = np.isfinite(boxes).all(1) & (cut[:, 2:] > cut[:, :2]).all(1)
+    reasons = ["box"] * int((~usable).sum())
+    found = _Boxes(camera, np.column_stack([cut, boxes[:, 4]])[usable], floor, prior).locate()
+    placed = [sighting for sighting in found if isinstance(sighting, Sighting)]
+    reasons += [reason for reason in found if isinstance(reason, str)]
+    if not placed:
+        return [], reasons
+    refused = floor.refuse(np.stack([sighting.place for sighting in placed]))
+    reasons += [reason for reason in refused if reason]
+    pairs = zip(placed, refused, strict=True)
+    return [sighting for sighting, reason in pairs if not reason], reasons
 
 
-class _BoxRays:
-    """The rays of all boxes of one frame, found at once, and the places one by one."""
+@dataclass(frozen=True)
+class _Hits:
+    """Where rays arrive: places (N, 2), covariances (N, 2, 2), reasons why not (empty: it does)."""
+
+    places: np.ndarray
+    covariances: np.ndarray
+    reasons: list[str]
+
+
+class _Boxes:
+    """All boxes of one frame, cut at the image's edges, with their rays."""
 
     def __init__(self, camera: Camera, boxes: np.ndarray, floor: Floor, prior: BodyPrior) -> None:
-        self.camera = camera
         self.origin = camera.pose.position
         self.boxes = boxes
         self.floor = floor
@@ -131,115 +128,117 @@ class _BoxRays:
         )
         # The centre and its neighbours half a pixel away, from which the derivatives come.
         steps = np.array([[0, 0], [0.5, 0], [-0.5, 0], [0, 0.5], [0, -0.5]])
-        spread = pixels[:, :, None] + steps
-        rays = camera.rays(spread.reshape(-1, 2)).reshape(4, len(boxes), 5, 3)
+        around = pixels[:, :, None] + steps
+        rays = camera.rays(around.reshape(-1, 2)).reshape(4, len(boxes), 5, 3)
         self.feet = rays[0]
         self.head = rays[1]
         self.left = rays[2, :, 0]
         self.right = rays[3, :, 0]
-        margin = np.maximum(2.0, 0.005 * np.array([camera.lens.width, camera.lens.height]))
+        size = np.array([camera.lens.width, camera.lens.height])
+        margin = np.maximum(2.0, 0.005 * size)
         self.cut_top = y0 <= margin[1]
-        self.cut_bottom = y1 >= camera.lens.height - margin[1]
-        self.cut_side = (x0 <= margin[0]) | (x1 >= camera.lens.width - margin[0])
+        self.cut_bottom = y1 >= size[1] - margin[1]
+        self.cut_side = (x0 <= margin[0]) | (x1 >= size[0] - margin[0])
 
-    def locate(self, number: int) -> Sighting:
-        """Place one box.
+    def locate(self) -> list[Sighting | str]:
+        """A sighting or a reason for each box."""
+        by_feet = self._hit(self.feet, 0.0)
+        by_head = self._hit(self.head, self.prior.height)
+        found: list[Sighting | str] = []
+        for number in range(len(self.boxes)):
+            # A camera at the height of heads cannot tell how far they are: then the bearing.
+            use_head = not self.cut_top[number] and not by_head.reasons[number]
+            if not self.cut_bottom[number]:
+                found.append(by_feet.reasons[number] or self._make(number, by_feet, "feet"))
+            elif use_head:
+                found.append(self._make(number, by_head, "head"))
+            else:
+                found.append(self._take_bearing(number))
+        return found
 
-        Raises:
-            _Refused: there is no place.
-        """
-        if not self.cut_bottom[number]:
-            place, covariance = self._hit(self.feet[number], number, 0.0)
-            return self._sighting(number, place, covariance, "feet")
-        if not self.cut_top[number]:
-            try:
-                place, covariance = self._hit(self.head[number], number, self.prior.height)
-                return self._sighting(number, place, covariance, "head")
-            except _Refused:  # a camera at the height of heads cannot tell how far they are
-                pass
-        return self._bearing(number)
+    def _hit(self, rays: np.ndarray, above: float) -> _Hits:
+        """Where rays arrive at a height above the floor.
 
-    def _hit(
-        self, rays: np.ndarray, number: int, above: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Place and covariance of a ray that arrives at a height above the floor.
-
-        With p = o + s d and the plane's normal n, dp/dd = s (I - d n' / (n' d)) and
+        With p = o + s d and the floor's normal n, dp/dd = s (I - d n' / (n' d)) and
         dp/dabove = d / (n' d).
         """
-        ray = rays[0]
-        if not np.isfinite(rays).all():
-            raise _Refused("lens")
-        plane = self.floor.plane_under(self.origin, ray, above)
-        reach = plane.reach(self.origin, ray, above)
-        if reach <= 0:
-            raise _Refused("behind")
-        if not np.isfinite(reach):
-            raise _Refused("horizon")
-        normal = np.array([-plane.slope[0], -plane.slope[1], 1.0])
-        rise = normal @ ray
-        to_place = reach * (np.eye(3) - np.outer(ray, normal) / rise)
-        to_ray = np.column_stack([rays[1] - rays[2], rays[3] - rays[4]])
-        jacobian = (to_place @ to_ray)[:2]
-        covariance = jacobian @ self._pixel_covariance(number) @ jacobian.T
-        covariance += self.prior.ground_error**2 * np.eye(2)
-        if above:
-            along = ray[:2] / rise
-            covariance += self.prior.height_deviation**2 * np.outer(along, along)
-        if np.linalg.eigvalsh(covariance)[-1] > self.prior.most_uncertain**2:
-            raise _Refused("horizon")
-        return (self.origin + reach * ray)[:2], covariance
+        ray = rays[:, 0]
+        reach, slope = self.floor.reach(self.origin, ray, above)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            normal = np.column_stack([-slope, np.ones(len(ray))])
+            along = ray / (normal * ray).sum(1)[:, None]
+            outer = along[:, :, None] * normal[:, None]
+            to_place = reach[:, None, None] * (np.eye(3) - outer)
+            to_ray = np.stack([rays[:, 1] - rays[:, 2], rays[:, 3] - rays[:, 4]], axis=2)
+            jacobian = (to_place @ to_ray)[:, :2]
+            covariances = jacobian @ self._pixel_covariances() @ jacobian.transpose(0, 2, 1)
+            covariances += self.prior.ground_error**2 * np.eye(2)
+            if above:
+                level = along[:, :2]
+                height = self.prior.height_deviation**2
+                covariances += height * level[:, :, None] * level[:, None]
+            places = (self.origin + reach[:, None] * ray)[:, :2]
+            least = (covariances[:, 0, 0] + covariances[:, 1, 1]) / 2
+            apart = np.hypot(
+                (covariances[:, 0, 0] - covariances[:, 1, 1]) / 2, covariances[:, 0, 1]
+            )
+            vague = ~(least + apart <= self.prior.most_uncertain**2)  # the greater eigenvalue
+        known = np.isfinite(rays).all((1, 2))
+        reasons = np.where(vague, "horizon", "")
+        reasons = np.where(reach <= 0, "behind", reasons)
+        reasons = np.where(known, reasons, "lens")
+        return _Hits(places, covariances, reasons.tolist())
 
-    def _pixel_covariance(self, number: int) -> np.ndarray:
-        """Of a box's edge, (2, 2), square pixels; a side that the image cuts hides the middle."""
-        x0, y0, x1, y1, _ = self.boxes[number]
+    def _pixel_covariances(self) -> np.ndarray:
+        """Of the edges, (N, 2, 2), square pixels; a side that the image cuts hides the middle."""
+        x0, y0, x1, y1, _ = self.boxes.T
         edge = self.prior.pixel_error**2 + (self.prior.relative_error * (y1 - y0)) ** 2
-        across = edge
-        if self.cut_side[number]:
-            usual_width = 0.4 * (y1 - y0)
-            across += (max(0.0, usual_width - (x1 - x0)) / 2) ** 2
-        return np.diag([across, edge])
+        usual_width = 0.4 * (y1 - y0)
+        missing = np.maximum(0.0, usual_width - (x1 - x0)) / 2
+        spread = np.zeros((len(self.boxes), 2, 2))
+        spread[:, 0, 0] = edge + np.where(self.cut_side, missing**2, 0.0)
+        spread[:, 1, 1] = edge
+        return spread
 
-    def _bearing(self, number: int) -> Sighting:
+    def _take_bearing(self, number: int) -> Sighting | str:
         """Place a box that shows neither feet nor head: from its width, between two distances."""
         head = self.head[number, 0]
-        sides = np.stack([self.left[number], self.right[number], head, self.feet[number, 0]])
-        if not np.isfinite(sides).all():
-            raise _Refused("lens")
+        feet = self.feet[number, 0]
+        sides = np.stack([self.left[number], self.right[number]])
+        if not np.isfinite([*sides, head, feet]).all():
+            return "lens"
         middle = sides[0] + sides[1]
         level = np.linalg.norm(middle[:2])
         if level < 1e-6:  # straight up or down
-            raise _Refused("horizon")
+            return "horizon"
         direction = middle[:2] / level
         angle = np.arccos(np.clip(sides[0] @ sides[1], -1.0, 1.0))
         near = 0.0 if self.cut_side[number] else self.prior.narrowest / angle
         far = self.prior.widest / angle
-        plane = self.floor.plane_under(self.origin, self.feet[number, 0])
-        feet = plane.reach(self.origin, self.feet[number, 0])
-        if feet > 0:  # they are below the image, so nearer than its lower edge
-            far = min(far, feet * np.linalg.norm(self.feet[number, 0, :2]))
-        top = plane.reach(self.origin, head, self.prior.height + self.prior.height_deviation)
-        if self.cut_top[number] and top > 0 and head[2] < 0:
-            near = max(near, top * np.linalg.norm(head[:2]))
+        below = self.floor.reach(self.origin, feet[None])[0][0]
+        if below > 0:  # the feet are under the image, so nearer than its lower edge
+            far = min(far, below * np.linalg.norm(feet[:2]))
+        tallest = self.prior.height + 2 * self.prior.height_deviation
+        over = self.floor.reach(self.origin, head[None], tallest)[0][0]
+        if self.cut_top[number] and over > 0 and head[2] < 0:  # the head is over the image
+            near = max(near, over * np.linalg.norm(head[:2]))
         near = min(near, far)
         distance = (near + far) / 2
-        along = (far - near) / np.sqrt(12)
+        along = (far - near) / np.sqrt(12)  # of a uniform distribution
         across = distance * angle / 4
         turn = np.column_stack([direction, [-direction[1], direction[0]]])
         spread = np.diag([along**2, across**2]) + self.prior.ground_error**2 * np.eye(2)
-        covariance = turn @ spread @ turn.T
-        place = self.origin[:2] + distance * direction
-        nearest = self.origin[:2] + near * direction
-        return self._sighting(number, place, covariance, "bearing", nearest)
+        *box, confidence = self.boxes[number].tolist()
+        return Sighting(
+            place=self.origin[:2] + distance * direction,
+            covariance=turn @ spread @ turn.T,
+            source="bearing",
+            box=tuple(box),
+            confidence=confidence,
+            nearest=self.origin[:2] + near * direction,
+        )
 
-    def _sighting(
-        self,
-        number: int,
-        place: np.ndarray,
-        covariance: np.ndarray,
-        source: str,
-        nearest: np.ndarray | None = None,
-    ) -> Sighting:
-        x0, y0, x1, y1, confidence = (float(value) for value in self.boxes[number])
-        box = (x0, y0, x1, y1)
-        return Sighting(place, covariance, source, box, confidence, nearest)
+    def _make(self, number: int, hits: _Hits, source: str) -> Sighting:
+        *box, confidence = self.boxes[number].tolist()
+        place = hits.places[number]
+        return Sighting(place, hits.covariances[number], source, tuple(box), confidence)

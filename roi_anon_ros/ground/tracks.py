@@ -193,7 +193,7 @@ class TrackSet:
             return []
         moved = predict(known.tracks, max(0.0, stamp - known.stamp), self.motion)
         kept = [track for track in moved if stamp - track.last_hit <= self.motion.forget_after]
-        return [track for track in kept if self.floor.refuse(track.state[:2]) != "untracked"]
+        return _tracked(kept, self.floor)
 
 
 def advance(before: Snapshot, frame: Frame, floor: Floor, motion: Motion) -> Snapshot:
@@ -218,7 +218,8 @@ def advance(before: Snapshot, frame: Frame, floor: Floor, motion: Motion) -> Sna
             after.append(track)
     for number in set(range(len(frame.sightings))) - set(pairs.values()):
         after.append(_born(frame, number, motion))
-    alive = [track for track in after if _is_alive(track, frame.stamp, floor, motion)]
+    alive = [track for track in after if _is_alive(track, frame.stamp, motion)]
+    alive = _tracked(alive, floor)
     return Snapshot(frame.stamp, tuple(_merge(alive, frame, motion)), looks)
 
 
@@ -327,10 +328,17 @@ def _which_are_in_view(camera: Camera, tracks: tuple[Track, ...], floor: Floor) 
     return seen[: len(tracks)] | seen[len(tracks) :]
 
 
-def _is_alive(track: Track, stamp: float, floor: Floor, motion: Motion) -> bool:
-    if track.log_odds <= motion.dead or stamp - track.last_hit > motion.forget_after:
-        return False
-    return floor.refuse(track.state[:2]) != "untracked"
+def _is_alive(track: Track, stamp: float, motion: Motion) -> bool:
+    return track.log_odds > motion.dead and stamp - track.last_hit <= motion.forget_after
+
+
+def _tracked(tracks: list[Track], floor: Floor) -> list[Track]:
+    """Those who are not where nobody is tracked."""
+    if not floor.untracked or not tracks:
+        return tracks
+    reasons = floor.refuse(np.stack([track.state[:2] for track in tracks]))
+    pairs = zip(tracks, reasons, strict=True)
+    return [track for track, reason in pairs if reason != "untracked"]
 
 
 def _merge(tracks: list[Track], frame: Frame, motion: Motion) -> list[Track]:

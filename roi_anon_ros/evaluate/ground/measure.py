@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from ...ground.floor import Floor
 from ...ground.locate import BodyPrior, Sighting, locate
-from ...ground.tracks import Frame, Motion, Track, TrackSet
+from ...ground.tracks import Frame, Key, Motion, Track, TrackSet
 from .play import Fault, Source, play
 from .sequences import Sequence
 
@@ -100,13 +100,14 @@ def run(
     tracks = TrackSet(floor, motion)
     accumulator = motmetrics.MOTAccumulator(auto_id=True)
     tally = _Tally()
+    numbers: dict[Key, int] = {}  # motmetrics wants numbers for names
     truths = {moment.stamp: moment.truth for moment in sequence.moments}
     waiting = [moment.stamp for moment in sequence.moments]
     settle = fault.delay + 1e-6
     for arrival in play(sequence, source, fault, seed):
         while waiting and waiting[0] + settle < arrival.at:
             stamp = waiting.pop(0)
-            _judge(accumulator, truths[stamp], tracks.at(stamp), tracks.motion)
+            _judge(accumulator, truths[stamp], _believed(tracks, stamp), numbers)
         camera = sequence.cameras[arrival.camera]
         sightings, reasons = locate(camera, arrival.boxes, floor, BodyPrior())
         truth = np.array(list(truths[arrival.stamp].values())).reshape(-1, 2)
@@ -114,7 +115,7 @@ def run(
         frame = Frame(arrival.stamp, camera, tuple(sightings))
         tally.late += not tracks.add(frame)
     for stamp in waiting:
-        _judge(accumulator, truths[stamp], tracks.at(stamp), tracks.motion)
+        _judge(accumulator, truths[stamp], _believed(tracks, stamp), numbers)
     events = accumulator.mot_events
     matched = events[events["Type"].isin(["MATCH", "SWITCH"])]
     return Score(
@@ -130,19 +131,23 @@ def run(
     )
 
 
+def _believed(tracks: TrackSet, stamp: float) -> list[Track]:
+    return [track for track in tracks.at(stamp) if track.log_odds >= tracks.motion.confirmed]
+
+
 def _judge(
     accumulator: motmetrics.MOTAccumulator,
     truth: dict[int, np.ndarray],
     tracks: list[Track],
-    motion: Motion,
+    numbers: dict[Key, int],
 ) -> None:
     """Compare one moment."""
-    believed = [track for track in tracks if track.log_odds >= motion.confirmed]
-    places = np.array([track.state[:2] for track in believed]).reshape(-1, 2)
+    places = np.array([track.state[:2] for track in tracks]).reshape(-1, 2)
     true = np.array(list(truth.values())).reshape(-1, 2)
     away = np.linalg.norm(true[:, None] - places[None], axis=2)
     away[away > MATCH] = np.nan
-    accumulator.update(list(truth), [str(track.key) for track in believed], away)
+    names = [numbers.setdefault(track.key, len(numbers)) for track in tracks]
+    accumulator.update(list(truth), names, away)
 
 
 def _counts(accumulator: motmetrics.MOTAccumulator) -> dict[str, float]:

@@ -40,6 +40,21 @@ class Fault:
     lost: float = 0.0
 
 
+#: What the annotated boxes are played with.
+FAULTS = (
+    Fault("as annotated"),
+    Fault("drop 20 %, jitter 3 %, 0.5 false", drop=0.2, jitter=0.03, false_alarms=0.5),
+    Fault(
+        "and 10 % of the frames lost, late up to 0.6 s",
+        drop=0.2,
+        jitter=0.03,
+        false_alarms=0.5,
+        delay=0.6,
+        lost=0.1,
+    ),
+)
+
+
 @dataclass(frozen=True)
 class Arrival:
     """A camera's boxes as they arrive.

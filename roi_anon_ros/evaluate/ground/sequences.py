@@ -11,7 +11,7 @@ import csv
 import gzip
 import json
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -81,7 +81,7 @@ def read_tsai(path: Path) -> Camera:
     powers = np.column_stack([undistorted**3, undistorted**5, undistorted**7])
     k1, k2, k3 = np.linalg.lstsq(powers, distorted - undistorted, rcond=None)[0]
     size = (int(geometry["width"]), int(geometry["height"]))
-    lens = Lens(*size, matrix, "plumb_bob", (k1, k2, 0.0, 0.0, k3))
+    lens = Lens(*size, tuple(matrix.ravel()), "plumb_bob", (k1, k2, 0.0, 0.0, k3))
     angles = [extrinsic["rx"], extrinsic["ry"], extrinsic["rz"]]
     to_camera = Rotation.from_euler("xyz", angles).as_matrix()
     shift = np.array([extrinsic["tx"], extrinsic["ty"], extrinsic["tz"]]) / 1000
@@ -119,7 +119,7 @@ def read_wildtrack(folder: Path) -> Sequence:
     cameras = {}
     for number, (name, numbers) in enumerate(published.items()):
         width, height = numbers["size"]
-        lens = Lens(width, height, np.array(numbers["K"]))
+        lens = Lens(width, height, tuple(np.ravel(numbers["K"])))
         to_camera = cv2.Rodrigues(np.array(numbers["rvec"]))[0]
         shift = np.array(numbers["tvec_cm"]) / 100
         pose = Pose(to_camera.T, -to_camera.T @ shift)
@@ -148,3 +148,8 @@ def read_wildtrack(folder: Path) -> Sequence:
         )
     named = {camera.name: camera for camera in cameras.values()}
     return Sequence("WILDTRACK", named, moments, WILDTRACK_PERIOD)
+
+
+def take_first(sequence: Sequence, count: int) -> Sequence:
+    """The first moments of a sequence; 0: all."""
+    return replace(sequence, moments=sequence.moments[:count]) if count else sequence
