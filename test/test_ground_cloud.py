@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,12 +55,23 @@ def test_sweep_leaves_no_gap_a_robot_fits_in(vx: float, vy: float, horizon: floa
 
 @pytest.mark.parametrize(("latency", "met_at"), [(0.1, 0.71), (0.5, 0.23), (0.8, -0.05)])
 def test_stop_zone_covers_what_the_real_monitor_let_through(latency: float, met_at: float) -> None:
-    """A zone of 0.9 m, a person at 1 m/s, 10 Hz: the loss that was measured lies within the sum."""
+    """Zone of 0.9 m, person at 1 m/s, robot at 0.5 m/s, 10 Hz: the sum covers what was measured."""
     zone = size_stop_zone(
-        latency, 0.1, walking=1.0, speed=0.0, cycle=0.05, delay=0.0, clearance=0.0, error=0.0
+        latency, 0.1, walking=1.0, braking=1e6, delay=0.0, clearance=0.0, error=0.0
     )
     lost = 0.9 - met_at
     assert lost <= zone.ahead <= lost + 0.12
+
+
+def test_table_of_the_docs_is_what_the_function_says() -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "people.md").read_text()
+    table = text.split("| latency, s | ahead, m |")[1].split("\n\n")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines()[2:]]
+    assert len(rows) == 5
+    for row in rows:
+        latency, ahead, aside = (float(cell) for cell in row)
+        zone = size_stop_zone(latency, 0.1)
+        assert (round(zone.ahead, 2), round(zone.aside, 2)) == (ahead, aside)
 
 
 def simulate(zone: float, latency: float, phase: float) -> float:

@@ -113,7 +113,7 @@ def test_box_cut_at_both_ends_gives_a_bearing_and_the_nearest_distance() -> None
 
 
 def test_person_nearer_than_heads_allow_is_no_nearest_distance() -> None:
-    """From above, a head over the upper edge cannot be nearer than where that ray is at its height."""
+    """From above, a head over the upper edge is not nearer than where that ray is at its height."""
     camera = make_camera(position=(0, 0, 3.0), down=0.7, distorted=False)
     sighting = place_one(camera, np.array([600.0, 0.0, 690.0, 720.0, 0.9]))
     top = 0.7 - np.arctan2(352.0, 707.0)

@@ -5,13 +5,14 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from roi_anon_ros.ground.site import read_site
 
 ROOT = Path(__file__).resolve().parent.parent
 START = 1_700_000_000.0
+#: Seconds that anything may take on a machine that does other things.
+PATIENCE = 600.0
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
@@ -78,7 +81,7 @@ def ask(address: str, path: str, body: dict | None = None, **headers: str) -> tu
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{address}{path}", data, headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -93,24 +96,26 @@ def test_recording_is_replayed_and_the_page_loads_nothing_else(recording: Path) 
         assert ask(address, "/", Host="evil.example.org")[0] == 400
 
 
-def test_live_cycles_reach_every_browser_and_no_other_page(recording: Path) -> None:
+def listen(address: str, origin: str | None = "own") -> connect:
+    own = f"http://{address}" if origin == "own" else origin
+    return connect(f"ws://{address}/live", origin=own, open_timeout=PATIENCE)
+
+
+def test_live_cycles_reach_every_browser_and_no_other_page() -> None:
     live = Live()
     with serve(make_app(None, live)) as address:
         assert ask(address, "/cycles")[0] == 404
         live.publish("1")
-        first = connect(f"ws://{address}/live", origin=f"http://{address}")
-        assert first.recv(5) == "1"
-        second = connect(f"ws://{address}/live", origin=f"http://{address}")
-        assert second.recv(5) == "1"
-        live.publish("2")
-        assert first.recv(5) == second.recv(5) == "2"
-        first.close()
-        live.publish("3")
-        assert second.recv(5) == "3"
-        second.close()
+        with listen(address) as second:
+            with listen(address) as first:
+                assert first.recv(PATIENCE) == second.recv(PATIENCE) == "1"
+                live.publish("2")
+                assert first.recv(PATIENCE) == second.recv(PATIENCE) == "2"
+            live.publish("3")
+            assert second.recv(PATIENCE) == "3"
         for origin in ("http://evil.example.org", None):
-            with pytest.raises(InvalidStatus):
-                connect(f"ws://{address}/live", origin=origin)
+            with pytest.raises(InvalidStatus), listen(address, origin):
+                pass
 
 
 def test_clicks_become_a_camera_only_for_the_page_itself() -> None:
@@ -135,7 +140,11 @@ def test_clicks_become_a_camera_only_for_the_page_itself() -> None:
 
 def test_file_that_is_no_recording_is_named(tmp_path: Path, recording: Path) -> None:
     assert check_recording(recording) == 30
-    for text, said in (("", "no cycles"), ("{}\n", "line 1"), ('{"schema": "x"}\n', "schema: got x")):
+    for text, said in (
+        ("", "no cycles"),
+        ("{}\n", "line 1"),
+        ('{"schema": "x"}\n', "schema: got x"),
+    ):
         file = tmp_path / "bad.jsonl"
         file.write_text(text)
         with pytest.raises(ValueError, match=said):
@@ -143,22 +152,31 @@ def test_file_that_is_no_recording_is_named(tmp_path: Path, recording: Path) -> 
 
 
 def test_command_serves_standard_input_live() -> None:
-    command = [sys.executable, "-m", "roi_anon_ros.cli", "twin", "-", "--port", "18417"]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "roi_anon_ros.cli", "twin", "-", "--port", str(port)]
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         process.stdin.write(b'{"schema": "roi_anon_ros/twin/1"}\n')
         process.stdin.flush()
-        for _ in range(600):
-            try:
-                socket = connect("ws://127.0.0.1:18417/live", origin="http://127.0.0.1:18417")
-                break
-            except OSError:
-                time.sleep(0.1)
-        assert json.loads(socket.recv(10))["schema"] == "roi_anon_ros/twin/1"
-        socket.close()
+        assert process.stderr.readline() == f"http://127.0.0.1:{port}\n".encode()
+        wait_for_port(port)
+        with listen(f"127.0.0.1:{port}") as page:
+            assert json.loads(page.recv(PATIENCE))["schema"] == "roi_anon_ros/twin/1"
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
+
+
+def wait_for_port(port: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"nothing listens on {port}")
 
 
 class Browser:
@@ -177,7 +195,10 @@ class Browser:
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
         with urllib.request.urlopen(f"http://{address}/json/list") as answer:
             pages = [page for page in json.load(answer) if page["type"] == "page"]
-        self.socket = connect(pages[0]["webSocketDebuggerUrl"], max_size=None)
+        url = pages[0]["webSocketDebuggerUrl"]
+        self.stack = ExitStack()
+        opened = connect(url, max_size=None, open_timeout=PATIENCE, ping_timeout=None)
+        self.socket = self.stack.enter_context(opened)
         self.number = 0
 
     def send(self, method: str, **parameters: object) -> dict:
@@ -185,7 +206,7 @@ class Browser:
         message = {"id": self.number, "method": method, "params": parameters}
         self.socket.send(json.dumps(message))
         while True:
-            answer = json.loads(self.socket.recv(60))
+            answer = json.loads(self.socket.recv(PATIENCE))
             if answer.get("id") == self.number:
                 assert "error" not in answer, answer
                 return answer["result"]
@@ -197,7 +218,7 @@ class Browser:
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
-    def wait_for(self, script: str, seconds: float = 60.0) -> None:
+    def wait_for(self, script: str, seconds: float = PATIENCE) -> None:
         end = time.monotonic() + seconds
         while not self.run(script):
             assert time.monotonic() < end, f"never true: {script}"
@@ -209,9 +230,9 @@ class Browser:
         return image
 
     def close(self) -> None:
-        self.socket.close()
+        self.stack.close()
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +291,8 @@ def test_clicks_on_an_image_calibrate_in_the_page(browser: Browser, tmp_path: Pa
         browser.wait_for("typeof openImage === 'function' && document.readyState === 'complete'")
         browser.run("turnTo(true)")
         browser.run(
-            f"const made = new OffscreenCanvas({WIDTH}, {HEIGHT}); made.getContext('2d').fillRect(0, 0, 9, 9);"
+            f"const made = new OffscreenCanvas({WIDTH}, {HEIGHT});"
+            "made.getContext('2d').fillRect(0, 0, 9, 9);"
             "made.convertToBlob().then(openImage)"
         )
         browser.wait_for(f"image !== null && image.naturalWidth === {WIDTH}")

@@ -152,6 +152,8 @@ def test_stamps_of_another_time_are_refused_and_counted() -> None:
     assert not people.add("north", stamp + 60, NOBODY, stamp + 0.1)
     assert not people.add("north", stamp - 60, NOBODY, stamp + 0.1)
     assert not people.add("north", stamp, NOBODY, stamp + 0.1)
+    assert people.cloud("north", stamp + 60) is None
+    assert people.cloud("north", stamp) is not None
     assert people.add("north", stamp + 0.1, NOBODY, stamp + 0.15)
     assert sum(people.refused.values()) == 3
     check(people.twin(stamp + 0.2))

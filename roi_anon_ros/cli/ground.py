@@ -5,17 +5,21 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .run import app, interruptible, must_exist, quiet_libraries, usage_error
 
+if TYPE_CHECKING:  # its packages are an extra
+    from ..ground.page.server import Live
+
 
 @app.command()
 def calibrate(
     points: Annotated[
-        Path, typer.Argument(metavar="POINTS", help="A YAML of pixels and places; see docs/people.md.")
+        Path,
+        typer.Argument(metavar="POINTS", help="A YAML of pixels and places; see docs/people.md."),
     ],
     name: Annotated[str, typer.Option(help="The camera's name in site.yaml.")] = "camera",
     image: Annotated[Path | None, typer.Option(help="An image of the camera, for --grid.")] = None,
@@ -54,11 +58,14 @@ def calibrate(
 def twin(
     recording: Annotated[
         str,
-        typer.Argument(metavar="CYCLES", help="A .jsonl of the twin's cycles to replay; -: live, from stdin."),
+        typer.Argument(
+            metavar="CYCLES", help="A .jsonl of the twin's cycles to replay; -: live, from stdin."
+        ),
     ],
     port: Annotated[int, typer.Option(help="Of the page.", min=1, max=65535)] = 8008,
     host: Annotated[
-        str, typer.Option(help="Address to serve on; another than this machine shows people to others.")
+        str,
+        typer.Option(help="Address to serve on; another than this machine shows people to others."),
     ] = "127.0.0.1",
 ) -> None:
     """Show a site from above in a browser: cameras, zones and people, and no image of anybody.
@@ -87,7 +94,7 @@ def twin(
         uvicorn.run(make_app(path, live, hosts), host=host, port=port, log_level="warning")
 
 
-def _publish_lines(live) -> None:  # noqa: ANN001: its package is an extra
+def _publish_lines(live: Live) -> None:
     for line in sys.stdin:
         if line.strip().startswith("{"):
             live.publish(line)
@@ -96,12 +103,19 @@ def _publish_lines(live) -> None:  # noqa: ANN001: its package is an extra
 @app.command()
 def evaluate_ground(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="pets_s2l1.csv, wildtrack.json.gz and their calibrations.")
+        Path,
+        typer.Argument(
+            metavar="DIR", help="pets_s2l1.csv, wildtrack.json.gz and their calibrations."
+        ),
     ],
-    sequence: Annotated[str, typer.Option(help="pets, wildtrack, or both with a comma.")] = "pets,wildtrack",
+    sequence: Annotated[
+        str, typer.Option(help="pets, wildtrack, or both with a comma.")
+    ] = "pets,wildtrack",
     detections: Annotated[
         Path | None,
-        typer.Option(help="A detector's boxes, JSON lines of frame, camera, boxes; instead of the annotated."),
+        typer.Option(
+            help="A detector's boxes, JSON lines of frame, camera, boxes; instead of the annotated."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(help="Only the first moments; 0: all.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of what is dropped, moved and delayed.")] = 0,

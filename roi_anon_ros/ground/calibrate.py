@@ -131,7 +131,9 @@ def make_points(content: Any) -> Points:
     except KeyError as error:
         raise CalibrationError(f"file: has no field {error}") from None
     except (TypeError, ValueError) as error:
-        raise CalibrationError(f"points: each needs pixel: [u, v], place: [x, y]: {error}") from None
+        raise CalibrationError(
+            f"points: each needs pixel: [u, v], place: [x, y]: {error}"
+        ) from None
     if not np.isfinite(pixels).all() or not np.isfinite(places).all():
         raise CalibrationError("points: must be finite numbers")
     lens = None
@@ -331,7 +333,9 @@ def draw_grid(
     size = (camera.lens.height, camera.lens.width, 3)
     canvas = np.full(size, 64, np.uint8) if image is None else image.copy()
     if canvas.shape != size:
-        raise CalibrationError(f"image: got {canvas.shape[1]} x {canvas.shape[0]}, must be as points")
+        raise CalibrationError(
+            f"image: got {canvas.shape[1]} x {canvas.shape[0]}, must be as points"
+        )
     for value, line in grid_lines(camera, reach, floor):
         thick = value % 5 == 0
         colour = (80, 220, 255) if thick else (200, 160, 80)

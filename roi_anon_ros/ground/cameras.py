@@ -113,9 +113,7 @@ class Lens:
         ahead &= radius < self._widest_radius
         if ahead.any():
             none = np.zeros(3)
-            found, _ = cv2.projectPoints(
-                points[ahead], none, none, self.matrix, self._coefficients
-            )
+            found, _ = cv2.projectPoints(points[ahead], none, none, self.matrix, self._coefficients)
             pixels[ahead] = found[:, 0]
         return pixels
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .cameras import Camera
-from .floor import Floor, Plane
+from .floor import Floor
 
 #: Why a box gives no place. "box": not a box within the image; "lens": no ray for this pixel;
 #: "behind": the ray goes up, so the line meets the ground at the camera's back; "horizon": it

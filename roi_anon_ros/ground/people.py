@@ -198,7 +198,7 @@ class People:
             without rows if nobody does. None: no cloud may be sent.
         """
         seat = self._seats[camera]
-        if seat.newest is None or seat.missing():
+        if seat.missing() or not self._tracks.holds(camera, stamp):
             return None
         where = Camera(camera, seat.lens, seat.pose)
         tracks = self._tracks.at(stamp)
@@ -323,7 +323,7 @@ class People:
         return [track for track in self._tracks.at(stamp) if self._counts(track, shown)]
 
     def _counts(self, track: Track, shown: dict[str, float | None]) -> bool:
-        """A planner hears of everybody believed in, and at once of everybody whom an image shows."""
+        """A planner hears of all who are believed in, and at once of all whom an image shows."""
         return track.log_odds >= self.motion.confirmed or _is_shown(track, shown)
 
     def _body(self, track: Track, stamp: float) -> Body:

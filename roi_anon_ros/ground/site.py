@@ -1,4 +1,4 @@
-"""A site as one YAML file: its cameras, its floors, its zones. config/site.yaml explains each line."""
+"""A site as one YAML file: cameras, floors, zones. config/site.yaml explains each line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One set of persons out of many cameras' sightings: who is where, moves how, and how sure.
 
-A person is a state x, y, vx, vy of constant velocity with white acceleration. Each camera's frame is
-one step, in the order of the stamps; a frame that comes late goes where it belongs and what came
+A person is a state x, y, vx, vy of constant velocity with white acceleration. Each camera's frame
+is one step, in the order of the stamps; a frame that comes late goes where it belongs and what came
 after it is done again, so that the order of arrival changes nothing. A sighting belongs to the
 person for whom the squared Mahalanobis distance plus the logarithm of the innovation's determinant
 is least, over all pairs at once (scipy's `linear_sum_assignment`). A person is born and dies by
@@ -178,6 +178,10 @@ class TrackSet:
             self._frames.pop(0)
             self._base = self._snapshots.pop(0)
         return True
+
+    def holds(self, camera: str, stamp: float) -> bool:
+        """Whether a frame was taken, and is not older than the window by now."""
+        return any(frame.stamp == stamp and frame.camera.name == camera for frame in self._frames)
 
     def at(self, stamp: float) -> list[Track]:
         """All persons, believed in or not, predicted to a time.

@@ -161,7 +161,7 @@ def _counts(accumulator: motmetrics.MOTAccumulator) -> dict[str, float]:
 def to_markdown(scores: list[Score]) -> str:
     """Tables of sightings and of tracks, Markdown."""
     lines = [
-        "| sequence | detections | placed by | boxes | error median, m | 95 %, m | in 95 % ellipse |",
+        "| sequence | detections | placed by | boxes | median error, m | 95 %, m | in ellipse |",
         "|---|---|---|---|---|---|---|",
     ]
     for score in scores:
@@ -175,7 +175,8 @@ def to_markdown(scores: list[Score]) -> str:
                 lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        "| sequence | detections | error median, m | 95 %, m | MODA | misses | false | IDF1 | switches |",
+        "| sequence | detections | median error, m | 95 %, m | MODA | misses | false | IDF1 "
+        "| switches |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for score in scores:
