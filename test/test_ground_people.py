@@ -120,6 +120,15 @@ def test_camera_that_sees_no_watched_zone_silences_nothing() -> None:
     assert check(people.twin(stamp))["cameras"][3]["reason"] == "no camera_info yet"
 
 
+def test_zone_that_no_camera_sees_wholly_is_never_free() -> None:
+    site = content()
+    site["zones"]["crossing"]["polygon"] = [[-3, -3], [3, -3], [3, 3], [-3, 60]]
+    people = People(make_site(site))
+    stamp = play(people, 5)
+    assert check(people.twin(stamp))["zones"][0]["state"] == "unknown"
+    assert people.fused(stamp).cloud is not None
+
+
 def test_camera_without_camera_info_or_pose_waits_and_hangs_nobody() -> None:
     site = content()
     for field in ("position", "orientation"):

@@ -11,7 +11,8 @@ import typer
 
 from .run import app, interruptible, must_exist, quiet_libraries, usage_error
 
-if TYPE_CHECKING:  # its packages are an extra
+if TYPE_CHECKING:  # the real imports stand in the commands
+    from ..ground.cameras import Camera
     from ..ground.page.server import Live
 
 
@@ -35,23 +36,26 @@ def calibrate(
     with interruptible():
         must_exist(points)
         quiet_libraries()
-        import cv2
-
-        from .. import files
         from ..ground import calibrate as calibration
 
         try:
             found = calibration.calibrate(name, calibration.read_points(points))
-            drawn = None
             if grid is not None:
-                seen = None if image is None else files.read_picture(image)[..., ::-1]
-                drawn = calibration.draw_grid(found.camera, seen)
+                _save_grid(found.camera, image, grid)
         except (OSError, ValueError) as error:
             usage_error(str(error))
         typer.echo(calibration.describe(found), err=True)
         typer.echo(found.to_site(), nl=False)
-        if drawn is not None:
-            files.write_bytes(grid, cv2.imencode(".png", drawn)[1].tobytes())
+
+
+def _save_grid(camera: Camera, image: Path | None, grid: Path) -> None:
+    import cv2
+
+    from .. import files
+    from ..ground.calibrate import draw_grid
+
+    seen = None if image is None else files.read_picture(image)[..., ::-1]
+    files.write_bytes(grid, cv2.imencode(".png", draw_grid(camera, seen))[1].tobytes())
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """People of a site: boxes of many cameras go in, a cloud, persons and a twin's JSON come out.
 
-Whoever has messages (a ROS node, a file) translates them and calls this. The rule of silence is
+A ROS node or a reader of files translates its messages and calls this. The rule of silence is
 here too: what a robot must not be told when a camera is late, dead or was never set up.
 """
 
@@ -95,8 +95,16 @@ class _Seat:
         return "no pose yet" if self.pose is None else ""
 
 
+@dataclass(frozen=True)
+class _Coverage:
+    """Which cameras see a part of a zone, and whether together they see all of it."""
+
+    cameras: frozenset[str]
+    whole: bool
+
+
 class People:
-    """All people of a site."""
+    """All people of a site. For one thread at a time."""
 
     def __init__(
         self, site: Site, policy: Policy | None = None, motion: Motion | None = None
@@ -115,7 +123,7 @@ class People:
         self._names = Names(self.policy.rotate_every)
         self._tracks = TrackSet(site.floor, self.motion)
         self._now = -np.inf
-        self._covers: dict[str, set[str]] = {}
+        self._covers: dict[str, _Coverage] = {}
 
     @property
     def refused(self) -> Counter[str]:
@@ -340,29 +348,35 @@ class People:
         watched = [zone for zone in self.site.zones.values() if zone.kind == "watched"]
         if not watched:
             return set(self._seats)
-        return set().union(*(self._cameras_of(zone) for zone in watched))
+        return set().union(*(self._coverage(zone).cameras for zone in watched))
 
-    def _cameras_of(self, zone: Zone) -> set[str]:
+    def _coverage(self, zone: Zone) -> _Coverage:
         if zone.name not in self._covers:
             places = _places_in(zone.polygon)
             feet = np.column_stack([places, self.site.floor.height_at(places)])
-            found = set()
+            cameras = set()
+            covered = np.zeros(len(feet), bool)
             for name, seat in self._seats.items():
-                if seat.missing() or Camera(name, seat.lens, seat.pose).sees(feet).any():
-                    found.add(name)
-            self._covers[zone.name] = found
+                if seat.missing():  # it may see the zone
+                    cameras.add(name)
+                    continue
+                seen = Camera(name, seat.lens, seat.pose).sees(feet)
+                covered |= seen
+                if seen.any():
+                    cameras.add(name)
+            self._covers[zone.name] = _Coverage(frozenset(cameras), bool(covered.all()))
         return self._covers[zone.name]
 
     def _zone_state(self, zone: Zone, people: list[Track], states: dict[str, CameraState]) -> str:
-        """Say "occupied", "free", or "unknown" where a camera that sees the zone is not alive."""
+        """Say "occupied", "free", or "unknown": not all of it is seen by cameras that are alive."""
         if zone.kind != "watched":
             return "not watched"
         places = np.array([track.state[:2] for track in people]).reshape(-1, 2)
         if is_inside(zone.polygon, places).any():
             return "occupied"
-        cameras = self._cameras_of(zone)
-        alive = cameras and all(states[name].state == "alive" for name in cameras)
-        return "free" if alive else "unknown"
+        coverage = self._coverage(zone)
+        alive = all(states[name].state == "alive" for name in coverage.cameras)
+        return "free" if alive and coverage.whole else "unknown"
 
 
 def _is_shown(track: Track, shown: dict[str, float | None]) -> bool:

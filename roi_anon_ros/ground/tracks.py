@@ -7,10 +7,11 @@ person for whom the squared Mahalanobis distance plus the logarithm of the innov
 is least, over all pairs at once (scipy's `linear_sum_assignment`). A person is born and dies by
 evidence: the log-odds of existing grow with each sighting and shrink with each look that misses.
 
-Libraries were looked at before this was written. Stone Soup does all of it but the late frames, and
-takes 167 ms of a core for a frame of 20 people, 60 times as long as this. norfair has one fixed
-measurement covariance for all detections and associates greedily; filterpy has filters only, no
-association, no birth, no death. So the filter, 30 lines, is here and the assignment is scipy's.
+Libraries were measured before this was written, with 20 people in a frame. Stone Soup can do it,
+late frames by a buffer that makes all wait, and takes 167 ms of a core a frame; this takes 2.7 ms.
+norfair, 9.6 ms, has one fixed measurement covariance for all detections and associates greedily.
+filterpy has filters alone, 1.5 ms, without association, birth and death. So the filter, 30 lines,
+is here, and the assignment is scipy's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The JSON of a digital twin: one object a cycle, described in docs/twin.schema.json.
 
 "Nobody" and "camera dead" are different sentences: `people` without entries means nobody only where
-`complete` is true, and a zone is "free" only while every camera that sees it is alive.
+`complete` is true, and a zone is "free" only while all of it is seen by cameras that are alive.
 """
 
 from __future__ import annotations
