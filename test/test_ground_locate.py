@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roi_anon_ros.ground.floor import Floor, Patch, Plane
-from roi_anon_ros.ground.locate import REASONS, BodyPrior, locate
+from roi_anon_ros.ground.locate import REASONS, BodyPrior, locate, which_are_covered
 
 FLOOR = Floor()
 PRIOR = BodyPrior()
@@ -175,3 +175,9 @@ def test_box_cut_at_the_side_is_less_sure_across() -> None:
 
 def test_nobody_is_no_trouble() -> None:
     assert locate(make_camera(), np.empty((0, 5)), FLOOR, PRIOR) == ([], [])
+
+
+def test_covered_is_where_a_person_would_be_placed() -> None:
+    camera = make_camera(position=(0, 0, 4.0), down=0.2)
+    places = np.array([[8.0, 0.0], [-8.0, 0.0], [2.0, 0.0], [150.0, 0.0]])
+    assert which_are_covered(camera, places, FLOOR, PRIOR).tolist() == [True, False, False, False]

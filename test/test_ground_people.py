@@ -109,7 +109,7 @@ def test_one_late_camera_silences_the_fused_cloud_unless_tolerated() -> None:
 
 def test_camera_that_sees_no_watched_zone_silences_nothing() -> None:
     site = content()
-    site["cameras"]["far"] = dict(site["cameras"]["south"], position=[0.0, 50.0, 4.5])
+    site["cameras"]["far"] = dict(site["cameras"]["south"], position=[0.0, -200.0, 4.5])
     people = People(make_site(site))
     stamp = play(people, 5)
     assert people.fused(stamp).cloud is not None

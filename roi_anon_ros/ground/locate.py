@@ -98,6 +98,33 @@ def locate(
     return [sighting for sighting, reason in pairs if not reason], reasons
 
 
+def which_are_covered(
+    camera: Camera, places: np.ndarray, floor: Floor, prior: BodyPrior
+) -> np.ndarray:
+    """At which places the camera would show a person's feet near enough to say where.
+
+    Args:
+        camera: that looks there.
+        places: (N, 2), metres.
+        floor: of the site.
+        prior: of people and boxes.
+
+    Returns:
+        (N,) of bool.
+    """
+    feet = np.column_stack([places, floor.height_at(places)])
+    lower = camera.project(feet)
+    upper = camera.project(feet + [0.0, 0.0, prior.height])
+    half = 0.2 * np.abs(lower[:, 1] - upper[:, 1])
+    covered = camera.sees(feet) & np.isfinite(upper).all(1)
+    boxes = np.column_stack(
+        [lower[:, 0] - half, upper[:, 1], lower[:, 0] + half, lower[:, 1], np.ones(len(places))]
+    )
+    found = _Boxes(camera, boxes[covered], floor, prior).locate()
+    covered[covered] = [isinstance(sighting, Sighting) for sighting in found]
+    return covered
+
+
 @dataclass(frozen=True)
 class _Hits:
     """Where rays arrive: places (N, 2), covariances (N, 2, 2), reasons why not (empty: it does)."""

@@ -16,7 +16,7 @@ from . import twin
 from .cameras import Camera, Lens, Pose
 from .cloud import Body, make_cloud, sweep
 from .floor import is_inside
-from .locate import locate
+from .locate import locate, which_are_covered
 from .site import Site, Zone
 from .tracks import Frame, Motion, Names, Track, TrackSet
 
@@ -353,14 +353,14 @@ class People:
     def _coverage(self, zone: Zone) -> _Coverage:
         if zone.name not in self._covers:
             places = _places_in(zone.polygon)
-            feet = np.column_stack([places, self.site.floor.height_at(places)])
             cameras = set()
-            covered = np.zeros(len(feet), bool)
+            covered = np.zeros(len(places), bool)
             for name, seat in self._seats.items():
                 if seat.missing():  # it may see the zone
                     cameras.add(name)
                     continue
-                seen = Camera(name, seat.lens, seat.pose).sees(feet)
+                where = Camera(name, seat.lens, seat.pose)
+                seen = which_are_covered(where, places, self.site.floor, self.site.body)
                 covered |= seen
                 if seen.any():
                     cameras.add(name)
