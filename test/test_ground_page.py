@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
 import uvicorn
