@@ -116,6 +116,15 @@ def test_pairs_that_are_mixed_up_are_noticed() -> None:
         calibrate("north", make_points(content))
 
 
+def test_focal_length_and_height_cannot_be_told_apart_from_straight_above() -> None:
+    camera = make_camera(down=np.pi / 2, position=(0, 0, 8.0), distorted=False)
+    around = [(-2, -3), (-2, 3), (2, -3), (2, 3), (0, 1), (1, 0)]
+    with pytest.raises(CalibrationError, match="many cameras fit"):
+        calibrate("above", make_points(points_of(camera, known=False, places=around)))
+    found = calibrate("above", make_points(points_of(camera, places=around)))
+    np.testing.assert_allclose(found.camera.pose.position, [0, 0, 8], atol=1e-3)
+
+
 def test_grid_goes_through_the_points_of_the_metres() -> None:
     camera = make_camera()
     lines = grid_lines(camera, 20.0, 0.0)

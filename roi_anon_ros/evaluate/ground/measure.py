@@ -66,6 +66,12 @@ class _Tally:
     refused: dict[str, int] = field(default_factory=dict)
     late: int = 0
 
+    def inside(self) -> float:
+        """Share of the squares below the 95 % quantile of chi-square of 2; NaN of none."""
+        if not self.squares:
+            return float("nan")
+        return float(np.mean(np.asarray(self.squares) < -2 * np.log(0.05)))
+
     def add(self, sightings: list[Sighting], reasons: list[str], truth: np.ndarray) -> None:
         for reason in reasons:
             self.refused[reason] = self.refused.get(reason, 0) + 1
@@ -123,7 +129,7 @@ def run(
         fault=fault.name,
         sighting_errors=np.asarray(tally.errors),
         sources=np.asarray(tally.sources),
-        inside=float(np.mean(np.asarray(tally.squares) < -2 * np.log(0.05))),
+        inside=tally.inside(),
         track_errors=matched["D"].to_numpy(float),
         counts=_counts(accumulator),
         refused=tally.refused,
@@ -168,10 +174,9 @@ def to_markdown(scores: list[Score]) -> str:
         for source in ("feet", "head", "bearing"):
             errors = score.sighting_errors[score.sources == source]
             if len(errors):
-                median, most = np.percentile(errors, [50, 95])
                 covered = f"{score.inside:.1%}" if source == "feet" else ""
                 cells = [score.sequence, score.fault, source, f"{len(errors)}"]
-                cells += [f"{median:.3f}", f"{most:.3f}", covered]
+                cells += [*_percentiles(errors), covered]
                 lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
@@ -180,12 +185,19 @@ def to_markdown(scores: list[Score]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for score in scores:
-        median, most = np.percentile(score.track_errors, [50, 95])
         total = score.counts["num_objects"]
-        cells = [score.sequence, score.fault, f"{median:.3f}", f"{most:.3f}", f"{score.moda:.1%}"]
+        cells = [score.sequence, score.fault, *_percentiles(score.track_errors)]
+        cells.append(f"{score.moda:.1%}")
         cells.append(f"{score.counts['num_misses'] / total:.1%}")
         cells.append(f"{score.counts['num_false_positives'] / total:.1%}")
         cells.append(f"{score.counts['idf1']:.1%}")
         cells.append(f"{score.counts['num_switches']:.0f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _percentiles(errors: np.ndarray) -> list[str]:
+    """Median and 95 %, metres; dashes of none."""
+    if not len(errors):
+        return ["-", "-"]
+    return [f"{value:.3f}" for value in np.percentile(errors, [50, 95])]
