@@ -247,7 +247,7 @@ def _refine(camera: Camera, points: Points) -> Camera:
         away = build(numbers).project(points.places) - points.pixels
         return np.nan_to_num(away, nan=1e4).ravel()
 
-    found = least_squares(errors, start, x_scale="jac", method="lm")
+    found = least_squares(errors, start, x_scale="jac", method="lm", max_nfev=1000)
     steepness = np.linalg.svd(found.jac / np.linalg.norm(found.jac, axis=0), compute_uv=False)
     if steepness[-1] < 1e-4:
         raise CalibrationError("points: many cameras fit them; spread them in depth and height")

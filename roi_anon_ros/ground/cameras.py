@@ -85,6 +85,8 @@ class Lens:
     @cached_property
     def _widest_radius(self) -> float:
         """Radius in the plane z = 1 from which a polynomial lens folds back onto the image."""
+        if not any(self.distortion):
+            return np.inf
         radii = np.linspace(0.0, 20.0, 20001)
         k = np.zeros(8)
         k[: len(self.distortion)] = self.distortion
