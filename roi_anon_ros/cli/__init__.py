@@ -5,7 +5,15 @@ makes no sense as it was given; 130 interrupted. Reports and progress go to stde
 stdout.
 """
 
-from roi_anon_ros.cli import decoding, encoding, evaluation, exporting, ground, information, training
+from roi_anon_ros.cli import (
+    decoding,
+    encoding,
+    evaluation,
+    exporting,
+    ground,
+    information,
+    training,
+)
 from roi_anon_ros.cli.run import app
 
 __all__ = [

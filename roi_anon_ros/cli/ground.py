@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .run import app, interruptible, must_exist, quiet_libraries, usage_error
+from roi_anon_ros.cli.run import (
+    app,
+    interruptible,
+    must_exist,
+    quiet_libraries,
+    usage_error,
+    usage_errors,
+)
 
 if TYPE_CHECKING:  # the real imports stand in the commands
-    from ..ground.cameras import Camera
-    from ..ground.page.server import Live
+    from roi_anon_ros.ground.cameras import Camera
+    from roi_anon_ros.ground.page.server import Live
 
 
 @app.command()
@@ -36,26 +43,22 @@ def calibrate(
     with interruptible():
         must_exist(points)
         quiet_libraries()
-        from ..ground import calibrate as calibration
+        from roi_anon_ros.ground import calibrate as calibration
 
-        try:
+        with usage_errors():
             found = calibration.calibrate(name, calibration.read_points(points))
             if grid is not None:
                 _save_grid(found.camera, image, grid)
-        except (OSError, ValueError) as error:
-            usage_error(str(error))
         typer.echo(calibration.describe(found), err=True)
         typer.echo(found.to_site(), nl=False)
 
 
 def _save_grid(camera: Camera, image: Path | None, grid: Path) -> None:
-    import cv2
+    from roi_anon_ros.files import png, read_picture
+    from roi_anon_ros.ground.calibrate import draw_grid
+    from roi_anon_ros.storage import write_bytes
 
-    from .. import files
-    from ..ground.calibrate import draw_grid
-
-    seen = None if image is None else files.read_picture(image)[..., ::-1]
-    files.write_bytes(grid, cv2.imencode(".png", draw_grid(camera, seen))[1].tobytes())
+    write_bytes(grid, png(draw_grid(camera, None if image is None else read_picture(image))))
 
 
 @app.command()
@@ -79,7 +82,7 @@ def twin(
     with interruptible("twin"):
         import uvicorn
 
-        from ..ground.page.server import Live, check_recording, make_app
+        from roi_anon_ros.ground.page.server import Live, check_recording, make_app
 
         live = None
         path = None
@@ -89,10 +92,8 @@ def twin(
         else:
             path = Path(recording)
             must_exist(path)
-            try:
+            with usage_errors():
                 check_recording(path)
-            except (OSError, ValueError) as error:
-                usage_error(str(error))
         hosts = ("127.0.0.1", "localhost") if host in ("127.0.0.1", "localhost") else ("*",)
         typer.echo(f"http://{host}:{port}", err=True)
         uvicorn.run(make_app(path, live, hosts), host=host, port=port, log_level="warning")
@@ -131,14 +132,14 @@ def evaluate_ground(
     """
     with interruptible("evaluate"):
         must_exist(folder)
-        from ..evaluate.ground import measure, play, sequences
+        from roi_anon_ros.evaluate.ground import measure, play, sequences
 
         readers = {"pets": sequences.read_pets, "wildtrack": sequences.read_wildtrack}
         scores = []
-        try:
-            for name in sequence.split(","):
-                if name not in readers:
-                    usage_error(f"--sequence: got {name!r}, must be of {', '.join(readers)}")
+        for name in sequence.split(","):
+            if name not in readers:
+                usage_error(f"--sequence: got {name!r}, must be of {', '.join(readers)}")
+            with usage_errors():
                 played = sequences.take_first(readers[name](folder), limit)
                 if detections is None:
                     source = play.annotated(played)
@@ -146,7 +147,5 @@ def evaluate_ground(
                 else:
                     source = play.read_detections(detections)
                     faults = (play.Fault(detections.stem),)
-                scores += [measure.run(played, source, fault, seed=seed) for fault in faults]
-        except (OSError, ValueError, KeyError) as error:
-            usage_error(f"{folder}: {error}")
+            scores += [measure.run(played, source, fault, seed=seed) for fault in faults]
         typer.echo(measure.to_markdown(scores))

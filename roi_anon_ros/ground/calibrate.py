@@ -16,8 +16,9 @@ import numpy as np
 import yaml
 from scipy.optimize import least_squares
 
-from .cameras import Camera, Lens, Pose
-from .floor import Plane
+from roi_anon_ros.errors import RoiAnonError
+from roi_anon_ros.ground.cameras import Camera, Lens, Pose
+from roi_anon_ros.ground.floor import Plane
 
 #: Bounds of the distances from the camera in which errors on the ground are summed up, metres.
 BANDS = (0.0, 5.0, 10.0, 20.0, 40.0, np.inf)
@@ -25,7 +26,7 @@ BANDS = (0.0, 5.0, 10.0, 20.0, 40.0, np.inf)
 FOCAL_LENGTHS = np.geomspace(0.3, 4.0, 24)
 
 
-class CalibrationError(ValueError):
+class CalibrationError(RoiAnonError):
     """The points make no camera; the message says which bound they miss."""
 
 
@@ -323,12 +324,12 @@ def draw_grid(
 
     Args:
         camera: that was found.
-        image: (H, W, 3) of uint8, BGR; None: grey.
+        image: (H, W, 3) of uint8, RGB; None: grey.
         reach: metres around the camera.
         floor: height of the ground, metres.
 
     Returns:
-        (H, W, 3) of uint8, BGR.
+        (H, W, 3) of uint8, RGB.
     """
     size = (camera.lens.height, camera.lens.width, 3)
     canvas = np.full(size, 64, np.uint8) if image is None else image.copy()
@@ -338,7 +339,7 @@ def draw_grid(
         )
     for value, line in grid_lines(camera, reach, floor):
         thick = value % 5 == 0
-        colour = (80, 220, 255) if thick else (200, 160, 80)
+        colour = (255, 220, 80) if thick else (80, 160, 200)
         cv2.polylines(canvas, [np.round(line).astype(np.int32)], False, colour, 1 + thick)
         if thick:
             end = tuple(int(number) for number in line[len(line) // 2])

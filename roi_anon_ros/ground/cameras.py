@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from .floor import Floor
+from roi_anon_ros.ground.floor import Floor
 
 #: Distortion models by the names of CameraInfo, and how many coefficients each may have.
 DISTORTIONS = {"plumb_bob": (0, 4, 5), "rational_polynomial": (0, 8), "equidistant": (0, 4)}

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .cameras import Camera
-from .floor import Floor
+from roi_anon_ros.ground.cameras import Camera
+from roi_anon_ros.ground.floor import Floor
 
 #: Why a box gives no place. "box": not a box within the image; "lens": no ray for this pixel;
 #: "behind": the ray goes up, so the line meets the ground at the camera's back; "horizon": it

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from . import twin
-from .cameras import Camera, Lens, Pose
-from .cloud import Body, make_cloud, sweep
-from .floor import is_inside
-from .locate import locate, which_are_covered
-from .site import Site, Zone
-from .tracks import Frame, Motion, Names, Track, TrackSet
+from roi_anon_ros.ground import twin
+from roi_anon_ros.ground.cameras import Camera, Lens, Pose
+from roi_anon_ros.ground.cloud import Body, make_cloud, sweep
+from roi_anon_ros.ground.floor import is_inside
+from roi_anon_ros.ground.locate import locate, which_are_covered
+from roi_anon_ros.ground.site import Site, Zone
+from roi_anon_ros.ground.tracks import Frame, Motion, Names, Track, TrackSet
 
 #: Metres between the places of a zone at which is asked which cameras see them.
 ZONE_STEP = 0.5

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 import yaml
 
-from .cameras import Lens, Pose
-from .floor import Floor, Patch, Plane
-from .locate import BodyPrior
+from roi_anon_ros.errors import RoiAnonError
+from roi_anon_ros.ground.cameras import Lens, Pose
+from roi_anon_ros.ground.floor import Floor, Patch, Plane
+from roi_anon_ros.ground.locate import BodyPrior
 
 #: What a zone may be: watched for people, a floor of other height, or without any tracking.
 KINDS = ("watched", "floor", "untracked")
 
 
-class SiteError(ValueError):
+class SiteError(RoiAnonError):
     """A site file makes no sense; the message names the field and the bound."""
 
 
@@ -224,7 +225,7 @@ def _camera(name: str, value: Any) -> SiteCamera:
             position = _numbers(fields["position"], "position", 3)
             orientation = _numbers(fields["orientation"], "orientation", 4)
             pose = Pose.from_quaternion(position, orientation)
-    except ValueError as error:
+    except (ValueError, SiteError) as error:
         message = str(error)
         raise SiteError(message if message.startswith(where) else f"{where}: {message}") from None
     return SiteCamera(name, lens, pose)

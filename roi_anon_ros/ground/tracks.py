@@ -24,9 +24,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .cameras import Camera
-from .floor import Floor
-from .locate import Sighting
+from roi_anon_ros.ground.cameras import Camera
+from roi_anon_ros.ground.floor import Floor
+from roi_anon_ros.ground.locate import Sighting
 
 #: A person's key: stamp, camera and number of the sighting that they were born of. Never leaves.
 Key = tuple[float, str, int]

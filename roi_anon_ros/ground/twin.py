@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cameras import Camera
-from .floor import Floor
-from .site import Zone
-from .tracks import Track
+from roi_anon_ros.ground.cameras import Camera
+from roi_anon_ros.ground.floor import Floor
+from roi_anon_ros.ground.site import Zone
+from roi_anon_ros.ground.tracks import Track
 
 if TYPE_CHECKING:
-    from .people import CameraState
+    from roi_anon_ros.ground.people import CameraState
 
 #: Of the format; a change that breaks readers counts it up.
 SCHEMA = "roi_anon_ros/twin/1"

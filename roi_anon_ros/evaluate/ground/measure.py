@@ -13,11 +13,11 @@ import motmetrics
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ...ground.floor import Floor
-from ...ground.locate import BodyPrior, Sighting, locate
-from ...ground.tracks import Frame, Key, Motion, Track, TrackSet
-from .play import Fault, Source, play
-from .sequences import Sequence
+from roi_anon_ros.evaluate.ground.play import Fault, Source, play
+from roi_anon_ros.evaluate.ground.sequences import Sequence
+from roi_anon_ros.ground.floor import Floor
+from roi_anon_ros.ground.locate import BodyPrior, Sighting, locate
+from roi_anon_ros.ground.tracks import Frame, Key, Motion, Track, TrackSet
 
 #: Metres within which an estimate is a person's, WILDTRACK's own bound.
 MATCH = 0.5

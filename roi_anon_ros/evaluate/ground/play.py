@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .sequences import Sequence
+from roi_anon_ros.evaluate.ground.sequences import Sequence
 
 #: Of a moment's number: boxes (N, 5) of each camera.
 Source = Callable[[int], dict[str, np.ndarray]]

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ...ground.cameras import Camera, Lens, Pose
+from roi_anon_ros.ground.cameras import Camera, Lens, Pose
 
 PETS_PERIOD = 1 / 7
 WILDTRACK_PERIOD = 0.5

@@ -17,8 +17,14 @@ from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconn
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from ..calibrate import CalibrationError, calibrate, describe, grid_lines, make_points
-from ..twin import SCHEMA
+from roi_anon_ros.ground.calibrate import (
+    CalibrationError,
+    calibrate,
+    describe,
+    grid_lines,
+    make_points,
+)
+from roi_anon_ros.ground.twin import SCHEMA
 
 PAGE = Path(__file__).with_name("page.html")
 #: Cycles that wait for a slow browser; older ones are dropped.
