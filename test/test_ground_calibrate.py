@@ -125,6 +125,14 @@ def test_focal_length_and_height_cannot_be_told_apart_from_straight_above() -> N
     np.testing.assert_allclose(found.camera.pose.position, [0, 0, 8], atol=1e-3)
 
 
+def test_example_of_the_docs_is_a_camera() -> None:
+    text = (ROOT / "docs" / "people.md").read_text()
+    example = next(part for part in text.split("```")[1::2] if part.startswith("yaml\nwidth"))
+    found = calibrate("north", make_points(yaml.safe_load(example.removeprefix("yaml\n"))))
+    assert found.residuals.max() < 2
+    np.testing.assert_allclose(found.camera.pose.position, [0, 0, 4], atol=0.1)
+
+
 def test_grid_goes_through_the_points_of_the_metres() -> None:
     camera = make_camera()
     lines = grid_lines(camera, 20.0, 0.0)

@@ -160,7 +160,7 @@ def calibrate(name: str, points: Points) -> Calibration:
     _check(points)
     camera = _find(name, points)
     residuals = np.linalg.norm(camera.project(points.places) - points.pixels, axis=1)
-    if not np.isfinite(residuals).all() or np.median(residuals) > 0.05 * points.width:
+    if not np.isfinite(residuals).all() or np.median(residuals) > 0.02 * points.width:
         raise CalibrationError("points: no camera fits them; is a pair mixed up?")
     return Calibration(camera, residuals, _sum_up(camera, points))
 
@@ -380,6 +380,8 @@ def describe(calibration: Calibration) -> str:
     for band in calibration.bands:
         end = "" if np.isinf(band.end) else f"{band.end:.0f}"
         alone = "" if band.left_out is None else f", {band.left_out:.1f} cm if left out"
+        if band.left_out is not None and np.isinf(band.left_out):
+            alone = ", unknown if left out"
         lines.append(
             f"  {band.start:.0f}-{end} m: {band.error:.1f} cm{alone}; one pixel is "
             f"{band.pixel:.1f} cm ({band.points} points)"
