@@ -54,11 +54,18 @@ def calibrate(
 
 
 def _save_grid(camera: Camera, image: Path | None, grid: Path) -> None:
-    from roi_anon_ros.files import png, read_picture
+    import cv2
+
     from roi_anon_ros.ground.calibrate import draw_grid
     from roi_anon_ros.storage import write_bytes
 
-    write_bytes(grid, png(draw_grid(camera, None if image is None else read_picture(image))))
+    seen = None
+    if image is not None:
+        must_exist(image)
+        seen = cv2.imread(str(image))
+        if seen is None:
+            usage_error(f"{image}: not a readable image")
+    write_bytes(grid, cv2.imencode(".png", draw_grid(camera, seen))[1].tobytes())
 
 
 @app.command()

@@ -324,12 +324,12 @@ def draw_grid(
 
     Args:
         camera: that was found.
-        image: (H, W, 3) of uint8, RGB; None: grey.
+        image: (H, W, 3) of uint8, BGR; None: grey.
         reach: metres around the camera.
         floor: height of the ground, metres.
 
     Returns:
-        (H, W, 3) of uint8, RGB.
+        (H, W, 3) of uint8, BGR.
     """
     size = (camera.lens.height, camera.lens.width, 3)
     canvas = np.full(size, 64, np.uint8) if image is None else image.copy()
@@ -339,7 +339,7 @@ def draw_grid(
         )
     for value, line in grid_lines(camera, reach, floor):
         thick = value % 5 == 0
-        colour = (255, 220, 80) if thick else (80, 160, 200)
+        colour = (80, 220, 255) if thick else (200, 160, 80)
         cv2.polylines(canvas, [np.round(line).astype(np.int32)], False, colour, 1 + thick)
         if thick:
             end = tuple(int(number) for number in line[len(line) // 2])
