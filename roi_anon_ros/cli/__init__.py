@@ -5,7 +5,26 @@ makes no sense as it was given; 130 interrupted. Reports and progress go to stde
 stdout.
 """
 
-from roi_anon_ros.cli import decoding, encoding, evaluation, exporting, information, training
+from roi_anon_ros.cli import (
+    anonymize,
+    bag,
+    decoding,
+    encoding,
+    evaluation,
+    exporting,
+    information,
+    training,
+)
 from roi_anon_ros.cli.run import app
 
-__all__ = ["app", "decoding", "encoding", "evaluation", "exporting", "information", "training"]
+__all__ = [
+    "anonymize",
+    "app",
+    "bag",
+    "decoding",
+    "encoding",
+    "evaluation",
+    "exporting",
+    "information",
+    "training",
+]
