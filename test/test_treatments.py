@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from roi_anon_ros.anonymize.regions import Region, Regions, polygon
 from roi_anon_ros.anonymize.treatments import TREATMENTS, make_treatment, treat
 from roi_anon_ros.anonymize.treatments.base import Scene, seed
+from roi_anon_ros.anonymize.treatments.dcgan import Dcgan
 from roi_anon_ros.anonymize.treatments.deepprivacy import DeepPrivacy2
 from roi_anon_ros.anonymize.treatments.faces import RealisticFaces
 from roi_anon_ros.anonymize.treatments.histograms import match_colours, match_histogram
@@ -198,6 +199,42 @@ def test_the_distance_that_a_latent_is_optimised_for_is_that_of_wasserstein() ->
         expected += scipy_stats.wasserstein_distance(measure(pixels), measure(reference))
     found = colour_distance(torch.from_numpy(pixels), torch.from_numpy(reference))
     assert float(found) == pytest.approx(expected, abs=0.003)
+
+
+def test_a_generator_is_read_and_its_latent_is_optimised(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from torch import nn
+
+    from roi_anon_ros.anonymize.treatments.histograms import colour_distance
+
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.ConvTranspose2d(100, 512, 4, 1, 0, bias=False)]
+    for before, after in ((512, 256), (256, 128), (128, 64)):
+        layers += [nn.BatchNorm2d(before), nn.ReLU()]
+        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)]
+    layers += [nn.BatchNorm2d(64), nn.ReLU(), nn.ConvTranspose2d(64, 3, 4, 2, 1, bias=False)]
+    network = nn.Sequential(*layers, nn.Tanh()).eval()
+    weights = {f"main.{name}": value * 3 for name, value in network.state_dict().items()}
+    network.load_state_dict({name.removeprefix("main."): v for name, v in weights.items()})
+    path = tmp_path / "weights.tar"
+    torch.save({"netG_state_dict": weights}, path)
+    generator = Dcgan(path)
+    latent = DRAW.standard_normal(100).astype(np.float32)
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(latent)[None, :, None, None])[0]
+    image = generator(latent)
+    assert image.shape == (64, 64, 3)
+    assert image.transpose(2, 0, 1) == pytest.approx((expected.numpy() + 1) * 127.5, abs=0.51)
+    reference = np.full((50, 3), (30, 20, 20), np.uint8)
+
+    def distance(face: np.ndarray) -> float:
+        pixels = torch.from_numpy(face.reshape(-1, 3).T / np.float32(255))
+        return float(colour_distance(pixels, torch.from_numpy(reference.T / np.float32(255))))
+
+    assert distance(generator.matched(latent, reference)) < distance(image)
+    (tmp_path / "other.tar").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="no checkpoint of this DCGAN"):
+        Dcgan(tmp_path / "other.tar")
 
 
 def test_what_deepprivacy_did_not_find_is_masked() -> None:
