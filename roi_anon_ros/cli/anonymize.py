@@ -14,6 +14,7 @@ from roi_anon_ros.cli.run import Run, app, interruptible, must_exist, quiet_libr
 
 if TYPE_CHECKING:
     from roi_anon_ros.anonymize import Anonymizer
+    from roi_anon_ros.anonymize.jobs import Treated
 
 #: Results on a contact sheet, at most.
 ON_SHEET = 48
@@ -112,8 +113,6 @@ def anonymize(
         quiet_libraries()
         import av
 
-        from roi_anon_ros.anonymize.jobs import taken
-
         av.logging.set_level(None)
         run = Run(resumes=True)
         plan = _plan(source, Path(out), out.endswith(os.sep), run)
@@ -131,7 +130,7 @@ def anonymize(
         }
         report = next(iter(plan)) if not source.is_dir() else Path(out) / "anonymized"
         with run.progress:
-            _work(plan, anonymizer, settings, report, run, taken)
+            _work(plan, anonymizer, settings, report, run)
 
 
 def make_anonymizer(
@@ -212,49 +211,30 @@ def _work(
     settings: dict[str, Any],
     report: Path,
     run: Run,
-    taken: Any,
 ) -> None:
+    """Anonymize all files, and write the report and the sheet."""
     from roi_anon_ros import storage
-    from roi_anon_ros.anonymize import jobs
+    from roi_anon_ros.anonymize.images import image_bytes
+    from roi_anon_ros.anonymize.jobs import sheet
     from roi_anon_ros.files.journals import JsonLines
 
     journal = report.with_name(report.name + ".jsonl.part")
     thumbs: list[Any] = []
+    results = []
     with JsonLines(journal, settings) as lines:
         done = {entry["file"]: entry for entry in lines.entries} | _finished(report, settings)
-        results = []
         for target, source in run.track(plan.items(), len(plan), "anonymized"):
-            name = str(source)
             state = [source.stat().st_size, source.stat().st_mtime_ns]
-            entry = done.get(name)
+            entry = done.get(str(source))
             if entry and entry["source"] == state and entry["sha256"] == _sha256(target):
                 run.kept += 1
                 results.append(entry)
                 continue
-            try:
-                if taken(source) == "image":
-                    treated = jobs.anonymize_image(
-                        anonymizer, source, target, settings["keep_metadata"]
-                    )
-                else:
-                    treated = jobs.anonymize_video(
-                        anonymizer,
-                        source,
-                        target,
-                        settings["sound"],
-                        settings["hold"],
-                        settings,
-                        run.track,
-                    )
-            except (OSError, ValueError) as error:
-                run.fail(source, error)
+            treated = _treat_file(source, target, anonymizer, settings, run)
+            if treated is None:
                 continue
-            for note in treated.notes:
-                run.note(source, note)
-            if treated.damaged:
-                run.fail(source, f"{treated.damaged} damaged places are left out")
             entry = {
-                "file": name,
+                "file": str(source),
                 "source": state,
                 "sha256": _sha256(target),
                 "output": str(target),
@@ -266,23 +246,43 @@ def _work(
             lines.write(entry)
             results.append(entry)
             thumbs += treated.thumbs[: max(ON_SHEET - len(thumbs), 0)]
-    content = {
-        "settings": settings,
-        "files": results,
-        "failed": sorted(str(path) for path in run.failed),
-    }
-    storage.write_bytes(
-        report.with_name(report.name + ".json"), json.dumps(content, indent=1).encode()
-    )
+    failed = sorted(str(path) for path in run.failed)
+    content = {"settings": settings, "files": results, "failed": failed}
+    text = json.dumps(content, indent=1)
+    storage.write_bytes(report.with_name(report.name + ".json"), text.encode())
     if thumbs:
-        from roi_anon_ros.anonymize.images import image_bytes
-
-        sheet = image_bytes(jobs.sheet(thumbs), ".jpg", {})
-        storage.write_bytes(report.with_name(report.name + ".sheet.jpg"), sheet)
+        page = image_bytes(sheet(thumbs), ".jpg", {})
+        storage.write_bytes(report.with_name(report.name + ".sheet.jpg"), page)
     journal.unlink()
     images = sum(entry["images"] for entry in results)
     hidden = sum(len(image["regions"]) for entry in results for image in entry["regions"])
     run.sum_up(f"anonymized {images} images, {hidden} regions", len(plan))
+
+
+def _treat_file(
+    source: Path, target: Path, anonymizer: Anonymizer, settings: dict[str, Any], run: Run
+) -> Treated | None:
+    """Anonymize one file; None where it was reported instead."""
+    from roi_anon_ros.anonymize import jobs
+
+    try:
+        if jobs.taken(source) == "image":
+            keep = settings["keep_metadata"]
+            treated = jobs.anonymize_image(anonymizer, source, target, keep)
+        else:
+            sound = settings["sound"]
+            hold = settings["hold"]
+            treated = jobs.anonymize_video(
+                anonymizer, source, target, sound, hold, settings, run.track
+            )
+    except (OSError, ValueError) as error:
+        run.fail(source, error)
+        return None
+    for note in treated.notes:
+        run.note(source, note)
+    if treated.damaged:
+        run.fail(source, f"{treated.damaged} damaged places are left out")
+    return treated
 
 
 def _finished(report: Path, settings: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from roi_anon_ros.cli.anonymize import (
 from roi_anon_ros.cli.run import Run, app, interruptible, must_exist, quiet_libraries, usage_error
 
 if TYPE_CHECKING:
-    from roi_anon_ros.anonymize.bags import CodecWay
+    from roi_anon_ros.anonymize import Anonymizer
+    from roi_anon_ros.anonymize.bags import CodecWay, TreatmentWay
 
 TO = ("latent", "compressed")
 
@@ -81,56 +82,60 @@ def bag(
     with interruptible("anonymize"):
         must_exist(source)
         quiet_libraries()
-        from roi_anon_ros import storage
-        from roi_anon_ros.anonymize.bags import Recording, TreatmentWay, anonymize_recording
-
-        if out.exists():
-            usage_error(f"{out}: is there already")
-        if source.is_dir() == (out.suffix.lower() == ".mcap"):
-            kind = "a folder" if source.is_dir() else "an .mcap file"
-            usage_error(f"{out}: must be {kind}, as {source} is")
-        if to not in TO:
-            usage_error(f"to: got {to!r}, must be one of {', '.join(TO)}")
-        started = time.monotonic()
-        settings: dict[str, Any] = {
-            "topic": topic,
-            "keep": keep,
-            **(
-                {"model": model, "to": to, "max_side": max_side}
-                if model
-                else {"region": region, "grow": grow}
-            ),
-        }
+        _check(source, out, to)
+        settings: dict[str, Any] = {"topic": topic, "keep": keep}
         if model is None:
-            settings |= {
-                "treatment": treatment,
-                "feather": feather,
-                "hold": hold,
-                "match": match,
-                "pose": str(pose),
-            }
-            way = TreatmentWay(
-                make_anonymizer(region, treatment, grow, feather, pose, match, key), hold
-            )
+            settings |= {"region": region, "treatment": treatment, "grow": grow, "hold": hold}
+            settings |= {"feather": feather, "match": match, "pose": str(pose)}
+            anonymizer = make_anonymizer(region, treatment, grow, feather, pose, match, key)
+            way = _treatment_way(anonymizer, hold)
         else:
+            settings |= {"model": model, "to": to, "max_side": max_side}
             way = _codec_way(model, to, max_side)
-        run = Run(resumes=True)
-        try:
-            with Recording(source) as recording, run.progress:
-                report = anonymize_recording(recording, out, topic, keep, way, settings, run.track)
-        except (ValueError, OSError) as error:
-            usage_error(str(error))
-        content = {
-            "source": str(source),
-            "settings": settings,
-            "seconds": round(time.monotonic() - started, 1),
-            "topics": report.topics,
-            "attachments_dropped": report.attachments,
-        }
-        storage.write_bytes(
-            out.with_name(out.name + ".report.json"), json.dumps(content, indent=1).encode()
-        )
-        _say(content, run, source)
+        _write(source, out, settings, way)
+
+
+def _check(source: Path, out: Path, to: str) -> None:
+    """End the command where its arguments make no sense together."""
+    if out.exists():
+        usage_error(f"{out}: is there already")
+    if source.is_dir() == (out.suffix.lower() == ".mcap"):
+        kind = "a folder" if source.is_dir() else "an .mcap file"
+        usage_error(f"{out}: must be {kind}, as {source} is")
+    if to not in TO:
+        usage_error(f"to: got {to!r}, must be one of {', '.join(TO)}")
+
+
+def _write(source: Path, out: Path, settings: dict[str, Any], way: TreatmentWay | CodecWay) -> None:
+    """Write the recording and its report."""
+    from roi_anon_ros import storage
+    from roi_anon_ros.anonymize.bags import Recording, anonymize_recording
+
+    started = time.monotonic()
+    run = Run(resumes=True)
+    try:
+        with Recording(source) as recording, run.progress:
+            report = anonymize_recording(
+                recording, out, settings["topic"], settings["keep"], way, settings, run.track
+            )
+    except (ValueError, OSError) as error:
+        usage_error(str(error))
+    content = {
+        "source": str(source),
+        "settings": settings,
+        "seconds": round(time.monotonic() - started, 1),
+        "topics": report.topics,
+        "attachments_dropped": report.attachments,
+    }
+    text = json.dumps(content, indent=1)
+    storage.write_bytes(out.with_name(out.name + ".report.json"), text.encode())
+    _say(content, run, source)
+
+
+def _treatment_way(anonymizer: Anonymizer, hold: float) -> TreatmentWay:
+    from roi_anon_ros.anonymize.bags import TreatmentWay
+
+    return TreatmentWay(anonymizer, hold)
 
 
 def _codec_way(model: str, to: str, max_side: int) -> CodecWay:
