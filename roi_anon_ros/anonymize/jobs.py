@@ -86,7 +86,7 @@ def anonymize_video(
 
     Raises:
         ValueError, OSError: it cannot be read or written. No video was written then; what was found
-            stays for the next time in a file beside the target.
+            stays for the next time in a file next to the target.
     """
     video = Video(source)
     state = source.stat()

@@ -1,4 +1,4 @@
-"""Video files: each frame with its own time, upright, and the sound beside them.
+"""Video files: each frame with its own time, upright, and the sound with them.
 
 PyAV, since OpenCV knows neither sound nor the times of frames.
 """

@@ -36,7 +36,7 @@ K = 32
 
 
 def main(generator: str, yunet: str) -> None:
-    """Write the file beside this module."""
+    """Write the file next to this module."""
     generate = Dcgan(Path(generator))
     latents = np.random.default_rng(SEED).standard_normal((COUNT, LATENT)).astype(np.float32)
     detector = cv2.FaceDetectorYN.create(yunet, "", (SIDE * SCALE,) * 2, score_threshold=SCORE)
