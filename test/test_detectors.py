@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.detect import Detections
 from roi_anon_ros.evaluate import detectors
-from roi_anon_ros.train.data import Boxes, Record
 
 
 def make_boxes(boxes: list[list[float]]) -> Boxes:

@@ -1,6 +1,6 @@
 """Person detectors side by side, on originals and on decoded images, by height and kind.
 
-python -m roi_anon_ros.evaluate.detectors test.json --rows original,fast --detectors yolov8n,persons
+python -m roi_anon_ros.evaluate.detectors SET.json --methods original,fast --detectors persons
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from roi_anon_ros.datasets import Boxes, Record, read_set
 from roi_anon_ros.detect import Detections
 from roi_anon_ros.detect.choice import make_detector
 from roi_anon_ros.detect.matching import overlaps
+from roi_anon_ros.evaluate.methods import make_method
 from roi_anon_ros.evaluate.precision import Judged, average_precision, judge
-from roi_anon_ros.evaluate.rows import make_row
 from roi_anon_ros.files import read_picture
-from roi_anon_ros.train.data import Boxes, Record, read_set
 
 #: Detections from this score on are asked for: curves of precision over recall get whole.
 LEAST_SCORE = 0.001
@@ -93,12 +93,12 @@ def group_images(
         yield name, [judge_height(one, record.persons, above, up_to) for record, one in pairs]
 
 
-def compare(records: list[Record], rows: list[str], detectors: list[str], score: float) -> str:
-    """Return a table in Markdown: a line for each group of each row, columns for each detector.
+def compare(records: list[Record], methods: list[str], detectors: list[str], score: float) -> str:
+    """Return a table in Markdown: a line for each group of each method, columns for each detector.
 
     Args:
         records: images on which people drew all persons.
-        rows: how images are sent, see `make_row`.
+        methods: how images are sent, see `make_method`.
         detectors: names or files, see `make_detector`.
         score: from which the server publishes a detection.
     """
@@ -106,11 +106,11 @@ def compare(records: list[Record], rows: list[str], detectors: list[str], score:
     titles = [
         f"{Path(name).stem}: {one}" for name in detectors for one in ("AP50", "recall", "false")
     ]
-    lines = [f"| row | group | persons | {' | '.join(titles)} |"]
+    lines = [f"| method | group | persons | {' | '.join(titles)} |"]
     lines.append("|" + "---|" * (3 + len(titles)))
-    for name in rows:
-        row = make_row(name)
-        images = [row.decode(row.encode(read_picture(record.path))) for record in records]
+    for name in methods:
+        method = make_method(name)
+        images = [method.decode(method.encode(read_picture(record.path))) for record in records]
         groups: dict[str, list[Figures]] = defaultdict(list)
         for find in finders.values():
             found = [find([image])[0] for image in images]
@@ -134,14 +134,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("annotations", type=Path)
     parser.add_argument("--kinds", default="", help="file names' beginnings, with commas; all")
-    parser.add_argument("--rows", default="original", help="as roi-anon evaluate takes them")
+    parser.add_argument("--methods", default="original", help="as roi-anon evaluate takes them")
     parser.add_argument("--detectors", default="yolov8n,persons")
     parser.add_argument("--score", type=float, default=0.25)
     asked = parser.parse_args()
     records = read_judged(asked.annotations, [one for one in asked.kinds.split(",") if one])
     if not records:
         parser.error(f"{asked.annotations}: people drew all persons on none of these images")
-    print(compare(records, asked.rows.split(","), asked.detectors.split(","), asked.score))
+    print(compare(records, asked.methods.split(","), asked.detectors.split(","), asked.score))
 
 
 if __name__ == "__main__":
