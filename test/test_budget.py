@@ -10,33 +10,6 @@ import torch
 from torch import nn
 
 from roi_anon_ros.detect.budget import BudgetGuide, Yolov8Guide, YoloxGuide
-from roi_anon_ros.detect.yolox import YoloxNano, save_yolox
-
-
-def enliven(network: nn.Module) -> nn.Module:
-    """Untrained, a network's activations vanish from layer to layer: give each layer unit size."""
-
-    def scale(layer: nn.Conv2d, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-        size = output.std()
-        layer.weight.data /= size
-        layer.bias.data /= size
-        return output / size
-
-    layers = [one for one in network.modules() if isinstance(one, nn.Conv2d)]
-    hooks = [layer.register_forward_hook(scale) for layer in layers]
-    with torch.no_grad():
-        network(torch.rand(2, 3, 64, 64))
-    for hook in hooks:
-        hook.remove()
-    return network
-
-
-@pytest.fixture(scope="module")
-def yolox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_yolox(enliven(YoloxNano(classes=1)), path, {})
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +33,7 @@ def yolov8(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(params=["yolox", "yolov8"])
 def guide(request: pytest.FixtureRequest) -> BudgetGuide:
     if request.param == "yolox":
-        return YoloxGuide(request.getfixturevalue("yolox")).double()
+        return YoloxGuide(request.getfixturevalue("random_yolox")).double()
     return Yolov8Guide(request.getfixturevalue("yolov8")).double()
 
 
@@ -121,12 +94,12 @@ def test_the_network_stays_as_it_is(guide: BudgetGuide) -> None:
     assert not any(parameter.requires_grad for parameter in guide.parameters())
 
 
-def test_bad_arguments_are_refused(yolox: Path, tmp_path: Path) -> None:
+def test_bad_arguments_are_refused(random_yolox: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="budget: got -0.1, must be 0 or more"):
-        YoloxGuide(yolox, budget=-0.1)
+        YoloxGuide(random_yolox, budget=-0.1)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="broken.safetensors: holds no YOLOX-nano"):
         YoloxGuide(tmp_path / "broken.safetensors")
     pytest.importorskip("ultralytics", reason="ultralytics is not installed")
     with pytest.raises(ValueError, match="weights: got .*random.safetensors, must be a .pt file"):
-        Yolov8Guide(yolox)
+        Yolov8Guide(random_yolox)

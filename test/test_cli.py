@@ -274,6 +274,7 @@ def test_train_refuses_a_wrong_configuration(tmp_path: Path) -> None:
 def test_train_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning", None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, "roi_anon_ros.train.trainer", raising=False)
+    monkeypatch.delattr("roi_anon_ros.train.trainer", raising=False)
     (tmp_path / "a.yaml").write_text("")
     done = call("train", tmp_path / "a.yaml", "--out", tmp_path / "run")
     assert done.exit_code == 2

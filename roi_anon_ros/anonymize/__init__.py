@@ -1,5 +1,26 @@
-"""The anonymizers that deploy today, to compare with: they treat faces that a detector finds."""
+"""How a region is hidden: where regions come from, and what they become.
 
-from .faces import HIDE, FaceAnonymizer, blur, mask, pixelate
+No ROS. Read ``regions.py`` first, then ``treatments/base.py``; ``anonymizer.py`` puts them
+together.
+"""
 
-__all__ = ["HIDE", "FaceAnonymizer", "blur", "mask", "pixelate"]
+from roi_anon_ros.anonymize.anonymizer import Anonymizer, make_source
+from roi_anon_ros.anonymize.faces import HIDE, FaceAnonymizer, blur, mask, pixelate
+from roi_anon_ros.anonymize.regions import Region, Regions, RegionSource
+from roi_anon_ros.anonymize.treatments import TREATMENTS, make_treatment, treat
+
+__all__ = [
+    "HIDE",
+    "TREATMENTS",
+    "Anonymizer",
+    "FaceAnonymizer",
+    "Region",
+    "RegionSource",
+    "Regions",
+    "blur",
+    "make_source",
+    "make_treatment",
+    "mask",
+    "pixelate",
+    "treat",
+]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from ..detect import PersonDetector
+from roi_anon_ros.detect import PersonDetector
 
 #: A found face is grown to this multiple of its sides, about its centre, before it is treated.
 GROW = 1.3

@@ -5,15 +5,29 @@ makes no sense as it was given; 130 interrupted. Reports and progress go to stde
 stdout.
 """
 
-from roi_anon_ros.cli import decoding, encoding, evaluation, exporting, information, seal, training
+from roi_anon_ros.cli import (
+    anonymize,
+    bag,
+    decoding,
+    encoding,
+    evaluation,
+    exporting,
+    ground,
+    information,
+    seal,
+    training,
+)
 from roi_anon_ros.cli.run import app
 
 __all__ = [
     "app",
+    "anonymize",
+    "bag",
     "decoding",
     "encoding",
     "evaluation",
     "exporting",
+    "ground",
     "information",
     "seal",
     "training",

@@ -45,7 +45,9 @@ def encode(
     ] = None,
     quality: Annotated[
         float | None,
-        typer.Option(help="1 (fewest bits) to 8, of models that have every rate."),
+        typer.Option(
+            help="1 (fewest bits) to 8, of models that have every rate; 0: what fits the size."
+        ),
     ] = None,
     zones: Annotated[
         Path | None,
@@ -85,7 +87,7 @@ def encode(
         from roi_anon_ros import files, storage
         from roi_anon_ros.codec import MAX_SIDE, Codec, ModelFileError
         from roi_anon_ros.codec.hiding import Hiding
-        from roi_anon_ros.codec.latents import DEFAULT_QUALITY, check_quality
+        from roi_anon_ros.codec.latents import AUTO_QUALITY, check_quality, choose_quality
         from roi_anon_ros.codec.picture import coded_size
 
         side = MAX_SIDE if max_side is None else max_side
@@ -95,7 +97,7 @@ def encode(
             usage_error(f"--max-side: {error}")
         try:
             codec = Codec.load(model)
-            rate = check_quality(DEFAULT_QUALITY if quality is None else quality)
+            rate = check_quality(AUTO_QUALITY if quality is None else quality)
             polygons = read_zones(zones)
             Hiding(polygons, hold)
         except (ModelFileError, ValueError) as error:
@@ -103,7 +105,7 @@ def encode(
         if rotation not in (0, 90, 180, 270):
             usage_error(f"rotation: got {rotation}, must be 0, 90, 180 or 270")
         turns = rotation // 90
-        has_quality = codec.model.codec.latents.has_quality
+        has_quality = codec.model.latents.has_quality
         if not has_quality and (quality is not None or zones is not None or turns):
             usage_error(f"model {model}: has one rate and does not paint")
 
@@ -113,7 +115,8 @@ def encode(
                 header.fingerprint.hex() == codec.fingerprint
                 and coded_size(*size, side) == header.coded_size
                 and header.turns == turns
-                and header.quality == (rate if has_quality else 0.0)
+                and header.quality
+                == (choose_quality(rate, *header.coded_size) if has_quality else 0.0)
             )
 
         def encoder() -> Encode:

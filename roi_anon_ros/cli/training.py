@@ -33,7 +33,7 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a model; the same command continues an interrupted training.
+    """Train a model, or a detector of persons; the same command continues an interrupted training.
 
     Under torchrun every process takes part: torchrun --nproc-per-node=4 -m roi_anon_ros.cli train
     CONFIG
@@ -41,17 +41,24 @@ def train(
     with interruptible():
         must_exist(config)
         try:
-            from roi_anon_ros.train.trainer import Config
-            from roi_anon_ros.train.trainer import train as run_training
+            import yaml
+
+            from roi_anon_ros.train import persons, trainer
         except ModuleNotFoundError as error:
             usage_error(
                 f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'"
             )
         with usage_errors(f"{config}: "):
-            Config.read(config)
+            try:
+                content = yaml.safe_load(config.read_text())
+            except yaml.YAMLError as error:
+                raise ValueError(str(error)) from error
+            of_persons = isinstance(content, dict) and content.get("configuration") == persons.NAME
+            training = persons if of_persons else trainer
+            training.Config.read(config)
         try:
             with usage_errors(f"{config}: "):
-                typer.echo(run_training(config, out or Path("runs") / config.stem))
+                typer.echo(training.train(config, out or Path("runs") / config.stem))
         except SystemExit as error:  # how Lightning passes on Ctrl-C
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None

@@ -12,7 +12,7 @@ import numpy as np
 from roi_anon_ros.codec.engines import Stage, make_engine
 from roi_anon_ros.codec.errors import PacketError
 from roi_anon_ros.codec.hiding import Hidden, Hiding, turn_zones
-from roi_anon_ros.codec.latents import DEFAULT_QUALITY, check_quality
+from roi_anon_ros.codec.latents import AUTO_QUALITY, choose_quality
 from roi_anon_ros.codec.modelfile import Model, find_model, load_model
 from roi_anon_ros.codec.packet import (
     MAX_PIXELS,
@@ -92,8 +92,7 @@ class Codec:
     def __init__(self, model: Model, engine: str = "torch") -> None:
         self.model = model
         self.engine = make_engine(engine, model)
-        self._net = model.codec
-        self._latents = model.codec.latents
+        self._latents = model.latents
 
     @classmethod
     def load(cls, model: str, engine: str = "torch") -> Codec:
@@ -117,7 +116,7 @@ class Codec:
         Raises:
             EngineError: the engine is not what the reference is.
         """
-        stage.run(self.engine)(stage.example(self._net, width, height))
+        stage.run(self.engine)(stage.example(self.model, width, height))
 
     @property
     def name(self) -> str:
@@ -133,7 +132,7 @@ class Codec:
         self,
         image: np.ndarray,
         max_side: int = MAX_SIDE,
-        quality: float = DEFAULT_QUALITY,
+        quality: float = AUTO_QUALITY,
         hiding: Hiding | None = None,
         stamp: float | None = None,
         turns: int = 0,
@@ -144,7 +143,7 @@ class Codec:
             image: uint8 ``[H, W, 3]`` RGB, 16 to 8192 pixels a side.
             max_side: a picture with a longer side is shrunk to it before the coding, pixels; 0:
                 never.
-            quality: 1 (fewest bits) to 8, of models that have every rate; others have one.
+            quality: 1 (fewest bits) to 8, of models that have every rate; 0: what fits the size.
             hiding: what is hidden besides the heads in this picture, and for how long; one for each
                 camera. None: the heads alone.
             stamp: of the picture, seconds; None: it stands alone.
@@ -171,7 +170,7 @@ class Codec:
         rate = 0.0
         if latents.has_quality:
             version = VERSION_QUALITY
-            rate = check_quality(quality)
+            rate = choose_quality(quality, *coded)
             scale = coded[0] / upright.shape[1], coded[1] / upright.shape[0]
             hiding = hiding or Hiding()
             zones = turn_zones(hiding.zones, (width, height), turns)
@@ -184,7 +183,7 @@ class Codec:
         clock.lap("analysis")
         payload = latents.encode(latents.quantise(latent, rate), rate)
         clock.lap("entropy")
-        factor = self._net.downsampling_factor
+        factor = self.model.downsampling_factor
         padding = -coded[0] % factor, -coded[1] % factor
         mark = self.model.fingerprint
         header = Header(mark, (width, height), coded, padding, version, rate, turns)
@@ -235,7 +234,7 @@ class Codec:
 
     def _latent(self, header: Header, payload: memoryview) -> np.ndarray:
         """What the synthesis takes, ``[N, h, w]``, of a packet that was checked."""
-        factor = self._net.downsampling_factor
+        factor = self.model.downsampling_factor
         width, height = header.padded_size
         symbols = self._latents.decode(payload, header.quality, height // factor, width // factor)
         return self._latents.dequantise(symbols, header.quality)
@@ -256,7 +255,7 @@ class Codec:
             raise PacketError(
                 "size", f"{width}x{height} coded pixels, must be at most {max_pixels}"
             )
-        factor = self._net.downsampling_factor
+        factor = self.model.downsampling_factor
         if header.padding != (-width % factor, -height % factor):
             raise PacketError(
                 "size", f"padding {header.padding}, must reach the next multiple of {factor}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 
 from roi_anon_ros.codec.picture import resize
@@ -24,8 +23,6 @@ COARSEST = 224
 SAME_HEAD = 0.5
 #: Heads in one image at most; further ones are painted without a stamp.
 MAX_HEADS = 256
-#: Neighbouring cells that a painted cell takes along, for the edge of a head.
-DILATION = np.ones((3, 3), np.uint8)
 
 
 def find_heads(
@@ -54,9 +51,8 @@ def find_heads(
         highest = max(highest, float(shown.max()))
         hot = shown >= threshold
         if hot.any():
-            wide = cv2.dilate(hot.astype(np.uint8), DILATION)
-            grown = wide.repeat(scale, axis=0).repeat(scale, axis=1)[:rows, :columns]
-            cells[: grown.shape[0], : grown.shape[1]] |= grown != 0
+            grown = hot.repeat(scale, axis=0).repeat(scale, axis=1)[:rows, :columns]
+            cells[: grown.shape[0], : grown.shape[1]] |= grown
             found = heads[:, : hot.shape[0], : hot.shape[1]][:, hot] * scale
             candidates.append(np.vstack([found, shown[hot][None]]))
         if max(level.shape[:2]) <= COARSEST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -10,8 +11,13 @@ from roi_anon_ros.codec.contexts import ContextTables
 from roi_anon_ros.codec.entropy import EntropyTables
 from roi_anon_ros.codec.packet import MAX_QUALITY, MIN_QUALITY, QUALITY_STEP
 
-#: The quality of models that have every rate, where nobody says.
-DEFAULT_QUALITY = 4.5
+#: Stands for the quality that fits an image's size.
+AUTO_QUALITY = 0.0
+#: That of images whose longer side has more than :data:`SMALL_SIDE` pixels, and that of smaller ones: a small
+#: image has a person on few pixels, and each of them counts.
+DEFAULT_QUALITY = 4.75
+SMALL_QUALITY = 7.0
+SMALL_SIDE = 480
 #: No latent is larger; what is, is not finite or the work of a broken engine.
 LARGEST_SYMBOL = (1 << 15) - 1
 
@@ -163,11 +169,52 @@ class GainedLatents:
 
 
 def check_quality(quality: float) -> float:
-    """A quality rounded to what a packet can carry.
+    """A quality rounded to what a packet can carry; :data:`AUTO_QUALITY` stays as it is.
 
     Raises:
         ValueError: it is out of bounds.
     """
+    if quality == AUTO_QUALITY:
+        return quality
     if not MIN_QUALITY <= quality <= MAX_QUALITY:
-        raise ValueError(f"quality: got {quality}, must be from {MIN_QUALITY} to {MAX_QUALITY}")
+        raise ValueError(
+            f"quality: got {quality}, must be 0 or from {MIN_QUALITY} to {MAX_QUALITY}"
+        )
     return round(quality / QUALITY_STEP) * QUALITY_STEP
+
+
+def choose_quality(quality: float, width: int, height: int) -> float:
+    """A quality for an image of this coded size, pixels: the one that fits it where none is asked for."""
+    if quality == AUTO_QUALITY:
+        return SMALL_QUALITY if max(width, height) <= SMALL_SIDE else DEFAULT_QUALITY
+    return check_quality(quality)
+
+
+def read_latents(tensors: Mapping[str, np.ndarray]) -> Latents:
+    """What turns the latent of a model into a payload.
+
+    Args:
+        tensors: of its file.
+
+    Raises:
+        KeyError: tensors are missing.
+        ValueError: they break their bounds, or were never counted.
+    """
+    if "lookup" not in tensors:
+        return FactorizedLatents(
+            EntropyTables(
+                cdf=tensors["entropy_bottleneck._quantized_cdf"],
+                length=tensors["entropy_bottleneck._cdf_length"].reshape(-1),
+                offset=tensors["entropy_bottleneck._offset"].reshape(-1),
+            )
+        )
+    if tensors["lookup"].size == 0:
+        raise ValueError("lookup: got none, count the tables after the training")
+    tables = ContextTables(
+        lookup=tensors["lookup"],
+        cumulative=tensors["cumulative"].astype(np.uint32),
+        a_buckets=tensors["a_buckets"],
+        b_buckets=tensors["b_buckets"],
+    )
+    dead_zone = float(tensors["dead_zone"])
+    return GainedLatents(tensors["gain"], tensors["inverse_gain"], tables, dead_zone)

@@ -12,52 +12,130 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 
 from roi_anon_ros.codec.errors import ModelFileError
-from roi_anon_ros.codec.networks import ARCHITECTURES, AnonymizingCodec
+from roi_anon_ros.codec.latents import Latents, read_latents
 from roi_anon_ros.storage import digest, write_bytes
+
+if TYPE_CHECKING:
+    from roi_anon_ros.codec.networks import AnonymizingCodec
 
 FORMAT_VERSION = 1
 LICENCE = "Apache-2.0"
+#: What a file may name as its architecture, see ``codec.networks``.
+ARCHITECTURE_NAMES = ("paper", "fast", "gained")
+#: What the reference finds on the trial image: symbols at the highest quality, the head map's answer, and the
+#: image that it makes of the symbols.
+TRIAL_TENSORS = ("trial_symbols", "trial_map", "trial_image")
 #: Bytes of a fingerprint.
 FINGERPRINT_SIZE = 8
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model file.
+    """A loaded model file. Torch is needed for :attr:`codec` alone.
 
     Attributes:
-        codec: the network, in evaluation mode, float32.
+        tensors: of the file, by name.
         fingerprint: 8 bytes over weights and tables, in every packet of this model.
         metadata: the JSON of the file.
         path: the file; of a model that was never in one, where its exported files would be looked
             for.
     """
 
-    codec: AnonymizingCodec
+    tensors: Mapping[str, np.ndarray]
     fingerprint: bytes
     metadata: dict[str, Any]
     path: Path = Path("model.safetensors")
 
+    @cached_property
+    def codec(self) -> AnonymizingCodec:
+        """The network, in evaluation mode, float32.
 
-def fingerprint(tensors: Mapping[str, torch.Tensor]) -> bytes:
+        Raises:
+            ModelFileError: the tensors do not fit the architecture.
+            EngineError: torch is not installed.
+        """
+        from roi_anon_ros.codec.engines.machine import require
+
+        require("torch", "train")
+        import torch
+
+        from roi_anon_ros.codec.networks import ARCHITECTURES
+
+        values = {}
+        for name, array in self.tensors.items():
+            value = torch.from_numpy(array.copy())
+            values[name] = value.float() if value.is_floating_point() else value
+        for name in TRIAL_TENSORS:
+            values.pop(name, None)
+        try:
+            codec = ARCHITECTURES[self.metadata["architecture"]](**self.metadata["hyperparameters"])
+            codec.load_state_dict(values)
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:
+            raise ModelFileError(f"{self.path}: does not fit its architecture: {error}") from error
+        return codec.eval()
+
+    @cached_property
+    def latents(self) -> Latents:
+        """What turns its latent into a payload.
+
+        Raises:
+            ModelFileError: tables that break their bounds.
+        """
+        try:
+            return read_latents(self.tensors)
+        except (KeyError, ValueError) as error:
+            raise ModelFileError(f"{self.path}: does not fit its architecture: {error}") from error
+
+    @property
+    def downsampling_factor(self) -> int:
+        """Pixels on a side for each value of the latent."""
+        if self.metadata.get("architecture") == "paper":
+            return 2 ** (self.metadata["hyperparameters"]["M"] + 2)
+        return 16
+
+    @property
+    def has_head_map(self) -> bool:
+        """Whether the model finds heads itself and paints them."""
+        return self.latents.has_quality
+
+    @property
+    def trial(self) -> dict[str, np.ndarray] | None:
+        """What the reference finds on the trial image, see ``codec.engines.trial``; None: not known."""
+        if not all(name in self.tensors for name in TRIAL_TENSORS):
+            return None
+        return {name: self.tensors[name] for name in TRIAL_TENSORS}
+
+
+def fingerprint(tensors: Mapping[str, np.ndarray]) -> bytes:
     """First 8 bytes of SHA-256 over names, types, shapes and values of all tensors, in the order of
     their names.
     """
     made = hashlib.sha256()
     for name in sorted(tensors):
-        array = tensors[name].detach().cpu().contiguous().numpy()
+        array = tensors[name]
         made.update(f"{name} {array.dtype} {array.shape}\n".encode())
         made.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes())
     return made.digest()[:FINGERPRINT_SIZE]
+
+
+def model_of(codec: AnonymizingCodec, name: str) -> Model:
+    """A model of a network that was never in a file, with its weights as they are."""
+    tensors = {key: value.detach().cpu().numpy() for key, value in codec.state_dict().items()}
+    metadata = {
+        "name": name,
+        "architecture": codec.architecture,
+        "hyperparameters": codec.hyperparameters,
+    }
+    return Model(tensors, fingerprint(tensors), metadata)
 
 
 def save_model(
@@ -93,10 +171,13 @@ def save_model(
     for key, value in codec.state_dict().items():
         # The prior and the bounds of its reparametrisations are small, and below what float16
         # resolves.
-        value = value.detach().cpu().to(torch.float16 if key in weights else value.dtype)
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise ValueError(f"{key}: not finite in {value.dtype}")
-        tensors[key] = value.contiguous().clone()
+        array = value.detach().cpu().numpy()
+        array = array.astype(np.float16) if key in weights else array.copy()
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"{key}: not finite in {array.dtype}")
+        tensors[key] = array
+    if codec.has_head_map:
+        tensors |= try_reference(tensors, codec)
     mark = fingerprint(tensors)
     metadata = {
         "format_version": FORMAT_VERSION,
@@ -111,6 +192,24 @@ def save_model(
     metadata["checksum"] = _checksum(metadata)
     write_bytes(Path(path), save(tensors, metadata={"roi_anon": json.dumps(metadata)}))
     return mark
+
+
+def try_reference(
+    tensors: Mapping[str, np.ndarray], codec: AnonymizingCodec
+) -> dict[str, np.ndarray]:
+    """What a model with these tensors finds on the trial image, by torch: :data:`TRIAL_TENSORS`."""
+    from roi_anon_ros.codec.engines.torch_engine import TorchEngine
+    from roi_anon_ros.codec.engines.trial import TRIAL, trial_picture
+    from roi_anon_ros.codec.packet import MAX_QUALITY
+
+    metadata = {"architecture": codec.architecture, "hyperparameters": codec.hyperparameters}
+    model = Model(tensors, b"", metadata)
+    engine = TorchEngine(model)
+    picture = trial_picture(*TRIAL)
+    symbols = model.latents.quantise(engine.analyse(picture), MAX_QUALITY)
+    latent = model.latents.dequantise(symbols, MAX_QUALITY)
+    found = symbols.astype(np.int16), engine.map_heads(picture), engine.synthesise(latent)
+    return dict(zip(TRIAL_TENSORS, found, strict=True))
 
 
 def _checksum(metadata: dict[str, Any]) -> str:
@@ -128,7 +227,7 @@ def load_model(path: Path) -> Model:
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file")
     try:
-        with safe_open(path, "pt") as file:
+        with safe_open(path, "np") as file:
             metadata = json.loads((file.metadata() or {}).get("roi_anon", "null"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
@@ -149,19 +248,13 @@ def load_model(path: Path) -> Model:
         raise ModelFileError(
             f"{path}: damaged: fingerprint {mark.hex()}, must be {metadata.get('fingerprint')}"
         )
-    if metadata.get("architecture") not in ARCHITECTURES:
+    if metadata.get("architecture") not in ARCHITECTURE_NAMES:
         raise ModelFileError(
             f"{path}: architecture {metadata.get('architecture')!r}, this release knows others"
         )
-    try:
-        codec = ARCHITECTURES[metadata["architecture"]](**metadata["hyperparameters"])
-        codec.load_state_dict(
-            {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-        )
-        codec.latents  # noqa: B018  tables that break their bounds are refused here
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: does not fit its architecture: {error}") from error
-    return Model(codec.eval(), mark, metadata, path)
+    model = Model(tensors, mark, metadata, path)
+    model.latents  # noqa: B018  tables that break their bounds are refused here
+    return model
 
 
 def model_folders() -> list[Path]:

@@ -20,10 +20,14 @@ from roi_anon_ros.codec.errors import PacketError
 
 #: Pixels on a side of a cell.
 CELL = 8
-#: A head's stamp has this width and height, in sides of the head.
-STAMP_WIDTH, STAMP_HEIGHT = 1.0, 1.2
-#: A head paints all cells that touch its ellipse grown by this factor.
-GROWTH = 1.15
+#: Width and height of a head, in its sides.
+HEAD_WIDTH = 1.0
+HEAD_HEIGHT = 1.2
+#: A stamp is larger than its head by this factor: it brings the hair and the neck that are painted over.
+STAMP_SCALE = 1.7
+#: A head paints all cells that touch its ellipse, scaled by this factor. More costs persons: of a
+#: detector's average precision 0.88 is left with 0.95, 0.82 with 1.15.
+GROWTH = 0.95
 
 
 def count_cells(width: int, height: int) -> tuple[int, int]:
@@ -145,8 +149,8 @@ class Regions:
 
 def _cover_ellipse(cells: np.ndarray, x: float, y: float, side: float) -> None:
     """Mark the cells that touch the grown ellipse of a head."""
-    reach_x = GROWTH * STAMP_WIDTH * side / 2
-    reach_y = GROWTH * STAMP_HEIGHT * side / 2
+    reach_x = GROWTH * HEAD_WIDTH * side / 2
+    reach_y = GROWTH * HEAD_HEIGHT * side / 2
     rows, columns = cells.shape
     left = max(int((x - reach_x) // CELL), 0)
     right = min(int((x + reach_x) // CELL) + 1, columns)
@@ -257,8 +261,8 @@ STAMPS = ("ring", "grey", "silhouette", "average")
 @lru_cache(maxsize=512)
 def _stamp(kind: str, side: int) -> tuple[np.ndarray, np.ndarray]:
     """A stamp of this size: float32 colours ``[h, w, 3]`` and cover ``[h, w, 1]``, 0 to 1."""
-    width = max(round(STAMP_WIDTH * side), 1)
-    height = max(round(STAMP_HEIGHT * side), 1)
+    width = max(round(STAMP_SCALE * HEAD_WIDTH * side), 1)
+    height = max(round(STAMP_SCALE * HEAD_HEIGHT * side), 1)
     colours, cover = _master(kind)
     shrinks = height < colours.shape[0]
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -269,9 +273,10 @@ def _stamp(kind: str, side: int) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _master(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A stamp at the size at which it is kept: float32 ``[72, 60, 3]`` and cover ``[72, 60]``."""
-    height, width = 72, 60
-    v, u = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    """A stamp at the size at which it is kept: float32 ``[82, 68, 3]`` and cover ``[82, 68]``."""
+    height, width = 82, 68
+    reach = STAMP_SCALE
+    v, u = np.mgrid[-reach : reach : height * 1j, -reach : reach : width * 1j]
     radius = (np.abs(u) ** 2.3 + np.abs(v) ** 2.3) ** (1 / 2.3)
     cover = np.clip((1.0 - radius) / 0.12, 0, 1).astype(np.float32)
     if kind == "grey":

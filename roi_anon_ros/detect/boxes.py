@@ -17,11 +17,15 @@ class Detections:
     boxes: float32 [n, 4], left, top, right, bottom in pixels of the picture given, inside it.
     scores: float32 [n], 0 to 1.
     labels: n class names.
+    landmarks: of faces, by a detector that finds them, float32 [n, 5, 2], x and y in pixels: the
+        eye at the image's left, the other eye, nose, the corner of the mouth at the image's left,
+        the other corner.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     labels: list[str]
+    landmarks: np.ndarray | None = None
 
 
 class PersonDetector(Protocol):
@@ -58,7 +62,13 @@ def check_confidence(confidence: float) -> float:
     return float(confidence)
 
 
-def gather(boxes: np.ndarray, scores: np.ndarray, label: str, image: np.ndarray) -> Detections:
+def gather(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    label: str,
+    image: np.ndarray,
+    landmarks: np.ndarray | None = None,
+) -> Detections:
     """Clip boxes [n, 4] to the picture, drop those left without area, and give all the rest one
     label.
     """
@@ -66,4 +76,6 @@ def gather(boxes: np.ndarray, scores: np.ndarray, label: str, image: np.ndarray)
     boxes = clip_boxes(boxes, width, height)
     scores = np.asarray(scores, np.float32).reshape(-1)
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-    return Detections(boxes[kept], scores[kept], [label] * int(kept.sum()))
+    if landmarks is not None:
+        landmarks = np.asarray(landmarks, np.float32).reshape(-1, 5, 2)[kept]
+    return Detections(boxes[kept], scores[kept], [label] * int(kept.sum()), landmarks)

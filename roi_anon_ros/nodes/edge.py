@@ -15,8 +15,8 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
 from roi_anon_ros.codec.engines import ANALYSIS, HEADS
 from roi_anon_ros.codec.hiding import DEFAULT_HOLD, Hiding, check_zones
-from roi_anon_ros.codec.latents import DEFAULT_QUALITY, check_quality
-from roi_anon_ros.codec.packet import MAX_QUALITY, MIN_QUALITY
+from roi_anon_ros.codec.latents import AUTO_QUALITY, check_quality
+from roi_anon_ros.codec.packet import MAX_QUALITY
 from roi_anon_ros.codec.picture import coded_size
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.images import decompress, to_rgb
@@ -50,9 +50,9 @@ class EdgeNode(CodecNode):
         )
         self.setting(
             "quality",
-            DEFAULT_QUALITY,
-            "1 (fewest bits) to 8; models of one rate have no choice",
-            (MIN_QUALITY, MAX_QUALITY),
+            AUTO_QUALITY,
+            "1 (fewest bits) to 8; 0: what fits the size; models of one rate have no choice",
+            (AUTO_QUALITY, MAX_QUALITY),
             check_quality,
         )
         self.setting(

@@ -33,7 +33,7 @@ def calibrate(model: Model, pictures: Iterable[np.ndarray]) -> Path:
         ValueError: there are no pictures.
         EngineError: the packages for it are missing.
     """
-    batches = [to_batch(picture, model.codec.downsampling_factor) for picture in pictures]
+    batches = [to_batch(picture, model.downsampling_factor) for picture in pictures]
     if not batches:
         raise ValueError("pictures: none, must be 1 at least")
     for package in ("openvino", "nncf"):
@@ -47,7 +47,7 @@ def calibrate(model: Model, pictures: Iterable[np.ndarray]) -> Path:
     nncf.set_log_level(logging.ERROR)
     with redirect_stdout(sys.stderr):  # its progress
         graph = nncf.quantize(
-            openvino.convert_model(ANALYSIS.program(model.codec)),
+            openvino.convert_model(ANALYSIS.program(model)),
             nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batches),

@@ -57,7 +57,7 @@ class AutoEngine:
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
-        factor = self._model.codec.downsampling_factor
+        factor = self._model.downsampling_factor
         height, width = (factor * side for side in symbols.shape[1:])
         return self._engine(SYNTHESIS, width, height).synthesise(symbols)
 
@@ -124,7 +124,7 @@ class AutoEngine:
 
     def _run(self, engine: Engine, stage: Stage, width: int, height: int) -> float:
         """Seconds that one stage takes for a picture of this size."""
-        data = stage.example(self._model.codec, width, height)
+        data = stage.example(self._model, width, height)
         work = stage.run(engine)
         begin = time.perf_counter()
         work(data)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
-
 from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.onnxruntime_engine import onnx_file
 from roi_anon_ros.codec.engines.stages import MARK, Stage, stages_of
@@ -29,11 +27,13 @@ def export(model: Model) -> dict[Stage, Path]:
         EngineError: the packages for it are missing.
     """
     require("onnxscript", "export")
-    written = {stage: onnx_file(model, stage) for stage in stages_of(model.codec)}
+    import torch
+
+    written = {stage: onnx_file(model, stage) for stage in stages_of(model)}
     model.path.parent.mkdir(parents=True, exist_ok=True)
     for stage, path in written.items():
         onnx = torch.onnx.export(
-            stage.program(model.codec),
+            stage.program(model),
             dynamo=True,
             verbose=False,
             input_names=[stage.takes],

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from roi_anon_ros.codec.engines.base import Engine
 from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.stages import (
     ANALYSIS,
     HEADS,
     HEADS_MULTIPLE,
     STAGES,
+    STRIP_PIXELS,
     SYNTHESIS,
     Stage,
     to_batch,
 )
-from roi_anon_ros.codec.engines.torch_engine import TorchEngine
 from roi_anon_ros.codec.engines.trial import (
     HEADS_TOLERANCE,
     TOLERANCE,
@@ -28,7 +30,6 @@ from roi_anon_ros.codec.engines.trial import (
 )
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
-from roi_anon_ros.codec.networks import STRIP_PIXELS
 from roi_anon_ros.codec.packet import MAX_QUALITY
 
 
@@ -46,18 +47,30 @@ class GraphEngine:
 
     def __init__(self, model: Model) -> None:
         require(self.package)
-        self._model, self._reference = model, TorchEngine(model)
+        self._model = model
         self._runs: dict[Stage, Callable[[np.ndarray], np.ndarray]] = {}
         self.off: dict[Stage, float] = {}
         self._on: dict[Stage, str] = {}  # what each stage runs on, or in, for whoever asks
         self._building = threading.Lock()
+
+    @cached_property
+    def _reference(self) -> Engine:
+        """Torch, for what the model's file does not say, and for very large images.
+
+        Raises:
+            EngineError: it is not installed.
+        """
+        require("torch", "train")
+        from roi_anon_ros.codec.engines.torch_engine import TorchEngine
+
+        return TorchEngine(self._model)
 
     def analyse(self, picture: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.analyse`."""
         height, width = picture.shape[:2]
         if height * width > STRIP_PIXELS:  # the reference bounds its memory
             return self._reference.analyse(picture)
-        return self._built(ANALYSIS)(to_batch(picture, self._model.codec.downsampling_factor))[0]
+        return self._built(ANALYSIS)(to_batch(picture, self._model.downsampling_factor))[0]
 
     def map_heads(self, picture: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.map_heads`."""
@@ -65,10 +78,7 @@ class GraphEngine:
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
-        if (
-            symbols.shape[1] * symbols.shape[2] * self._model.codec.downsampling_factor**2
-            > STRIP_PIXELS
-        ):
+        if symbols.shape[1] * symbols.shape[2] * self._model.downsampling_factor**2 > STRIP_PIXELS:
             return self._reference.synthesise(symbols)
         return self._built(SYNTHESIS)(symbols[None])[0]
 
@@ -105,24 +115,20 @@ class GraphEngine:
     def _compare(self, stage: Stage, run: Callable[[np.ndarray], np.ndarray]) -> float:
         """How far a stage is from the reference; refuse it where that is too far."""
         picture = trial_picture(*TRIAL)
-        latents = self._model.codec.latents
-        latent = self._reference.analyse(picture)
-        symbols = latents.quantise(latent, MAX_QUALITY)
+        symbols, heads, image = self._expect(stage, picture)
+        latents = self._model.latents
         most, step, shades = TOLERANCE[self.name]
         if stage is HEADS:
-            wanted = self._reference.map_heads(picture)
-            off = float(
-                np.abs(run(to_batch(picture, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0] - wanted).max()
-            )
+            found = run(to_batch(picture, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0]
+            off = float(np.abs(found - heads).max())
             if off > HEADS_TOLERANCE:
                 raise EngineError(
                     f"engine {self.name}: the head map differs from the reference's by {off:.2f}, "
                     f"must be at most {HEADS_TOLERANCE}"
                 )
         elif stage is ANALYSIS:
-            off, far = differences(
-                latents.quantise(run(picture[None])[0], MAX_QUALITY), symbols, step
-            )
+            found = latents.quantise(run(picture[None])[0], MAX_QUALITY)
+            off, far = differences(found, symbols, step)
             if off > most or far:
                 raise EngineError(
                     f"engine {self.name}: {off:.2%} of the symbols differ from the reference's, "
@@ -130,8 +136,8 @@ class GraphEngine:
                     f"than {step}; must be at most {most:.2%}, and none"
                 )
         else:
-            shown = run(latent[None])[0]
-            off = float(np.abs(shown.astype(int) - self._reference.synthesise(latent)).mean())
+            shown = run(latents.dequantise(symbols, MAX_QUALITY)[None])[0]
+            off = float(np.abs(shown.astype(int) - image).mean())
             if off > shades:
                 raise EngineError(
                     f"engine {self.name}: decoded bytes differ from the reference's by {off:.2f} "
@@ -139,3 +145,21 @@ class GraphEngine:
                     f"at most {shades}"
                 )
         return off
+
+    def _expect(
+        self, stage: Stage, picture: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """What the reference finds on the trial image: symbols, head map and image, where the stage
+        needs them; from the model's file, or by torch.
+        """
+        trial = self._model.trial
+        if trial is not None:
+            symbols = trial["trial_symbols"].astype(np.int32)
+            return symbols, trial["trial_map"], trial["trial_image"]
+        latents = self._model.latents
+        symbols = latents.quantise(self._reference.analyse(picture), MAX_QUALITY)
+        image = None
+        if stage is SYNTHESIS:
+            image = self._reference.synthesise(latents.dequantise(symbols, MAX_QUALITY))
+        heads = self._reference.map_heads(picture) if stage is HEADS else None
+        return symbols, heads, image

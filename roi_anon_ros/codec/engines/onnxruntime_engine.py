@@ -22,7 +22,7 @@ class OnnxRuntimeEngine(GraphEngine):
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
-        for stage in stages_of(model.codec):
+        for stage in stages_of(model):
             if not onnx_file(model, stage).is_file():
                 raise EngineError(
                     f"engine {self.name}: {onnx_file(model, stage)}: no such file; roi-anon export "

@@ -14,7 +14,8 @@ import numpy as np
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.codec.engines.graph_engine import GraphEngine
-from roi_anon_ros.codec.engines.machine import version_of
+from roi_anon_ros.codec.engines.machine import require, version_of
+from roi_anon_ros.codec.engines.onnxruntime_engine import onnx_file
 from roi_anon_ros.codec.engines.stages import ANALYSIS, MARK, Stage
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
@@ -54,15 +55,21 @@ class OpenVinoEngine(GraphEngine):
         return run
 
     def _graph(self, stage: Stage) -> Any:
-        """OpenVINO's form of one stage, kept in the cache folder: making it takes seconds."""
+        """OpenVINO's form of one stage: of the ONNX file beside the model, or else converted by torch
+        and kept in the cache folder, for making it takes seconds.
+        """
         import openvino
 
+        exported = onnx_file(self._model, stage)
+        if carries_mark(exported, self._model):
+            return openvino.Core().read_model(exported)
+        require("torch", "train")
         kept = (
             cache_dir()
             / f"{self._model.fingerprint.hex()}-{stage}-openvino-{version_of('openvino')}.xml"
         )
         if not is_intact(kept):
-            graph = openvino.convert_model(stage.program(self._model.codec))
+            graph = openvino.convert_model(stage.program(self._model))
             try:
                 write_graph(graph, kept)
             except (
@@ -115,6 +122,15 @@ class OpenVinoInt8Engine(OpenVinoEngine):
         mark = graph.get_rt_info(MARK).astype(str) if graph.has_rt_info(MARK) else None
         self._check_mark(mark, kept, "roi-anon export --int8")
         return graph
+
+
+def carries_mark(path: Path, model: Model) -> bool:
+    """Whether an ONNX file is there and carries the fingerprint of this model."""
+    try:
+        # OpenVINO does not read the file's metadata; the fingerprint stands there in plain text.
+        return model.fingerprint.hex().encode() in path.read_bytes()
+    except OSError:
+        return False
 
 
 def write_graph(graph: Any, path: Path) -> None:

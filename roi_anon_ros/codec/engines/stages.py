@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-from torch import nn
 
 from roi_anon_ros.codec.engines.trial import trial_picture
-from roi_anon_ros.codec.networks import ANALYSIS_THREADS, AnonymizingCodec
 from roi_anon_ros.codec.picture import MAX_SIZE
 
 if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
     from roi_anon_ros.codec.engines.base import Engine
+    from roi_anon_ros.codec.modelfile import Model
+    from roi_anon_ros.codec.networks import AnonymizingCodec
 
 #: Sides of an image that the head map looks at are multiples of this, and at least twice this.
 HEADS_MULTIPLE = 128
+#: oneDNN orders its sums by the number of threads it has. With a fixed number, whatever the caller set,
+#: the bytes of an image are independent of that setting.
+ANALYSIS_THREADS = 2
+#: Above this many pixels an image goes through the networks in horizontal strips, to bound the memory.
+STRIP_PIXELS = 4 * 1024 * 1024
 #: Under which name an exported network carries its model's fingerprint.
 MARK = "fingerprint"
 
@@ -50,12 +59,12 @@ class Stage(ABC):
         """Its graph, from a batch of one to a batch of one."""
 
     @abstractmethod
-    def example(self, codec: AnonymizingCodec, width: int, height: int) -> np.ndarray:
+    def example(self, model: Model, width: int, height: int) -> np.ndarray:
         """What goes in for an image of this size in pixels, always the same."""
 
-    def multiple(self, codec: AnonymizingCodec) -> int:
+    def multiple(self, model: Model) -> int:
         """What the sides of an image that goes in are multiples of, pixels."""
-        return codec.downsampling_factor
+        return model.downsampling_factor
 
     @abstractmethod
     def dynamic_shape(
@@ -73,14 +82,18 @@ class Stage(ABC):
     def run(self, engine: Engine) -> Callable[[np.ndarray], np.ndarray]:
         """How an engine does it."""
 
-    def program(self, codec: AnonymizingCodec) -> torch.export.ExportedProgram:
+    def program(self, model: Model) -> torch.export.ExportedProgram:
         """Its graph for images of any size."""
-        factor = self.multiple(codec)
+        import torch
+
+        factor = self.multiple(model)
         rows = torch.export.Dim("rows", min=2, max=MAX_SIZE // factor)
         columns = torch.export.Dim("columns", min=2, max=MAX_SIZE // factor)
-        example = torch.from_numpy(self.example(codec, 6 * factor, 4 * factor))[None]
+        example = torch.from_numpy(self.example(model, 6 * factor, 4 * factor))[None]
         shape = self.dynamic_shape(factor, rows, columns)
-        return torch.export.export(self.module(codec).eval(), (example,), dynamic_shapes=(shape,))
+        return torch.export.export(
+            self.module(model.codec).eval(), (example,), dynamic_shapes=(shape,)
+        )
 
 
 class _Analysis(Stage):
@@ -90,7 +103,7 @@ class _Analysis(Stage):
     def module(self, codec: AnonymizingCodec) -> nn.Module:
         return codec.analysis_graph()
 
-    def example(self, codec: AnonymizingCodec, width: int, height: int) -> np.ndarray:
+    def example(self, model: Model, width: int, height: int) -> np.ndarray:
         return trial_picture(width, height)
 
     def dynamic_shape(
@@ -107,15 +120,17 @@ class _Synthesis(Stage):
 
     @property
     def threads(self) -> int:
-        return torch.get_num_threads()
+        if "torch" in sys.modules:
+            return sys.modules["torch"].get_num_threads()
+        return os.cpu_count() or 1
 
     def module(self, codec: AnonymizingCodec) -> nn.Module:
         return codec.synthesis_graph()
 
-    def example(self, codec: AnonymizingCodec, width: int, height: int) -> np.ndarray:
-        factor = codec.downsampling_factor
-        shape = codec.latents.channels, -(-height // factor), -(-width // factor)
-        return np.zeros(shape, codec.latent_type)
+    def example(self, model: Model, width: int, height: int) -> np.ndarray:
+        factor = model.downsampling_factor
+        shape = model.latents.channels, -(-height // factor), -(-width // factor)
+        return np.zeros(shape, np.float32 if model.latents.has_quality else np.int32)
 
     def dynamic_shape(
         self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim
@@ -133,10 +148,10 @@ class _Heads(Stage):
     def module(self, codec: AnonymizingCodec) -> nn.Module:
         return codec.heads_graph()
 
-    def multiple(self, codec: AnonymizingCodec) -> int:
+    def multiple(self, model: Model) -> int:
         return HEADS_MULTIPLE
 
-    def example(self, codec: AnonymizingCodec, width: int, height: int) -> np.ndarray:
+    def example(self, model: Model, width: int, height: int) -> np.ndarray:
         return trial_picture(width, height)
 
     def dynamic_shape(
@@ -153,9 +168,9 @@ ANALYSIS, SYNTHESIS, HEADS = _Analysis(), _Synthesis(), _Heads()
 STAGES: tuple[Stage, ...] = (ANALYSIS, SYNTHESIS, HEADS)
 
 
-def stages_of(codec: AnonymizingCodec) -> tuple[Stage, ...]:
-    """The stages that a codec has."""
-    return STAGES if codec.has_head_map else (ANALYSIS, SYNTHESIS)
+def stages_of(model: Model) -> tuple[Stage, ...]:
+    """The stages that a model has."""
+    return STAGES if model.has_head_map else (ANALYSIS, SYNTHESIS)
 
 
 def to_batch(picture: np.ndarray, factor: int, least: int = 0) -> np.ndarray:

@@ -10,8 +10,6 @@ Three architectures:
 """
 
 from roi_anon_ros.codec.networks.base import (
-    ANALYSIS_THREADS,
-    STRIP_PIXELS,
     AnonymizingCodec,
     check_size,
     pad_to_multiple,
@@ -23,10 +21,8 @@ from roi_anon_ros.codec.networks.paper import PaperCodec
 from roi_anon_ros.codec.networks.registry import ARCHITECTURES, CONFIGURATIONS, build
 
 __all__ = [
-    "ANALYSIS_THREADS",
     "ARCHITECTURES",
     "CONFIGURATIONS",
-    "STRIP_PIXELS",
     "AnonymizingCodec",
     "Bottleneck",
     "FastCodec",

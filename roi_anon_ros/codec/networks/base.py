@@ -7,24 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from compressai.entropy_models import EntropyBottleneck
 from compressai.models import CompressionModel
 from torch import Tensor, nn
 
+from roi_anon_ros.codec.engines.stages import ANALYSIS_THREADS, STRIP_PIXELS
 from roi_anon_ros.codec.entropy import EntropyTables
 from roi_anon_ros.codec.latents import FactorizedLatents
 from roi_anon_ros.codec.picture import check_sides
-
-# Above this many pixels a picture goes through the networks in horizontal strips, to bound the
-# memory.
-STRIP_PIXELS = 4 * 1024 * 1024
-
-# oneDNN orders its sums by the number of threads it has. Analysis with a fixed number, whatever the
-# caller set, makes the bytes of a picture independent of that setting.
-ANALYSIS_THREADS = 2
 
 
 class AnonymizingCodec(CompressionModel):
@@ -62,8 +54,6 @@ class AnonymizingCodec(CompressionModel):
 
     #: Whether the network finds heads itself, see ``networks.headmap``.
     has_head_map = False
-    #: Type of what the synthesis takes.
-    latent_type = np.int32
 
     @property
     def latents(self) -> FactorizedLatents:

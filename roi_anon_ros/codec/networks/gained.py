@@ -12,9 +12,9 @@ from compressai.layers import GDN1
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.contexts import ContextTables
-from roi_anon_ros.codec.latents import GainedLatents
+from roi_anon_ros.codec.engines.stages import ANALYSIS_THREADS
+from roi_anon_ros.codec.latents import Latents, read_latents
 from roi_anon_ros.codec.networks.base import (
-    ANALYSIS_THREADS,
     apply_in_strips,
     check_size,
     fixed_threads,
@@ -148,7 +148,6 @@ class GainedCodec(nn.Module):
 
     architecture = "gained"
     has_head_map = True
-    latent_type = np.float32
     downsampling_factor = 16
     halo = 320
 
@@ -199,7 +198,7 @@ class GainedCodec(nn.Module):
         return {"N": self.N}
 
     @property
-    def latents(self) -> GainedLatents:
+    def latents(self) -> Latents:
         """What turns the latent into a payload.
 
         Raises:
@@ -207,15 +206,8 @@ class GainedCodec(nn.Module):
         """
         if self.lookup.numel() == 0:
             raise RuntimeError("the model has no tables: count them after the training")
-        tables = ContextTables(
-            lookup=self.lookup.cpu().numpy(),
-            cumulative=self.cumulative.cpu().numpy().astype(np.uint32),
-            a_buckets=self.a_buckets.cpu().numpy(),
-            b_buckets=self.b_buckets.cpu().numpy(),
-        )
-        gain = self.gain.detach().cpu().numpy()
-        inverse_gain = self.inverse_gain.detach().cpu().numpy()
-        return GainedLatents(gain, inverse_gain, tables, float(self.dead_zone))
+        names = (*TABLES, "gain", "inverse_gain")
+        return read_latents({name: getattr(self, name).detach().cpu().numpy() for name in names})
 
     def set_tables(self, tables: ContextTables, dead_zone: float) -> None:
         """Store what codes the latent, see :class:`~roi_anon_ros.codec.latents.GainedLatents`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from roi_anon_ros.codec import MAX_SIZE, Codec
-from roi_anon_ros.codec.modelfile import Model, fingerprint
+from roi_anon_ros.codec.modelfile import model_of
 from roi_anon_ros.codec.networks import (
     ANALYSIS_THREADS,
     AnonymizingCodec,
@@ -78,7 +78,7 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
         )
         if parsed.kind is Kind.PAPER:
             return paper_way(net, name, note)
-        model = Model(net, fingerprint(net.state_dict()), {"name": name})
+        model = model_of(net, name)
         return codec_way(Codec(model, parsed.engine), name, note)
     if parsed.kind is Kind.MODEL:
         return codec_way(load_codec(parsed), name)
