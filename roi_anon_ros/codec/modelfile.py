@@ -31,8 +31,8 @@ FORMAT_VERSION = 1
 LICENCE = "Apache-2.0"
 #: What a file may name as its architecture, see ``codec.networks``.
 ARCHITECTURE_NAMES = ("paper", "fast", "gained")
-#: What the reference finds on the trial image: symbols at the highest quality, the head map's answer, and the
-#: image that it makes of the symbols.
+#: What the reference finds on the trial image: symbols at the highest quality, the head map's
+#: answer, and the image that it makes of the symbols.
 TRIAL_TENSORS = ("trial_symbols", "trial_map", "trial_image")
 #: Bytes of a fingerprint.
 FINGERPRINT_SIZE = 8
@@ -109,7 +109,7 @@ class Model:
 
     @property
     def trial(self) -> dict[str, np.ndarray] | None:
-        """What the reference finds on the trial image, see ``codec.engines.trial``; None: not known."""
+        """What the reference finds on the trial image, see ``engines.trial``; None: not known."""
         if not all(name in self.tensors for name in TRIAL_TENSORS):
             return None
         return {name: self.tensors[name] for name in TRIAL_TENSORS}

@@ -23,7 +23,8 @@ CELL = 8
 #: Width and height of a head, in its sides.
 HEAD_WIDTH = 1.0
 HEAD_HEIGHT = 1.2
-#: A stamp is larger than its head by this factor: it brings the hair and the neck that are painted over.
+#: A stamp is larger than its head by this factor: it brings the hair and the neck that are painted
+#: over.
 STAMP_SCALE = 1.7
 #: A head paints all cells that touch its ellipse, scaled by this factor. More costs persons: of a
 #: detector's average precision 0.88 is left with 0.95, 0.82 with 1.15.

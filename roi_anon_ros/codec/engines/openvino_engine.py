@@ -55,8 +55,8 @@ class OpenVinoEngine(GraphEngine):
         return run
 
     def _graph(self, stage: Stage) -> Any:
-        """OpenVINO's form of one stage: of the ONNX file beside the model, or else converted by torch
-        and kept in the cache folder, for making it takes seconds.
+        """OpenVINO's form of one stage: of the ONNX file beside the model, or else converted by
+        torch and kept in the cache folder, for making it takes seconds.
         """
         import openvino
 

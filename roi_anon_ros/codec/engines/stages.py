@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 #: Sides of an image that the head map looks at are multiples of this, and at least twice this.
 HEADS_MULTIPLE = 128
-#: oneDNN orders its sums by the number of threads it has. With a fixed number, whatever the caller set,
-#: the bytes of an image are independent of that setting.
+#: oneDNN orders its sums by the number of threads it has. With a fixed number, whatever the caller
+#: set, the bytes of an image are independent of that setting.
 ANALYSIS_THREADS = 2
-#: Above this many pixels an image goes through the networks in horizontal strips, to bound the memory.
+#: Above this many pixels an image goes through the networks in horizontal strips, to bound the
+#: memory.
 STRIP_PIXELS = 4 * 1024 * 1024
 #: Under which name an exported network carries its model's fingerprint.
 MARK = "fingerprint"
