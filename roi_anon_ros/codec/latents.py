@@ -184,7 +184,7 @@ def check_quality(quality: float) -> float:
 
 
 def choose_quality(quality: float, width: int, height: int) -> float:
-    """A quality for an image of this coded size, pixels; None: the one that fits the size."""
+    """A quality for an image of this coded size, pixels; 0: the one that fits the size."""
     if quality == AUTO_QUALITY:
         return SMALL_QUALITY if max(width, height) <= SMALL_SIDE else DEFAULT_QUALITY
     return check_quality(quality)
