@@ -172,12 +172,14 @@ def save_model(
         # The prior and the bounds of its reparametrisations are small, and below what float16
         # resolves.
         array = value.detach().cpu().numpy()
-        array = array.astype(np.float16) if key in weights else array.copy()
+        array = array.astype(np.float16) if key in weights else array
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"{key}: not finite in {array.dtype}")
         tensors[key] = array
     if codec.has_head_map:
         tensors |= try_reference(tensors, codec)
+    # safetensors writes memory as it lies, and what torch found may lie channels last.
+    tensors = {key: np.array(array, order="C") for key, array in tensors.items()}
     mark = fingerprint(tensors)
     metadata = {
         "format_version": FORMAT_VERSION,
