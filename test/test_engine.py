@@ -20,7 +20,6 @@ from roi_anon_ros.codec import Codec, EngineError, PacketError, find_model, load
 from roi_anon_ros.codec.engines import (
     ANALYSIS,
     ENGINES,
-    STAGES,
     SYNTHESIS,
     TOLERANCE,
     AutoEngine,
@@ -35,6 +34,7 @@ from roi_anon_ros.codec.engines import (
     machine,
     make_engine,
     onnx_file,
+    stages_of,
     trial_picture,
 )
 from roi_anon_ros.codec.engines.graph_engine import GraphEngine
@@ -228,27 +228,33 @@ def test_an_engine_that_is_not_the_reference_is_refused(
         spoilt.analyse(picture) if stage is ANALYSIS else spoilt.synthesise(symbols)
 
 
-def test_auto_says_why_the_reference_itself_fails(model: Model) -> None:
-    broken = replace(
-        model, codec=type(model.codec).from_state_dict(model.codec.state_dict()).eval()
+def not_finite(model: Model) -> Model:
+    """A copy whose latents are not finite, and of which no file was exported."""
+    bias = [name for name in model.tensors if re.fullmatch(r"g_a\.\d+\.bias", name)]
+    last = max(bias, key=lambda name: int(name.split(".")[1]))
+    nothing = np.full_like(model.tensors[last], np.nan)
+    return replace(
+        model,
+        tensors={**model.tensors, last: nothing},
+        fingerprint=bytes(8),
+        path=Path("never_exported.safetensors"),
     )
-    with torch.no_grad():
-        broken.codec.g_a[-1].bias.fill_(float("nan"))
+
+
+def test_auto_says_why_the_reference_itself_fails(model: Model) -> None:
     with pytest.raises(ValueError, match="latent: not finite"):
-        make_engine("auto", broken).analyse(trial_picture(64, 64))
+        make_engine("auto", not_finite(model)).analyse(trial_picture(64, 64))
 
 
 def test_a_latent_that_is_not_finite_is_no_packet(model: Model) -> None:
     need("openvino")
-    codec = type(model.codec).from_state_dict(model.codec.state_dict()).eval()
-    with torch.no_grad():
-        codec.g_a[-1].bias.fill_(float("nan"))
-    engine = make_engine("openvino", replace(model, codec=codec, fingerprint=bytes(8)))
+    broken = not_finite(model)
+    engine = make_engine("openvino", broken)
     symbols = engine._build(ANALYSIS)(trial_picture(64, 64)[None])[
         0
     ]  # as it would run, had nobody compared it
     with pytest.raises(ValueError, match="symbols: out of bounds"):
-        codec.tables.encode(symbols)
+        broken.latents.encode(symbols, 0)
 
 
 def test_what_a_foreign_library_raises_is_an_error_of_the_engine(
@@ -294,7 +300,7 @@ def test_what_an_engine_lacks_is_named(
 ) -> None:
     need("onnxruntime")
     broken = replace(model, path=tmp_path / "broken.safetensors")
-    for stage in STAGES:
+    for stage in stages_of(model):
         onnx_file(broken, stage).write_bytes(b"not a network")
     with pytest.raises(EngineError, match="broken-analysis.onnx"):
         make_engine("onnxruntime", broken).analyse(trial_picture(32, 32))
@@ -372,7 +378,14 @@ def test_auto_goes_on_without_an_engine_that_fails(
     symbols = engine.analyse(picture)
     assert np.array_equal(symbols, TorchEngine(model).analyse(picture))
     assert np.array_equal(engine.synthesise(symbols), TorchEngine(model).synthesise(symbols))
-    assert all(engine.runs(stage).startswith("torch, ") for stage in STAGES)
+    assert all(engine.runs(stage).startswith("torch, ") for stage in stages_of(model))
+
+
+def test_auto_says_so_where_no_engine_works(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "ENGINES", {"openvino": Broken})
+    monkeypatch.setattr(Broken, "analysis", staticmethod(lambda symbols: 1 // 0))
+    with pytest.raises(EngineError, match="engine auto: none does the analysis: openvino: .*zero"):
+        make_engine("auto", model).analyse(trial_picture(64, 64))
 
 
 def test_auto_works_where_nothing_can_be_written(model: Model, own_cache: Path) -> None:
@@ -385,6 +398,7 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(
     model: Model, own_cache: Path
 ) -> None:
     need("openvino")
+    model = replace(model, path=own_cache.with_name("never_exported.safetensors"))
     picture = trial_picture(100, 75)
     expected = make_engine("openvino", model).analyse(picture)
     (kept,) = own_cache.parent.glob("*.xml")

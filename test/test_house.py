@@ -28,13 +28,11 @@ def setup_argument(name: str) -> ast.expr:
 
 def named_in_setup() -> set[str]:
     """Every Python package that setup.py asks for, by its normalized name."""
-    extras = next(
-        node.value
-        for node in SETUP.body
-        if isinstance(node, ast.Assign) and node.targets[0].id == "EXTRAS"
-    )
+    assignments = [node for node in SETUP.body if isinstance(node, ast.Assign)]
+    constants: dict[str, object] = {}
+    exec(compile(ast.Module(assignments, []), "setup.py", "exec"), constants)
     requirements = ast.literal_eval(setup_argument("install_requires"))
-    requirements += sum(ast.literal_eval(extras).values(), [])
+    requirements += sum(constants["EXTRAS"].values(), [])
     return {normalized(requirement) for requirement in requirements}
 
 

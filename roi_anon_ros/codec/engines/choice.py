@@ -96,6 +96,7 @@ class AutoEngine:
                 ) as error:  # what worked may have been uninstalled in part: measure anew
                     log.warning("engine %s: %s", engine.name, error)
         seconds: dict[str, float] = {}
+        faults: list[str] = []
         for turn in range(
             1 + RUNS
         ):  # they take turns: whatever else the machine does hits them alike
@@ -106,9 +107,12 @@ class AutoEngine:
                     if engine.name == TorchEngine.name:
                         raise
                     log.warning("engine %s is left out: %s", engine.name, error)
+                    faults.append(f"{engine.name}: {error}")
                     seconds.pop(engine.name, None)
                 else:  # the first run does not count
                     seconds[engine.name] = min(taken, seconds[engine.name]) if turn > 1 else taken
+        if not seconds:
+            raise EngineError(f"engine {AUTO}: none does the {stage}: {'; '.join(faults)}")
         best = min(
             (engine for engine in engines if engine.name in seconds),
             key=lambda engine: seconds[engine.name],
