@@ -67,7 +67,7 @@ def test_more_quality_takes_more_bytes(codec: Codec) -> None:
 
 @pytest.mark.parametrize("quality", [0.99, 8.01, float("nan")])
 def test_a_quality_out_of_bounds_is_named(codec: Codec, quality: float) -> None:
-    with pytest.raises(ValueError, match="quality: got .*, must be from 1.0 to 8.0"):
+    with pytest.raises(ValueError, match="quality: got .*, must be 0 or from 1.0 to 8.0"):
         codec.encode(dark(), quality=quality)
 
 
