@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from roi_anon_ros.codec import Codec
-from roi_anon_ros.detect import Detections, PersonDetector
+from roi_anon_ros.detect import Detections, Detector
 from roi_anon_ros.evaluate.latency.images import default_picture
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     image, name = default_picture()
     codec = Codec.load("fast")
     decoded = codec.decode(codec.encode(image).packet).at_source_size()
-    detector: PersonDetector = HogPersons()
+    detector: Detector = HogPersons()
     before, after = detector([image, decoded])
     print(f"{name}: {len(before.boxes)} persons in the original, {len(after.boxes)} in the decoded")
 
