@@ -12,8 +12,8 @@ from roi_anon_ros.detect.weights import WeightsError, find_weights
 
 __all__ = [
     "Detections",
-    "MtcnnFaces",
     "Detector",
+    "MtcnnFaces",
     "WeightsError",
     "YoloPersons",
     "YunetFaces",
