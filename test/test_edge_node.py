@@ -27,6 +27,8 @@ from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.engines import ENGINES
 from roi_anon_ros.nodes.base.images import ENCODINGS, ImageError, decompress, to_rgb
 
+pytestmark = pytest.mark.ros
+
 OK, WARN, ERROR = 0, 1, 2
 RED_OF = {  # one pixel, or two of them where the colour is shared
     "rgb8": (255, 0, 0),

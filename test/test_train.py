@@ -324,6 +324,7 @@ def weights(model: Path) -> dict[str, torch.Tensor]:
     return load_model(model).codec.state_dict()
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_very_same_model(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
     config = written(tmp_path / "tiny.yaml", settings(folder))
@@ -350,6 +351,7 @@ def test_a_killed_run_continues_to_the_very_same_model(folder: Path, tmp_path: P
         assert torch.equal(one[name], other[name]), name
 
 
+@pytest.mark.slow
 def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.card import read_log
@@ -389,6 +391,7 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
     assert {len(divided["pictures"][part]) for part in ("train", "validation")} == {8, 4}
 
 
+@pytest.mark.slow
 def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
     """A minute from random weights: pictures come out, and the analysis learns where heads are."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
@@ -419,6 +422,7 @@ def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
     assert logged["train/head_map"][-1] < logged["train/head_map"][0]
 
 
+@pytest.mark.slow
 def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -447,6 +451,7 @@ def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(
     assert one == other
 
 
+@pytest.mark.slow
 def test_two_processes_train_on_different_crops(folder: Path, tmp_path: Path) -> None:
     """Under torchrun: one model from two processes, not the one that either trains alone."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
