@@ -1,4 +1,4 @@
-"""What cameras do to colours: each function changes a uint8 ``[H, W, 3]`` RGB image now and then."""
+"""What cameras do to colours, at random: each function changes a uint8 ``[H, W, 3]`` RGB image."""
 
 from __future__ import annotations
 

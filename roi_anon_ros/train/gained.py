@@ -22,7 +22,7 @@ from roi_anon_ros.train.painted_crops import (
     draw_painted_images,
     paint_record,
 )
-from roi_anon_ros.train.runs import RunConfig, Training, to_bytes
+from roi_anon_ros.train.runs import RunConfig, Training, TrainingError, to_bytes, to_floats
 from roi_anon_ros.train.sets import TrainingImages
 from roi_anon_ros.train.tables import count_tables
 from roi_anon_ros.train.validation import Witnesses, to_decibels
@@ -197,7 +197,7 @@ class GainedTraining(Training):
         """Log the rate of each level and the active channels.
 
         Raises:
-            RuntimeError: the latent collapsed. No checkpoint of this epoch is written.
+            TrainingError: the latent collapsed. No checkpoint of this epoch is written.
         """
         super().on_train_epoch_end()
         if not self._counted:
@@ -209,7 +209,7 @@ class GainedTraining(Training):
         active = int((self._nonzero / self._counted > ACTIVE).sum())
         self.log("train/active_channels", float(active), prog_bar=True)
         if active < self.config.least_channels:
-            raise RuntimeError(
+            raise TrainingError(
                 f"latent: collapsed: got {active} of {self.codec.N} channels active at step "
                 f"{self.global_step}, must be at least {self.config.least_channels}; begin with a "
                 "longer descent, or with a model in start"
@@ -281,8 +281,3 @@ class GainedTraining(Training):
         save_model(self.codec, path, name=path.stem, training=training, figures=self.figures)
         write_card(path, self.out / "log")
         return path
-
-
-def to_floats(image: Tensor) -> Tensor:
-    """uint8 ``[B, 3, H, W]`` as floats in [0, 1], channels last."""
-    return image.float().div_(255).contiguous(memory_format=torch.channels_last)

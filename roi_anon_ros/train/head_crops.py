@@ -24,6 +24,8 @@ from roi_anon_ros.train.head_targets import HeadLabels, View, label_heads, make_
 AROUND_HEADS = 0.75
 #: The largest head in a crop, in sides of it: beyond the crop.
 LARGEST = 1.3
+#: Weight of a cell without a head where some people were left out in the annotation, at most.
+PARTIAL = 0.03
 #: An image is enlarged this much at most around a head.
 MOST_ENLARGED = 3.0
 
@@ -38,7 +40,8 @@ class HeadCrops(ImageCrops):
         records: the images.
         size: side of a crop, a multiple of 128 pixels.
         seed: of everything random.
-        backgrounds: float64 ``[n]``, weight of a cell without a head in each image.
+        backgrounds: float64 ``[n]``, weight of a cell without a head in each image; where no kind
+            was drawn completely, it is 0.03 at most.
         weights: see :class:`ImageCrops`.
     """
 
@@ -51,7 +54,8 @@ class HeadCrops(ImageCrops):
         weights: np.ndarray | None = None,
     ) -> None:
         super().__init__(records, size, seed, weights)
-        self.backgrounds = backgrounds
+        complete = np.array([bool(record.complete) for record in records])
+        self.backgrounds = np.where(complete, backgrounds, np.minimum(backgrounds, PARTIAL))
         self._labels = [label_heads(record) for record in records]
 
     def __getitem__(self, item: int) -> tuple[Tensor, ...]:

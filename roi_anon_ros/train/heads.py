@@ -18,10 +18,9 @@ from roi_anon_ros.codec.networks import HeadMap
 from roi_anon_ros.codec.networks.headmap import MULTIPLE
 from roi_anon_ros.codec.regions import Regions, paint
 from roi_anon_ros.datasets import Record
-from roi_anon_ros.train.gained import to_floats
 from roi_anon_ros.train.head_crops import HeadCrops
 from roi_anon_ros.train.losses import Regions as Boxes
-from roi_anon_ros.train.runs import RunConfig, Training, to_bytes
+from roi_anon_ros.train.runs import RunConfig, Training, to_bytes, to_floats
 from roi_anon_ros.train.sets import TrainingImages
 from roi_anon_ros.train.weights import HEAD_MAP, put_head_map, read_weights
 
@@ -60,10 +59,11 @@ class HeadsTraining(Training):
 
     .. code-block:: none
 
-        L = Σ over cells of  w · f · BCE / (60 · images)  +  0.3 · Σ p · smooth L1 of the place / Σ p
+        L = Σ w · f · BCE / (60 · images)  +  0.3 · Σ p · smooth L1 of the place / Σ p
 
-    f = ¼ + (1 − e^−BCE)^1.5 lets the cells count that are still wrong (focal loss, arXiv
-    1708.02002); w and p are the weights of :class:`~roi_anon_ros.train.head_targets.HeadTargets`.
+    The sums run over cells. f = ¼ + (1 − e^−BCE)^1.5 lets those count that are still wrong (focal
+    loss, arXiv 1708.02002); w and p are the weights of
+    :class:`~roi_anon_ros.train.head_targets.HeadTargets`.
 
     Args:
         config: of the run.
@@ -95,7 +95,7 @@ class HeadsTraining(Training):
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         """Loss of one batch."""
-        image, head, weight, place, place_weight = batch
+        image = batch[0]
         terms = head_loss(self.head_map(to_floats(image)).float(), *batch[1:])
         self.log_terms(terms, ("head", "recall"), len(image))
         return terms["loss"]
@@ -159,12 +159,11 @@ class HeadsTraining(Training):
         )
 
     def write_result(self, path: Path, images: TrainingImages, training: dict[str, Any]) -> Path:
-        """Write the model file with the new head map; without a codec, the last checkpoint is it."""
-        last = self.out / "last.ckpt"
+        """Write the model file with the new head map; without a codec, name the checkpoint."""
         if not self.config.codec:
-            return last
+            return self.out / "last.ckpt"
         model = load_model(find_model(self.config.codec))
-        put_head_map(model.codec, str(last))
+        model.codec.head_map.load_state_dict(self.head_map.state_dict())
         metadata = model.metadata
         save_model(
             model.codec,

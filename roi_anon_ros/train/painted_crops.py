@@ -58,8 +58,8 @@ class PaintedCrops(ImageCrops):
         self._heads = [list_heads(record) for record in records]
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Crop ``item``: what the codec sees, what it shall decode to, and the original, uint8 ``[3,
-        size, size]``; and bool ``[1, size, size]``, False where it is painted.
+        """Crop ``item``: what the codec sees, what it shall decode to, and the original, uint8
+        ``[3, size, size]``; and bool ``[1, size, size]``, False where it is painted.
 
         The codec sees the painted crop, or, in a tenth of the crops, the original.
         """

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from roi_anon_ros.datasets import Record
+from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.train.crops import WholePictures, collate
 from roi_anon_ros.train.sets import TrainingImages, parse_sets
 from roi_anon_ros.train.validation import sheet
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 
 #: Pictures on the sheet of every validation.
 SHEET_PICTURES = 6
+
+
+class TrainingError(RoiAnonError):
+    """A training failed; its last checkpoint is as it was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,10 +205,10 @@ class Training(lightning.LightningModule):
         """Log a step's figures, those of ``shown`` on the bar too.
 
         Raises:
-            RuntimeError: the loss is not finite.
+            TrainingError: the loss is not finite.
         """
         if not torch.isfinite(terms["loss"]):
-            raise RuntimeError(f"loss: not finite at step {self.global_step}; lower learning_rate")
+            raise TrainingError(f"loss: not finite at step {self.global_step}; lower learning_rate")
         self.log_dict(
             {f"train/{name}": value for name, value in terms.items()},
             on_step=False,
@@ -277,6 +282,11 @@ class Training(lightning.LightningModule):
 def to_bytes(picture: Tensor) -> np.ndarray:
     """``[3, H, W]`` around [0, 1] as uint8 ``[H, W, 3]``."""
     return (picture.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def to_floats(image: Tensor) -> Tensor:
+    """uint8 ``[B, 3, H, W]`` as floats in [0, 1], channels last."""
+    return image.float().div_(255).contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()

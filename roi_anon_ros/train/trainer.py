@@ -62,7 +62,7 @@ def train(config_file: Path, out: Path) -> Path:
 
     Raises:
         ValueError: the configuration or a set cannot be used.
-        RuntimeError: the training failed, see the subclasses of
+        TrainingError: the training failed, see the subclasses of
             :class:`~roi_anon_ros.train.runs.Training`.
     """
     config = read_config(config_file)
