@@ -16,18 +16,18 @@ from typer.testing import CliRunner
 
 pytest.importorskip("lightning", reason="the train extra is not installed")
 
-from roi_anon_ros.cli import app  # noqa: E402
-from roi_anon_ros.codec import load_model  # noqa: E402
-from roi_anon_ros.codec.networks import GainedCodec, HeadMap  # noqa: E402
-from roi_anon_ros.codec.networks.gained import TABLES  # noqa: E402
-from roi_anon_ros.datasets import read_coco  # noqa: E402
-from roi_anon_ros.train.card import read_log  # noqa: E402
-from roi_anon_ros.train.gained import GainedTraining  # noqa: E402
-from roi_anon_ros.train.painted_crops import PaintedCrops, list_heads  # noqa: E402
-from roi_anon_ros.train.runs import TrainingError  # noqa: E402
-from roi_anon_ros.train.sets import ImageSet, parse_sets, read_images, scale_heads  # noqa: E402
-from roi_anon_ros.train.trainer import read_config, train  # noqa: E402
-from roi_anon_ros.train.weights import put_head_map, read_weights  # noqa: E402
+from roi_anon_ros.cli import app
+from roi_anon_ros.codec import load_model
+from roi_anon_ros.codec.networks import GainedCodec, HeadMap
+from roi_anon_ros.codec.networks.gained import TABLES
+from roi_anon_ros.datasets import read_coco
+from roi_anon_ros.train.card import read_log
+from roi_anon_ros.train.gained import GainedTraining
+from roi_anon_ros.train.painted_crops import PaintedCrops, list_heads
+from roi_anon_ros.train.runs import TrainingError
+from roi_anon_ros.train.sets import ImageSet, parse_sets, read_images, scale_heads
+from roi_anon_ros.train.trainer import read_config, train
+from roi_anon_ros.train.weights import put_head_map, read_weights
 
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 2, "name": "head"}]
 

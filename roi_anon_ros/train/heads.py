@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from roi_anon_ros.codec.engines.stages import to_batch
-from roi_anon_ros.codec.headmap import COARSEST, THRESHOLD, find_heads
+from roi_anon_ros.codec.headmap import THRESHOLD, find_heads
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
 from roi_anon_ros.codec.networks import HeadMap
 from roi_anon_ros.codec.networks.headmap import MULTIPLE
@@ -126,7 +126,7 @@ class HeadsTraining(Training):
         self.show(image, paint(image, Regions(regions.cells, regions.heads)), boxes)
 
     def _run(self, image: np.ndarray) -> np.ndarray:
-        batch = torch.from_numpy(to_batch(image, MULTIPLE, COARSEST + 32)).to(self.device)
+        batch = torch.from_numpy(to_batch(image, MULTIPLE, 2 * MULTIPLE)).to(self.device)
         return self.head_map(batch.permute(0, 3, 1, 2).float() / 255)[0].float().cpu().numpy()
 
     def on_validation_epoch_end(self) -> None:
