@@ -30,6 +30,8 @@ from roi_anon_ros.train.weights import put_head_map, read_weights
 
 #: A channel is active where more than this share of its symbols is not 0.
 ACTIVE = 0.002
+#: The level of the sheets and of what detectors find, nearest to the default quality.
+SHOWN_LEVEL = round(DEFAULT_QUALITY)
 #: λ of the level whose terms count as they are; others are weighed by the root of their λ to it.
 USUAL_LAMBDA = 0.005
 
@@ -220,8 +222,8 @@ class GainedTraining(Training):
         self.witnesses.begin()
 
     def validation_step(self, batch: tuple[Tensor, Regions, Regions], index: int) -> None:
-        """Rate and MSE of one whole painted image at each level; at the default quality also what
-        detectors find in it.
+        """Rate and MSE of one whole painted image at each level; near the default quality also
+        what detectors find in it.
         """
         x, heads, _ = batch
         record = self.validation[index]
@@ -237,7 +239,7 @@ class GainedTraining(Training):
             x_hat = x_hat[..., :height, :width].clamp(0, 1)
             figures[f"bpp_{level + 1}"] = bits[0] / (height * width)
             figures[f"mse_{level + 1}"] = (x_hat - target).square().mean()
-            if level + 1 == DEFAULT_QUALITY:
+            if level + 1 == SHOWN_LEVEL:
                 decoded = to_bytes(x_hat[0])
                 error = (x_hat - x).square().mean((0, 1))
                 figures["bpp"] = figures[f"bpp_{level + 1}"]

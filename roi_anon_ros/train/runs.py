@@ -146,6 +146,7 @@ class Training(lightning.LightningModule):
         self.out = out
         self._shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._started: tuple[float, int] | None = None
+        self._former_figures: dict[str, float] = {}
         self._tick = time.monotonic()
         self._batch_end = self._tick
         self._waited = 0.0
@@ -244,11 +245,20 @@ class Training(lightning.LightningModule):
     @property
     def figures(self) -> dict[str, float]:
         """What the last validation measured, by name."""
-        return {
+        measured = {
             name.removeprefix("val/"): float(value)
             for name, value in self.trainer.callback_metrics.items()
             if name.startswith("val/")
         }
+        return measured or self._former_figures
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the figures: a run that is over is not validated again."""
+        checkpoint["figures"] = self.figures
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Load the figures."""
+        self._former_figures = checkpoint["figures"]
 
     def seconds_left(self) -> float | None:
         """Time until the last step at the pace so far, validations included; None before there is a
@@ -395,3 +405,5 @@ def fit(module: Training, images: TrainingImages, whole: WholePictures) -> None:
         ckpt_path=checkpoint,
         weights_only=False,
     )
+    # A run that is over already leaves the last step's weights in the module, not their mean.
+    module.load_state_dict(torch.load(last, map_location="cpu", weights_only=False)["state_dict"])

@@ -1,7 +1,8 @@
 """Training from one YAML file; a run goes on where its last epoch ended.
 
 What is trained is the file's ``configuration``: ``heads`` is the head map, ``gained`` the codec for
-every rate, the others are codecs that hide heads by their loss.
+every rate, ``yolox-nano`` the detector of persons (``train.persons``), the others are codecs that
+hide heads by their loss.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import lightning
 import torch
 import yaml
 
+from roi_anon_ros.train import persons
 from roi_anon_ros.train.crops import WholePictures
 from roi_anon_ros.train.gained import GainedTraining
 from roi_anon_ros.train.heads import HeadsTraining
@@ -29,7 +31,7 @@ def find_training(configuration: str) -> type[Training]:
     return TRAININGS.get(configuration, RoiTraining)
 
 
-def read_config(path: Path) -> RunConfig:
+def read_config(path: Path) -> RunConfig | persons.Config:
     """Read a YAML file.
 
     Raises:
@@ -38,6 +40,8 @@ def read_config(path: Path) -> RunConfig:
     """
     try:
         content = yaml.safe_load(Path(path).read_text())
+        if content["configuration"] == persons.NAME:
+            return persons.Config.read(path)
         return find_training(content["configuration"]).config_type(**content)
     except KeyError as error:
         raise ValueError(f"{path}: lacks {error}") from error
@@ -67,6 +71,8 @@ def train(config_file: Path, out: Path) -> Path:
     """
     config = read_config(config_file)
     out = Path(out)
+    if isinstance(config, persons.Config):
+        return persons.train(config_file, out)
     kind = find_training(config.configuration)
     lightning.seed_everything(config.seed, verbose=False)
     out.mkdir(parents=True, exist_ok=True)
