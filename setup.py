@@ -95,6 +95,7 @@ setup(
             "roi-anon = roi_anon_ros.cli:app",
             "edge_node = roi_anon_ros.nodes.edge:main",
             "server_node = roi_anon_ros.nodes.server:main",
+            "people_node = roi_anon_ros.nodes.people:main",
             "camera_node = roi_anon_ros.nodes.camera:main",
             "server_bench = roi_anon_ros.graph.load:main",
             "demo_node = roi_anon_ros.graph.demo:main",
