@@ -199,7 +199,14 @@ class NewestFramesNode(SettingsNode):
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self._outputs.append(publisher)
+        if not self._state:  # the others were enabled when the node became active
+            publisher.on_activate(None)
         return publisher
+
+    def close_output(self, publisher: Any) -> None:
+        """Destroy a publisher that is no longer wanted."""
+        self._outputs.remove(publisher)
+        self.destroy_lifecycle_publisher(publisher)
 
     # Transitions
 
