@@ -6,6 +6,7 @@ import numpy as np
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec.engines import SYNTHESIS
@@ -49,6 +50,7 @@ class DecoderNode(CodecNode):
         )
         self._camera: CameraInfo | None = None
         self._camera_input = None
+        self._camera_state = "none came"
 
     def setup(self) -> dict[str, type]:
         """See :class:`NewestFramesNode`."""
@@ -88,14 +90,31 @@ class DecoderNode(CodecNode):
             image = np.ascontiguousarray(np.rot90(decoded.image, decoded.header.turns))
         self.check_age(message)
         self._images.publish(from_rgb(image, message.header))
-        camera = self._camera
-        if camera is not None:
-            height, width = image.shape[:2]
-            scaled = scale_camera(camera, decoded.header.source_size, (width, height))
-            scaled.header = message.header
-            self._cameras.publish(scaled)
+        height, width = image.shape[:2]
+        self._pass_on_camera(message.header, decoded.header.source_size, (width, height))
         rate = decoded.header.bits_per_pixel(len(message.packet))
         return decoded.seconds, {"bits per pixel": rate}
+
+    def describe(self) -> dict[str, str]:
+        """Model, engine, and what is known of the camera."""
+        return super().describe() | {"camera_info": self._camera_state}
+
+    def _pass_on_camera(
+        self, header: Header, source: tuple[int, int], size: tuple[int, int]
+    ) -> None:
+        """Send the camera's description for an image of this size, where it is of this source."""
+        camera = self._camera
+        if camera is None:
+            self._camera_state = "none came"
+            return
+        try:
+            scaled = scale_camera(camera, source, size)
+        except ValueError as error:
+            self._camera_state = str(error)
+            return
+        scaled.header = header
+        self._cameras.publish(scaled)
+        self._camera_state = "passed on"
 
     def _note_camera(self, message: CameraInfo) -> None:
         self._camera = message

@@ -39,9 +39,11 @@ class DetectionOutput:
         """Say what the labels are, where that was not said of this frame and threshold.
 
         Args:
-            frame_id: of the camera; empty before its first image.
+            frame_id: of the camera; empty where no image tells it.
             threshold: least score of a detection.
         """
+        if not frame_id and self._said is not None:
+            frame_id = self._said[0]
         if self._said == (frame_id, threshold):
             return
         self._said = (frame_id, threshold)
