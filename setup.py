@@ -87,8 +87,10 @@ setup(
         (f"share/{NAME}/launch", sorted(glob("launch/*.launch.py"))),
         (f"share/{NAME}/config", sorted(glob("config/*.yaml"))),
         (f"share/{NAME}/config/train", sorted(glob("config/train/*.yaml"))),
+        (f"share/{NAME}/config/security", sorted(glob("config/security/*.xml"))),
         (f"share/{NAME}/models", sorted(glob("models/*.*"))),
         (f"share/{NAME}/models/detectors", sorted(glob("models/detectors/*.*"))),
+        (f"share/{NAME}/models/comparison", sorted(glob("models/comparison/*.*"))),
     ],
     entry_points={
         "console_scripts": [
@@ -96,6 +98,8 @@ setup(
             "edge_node = roi_anon_ros.nodes.edge:main",
             "server_node = roi_anon_ros.nodes.server:main",
             "people_node = roi_anon_ros.nodes.people:main",
+            "decoder_node = roi_anon_ros.nodes.decoder:main",
+            "detector_node = roi_anon_ros.nodes.detector:main",
             "camera_node = roi_anon_ros.nodes.camera:main",
             "server_bench = roi_anon_ros.graph.load:main",
             "demo_node = roi_anon_ros.graph.demo:main",
