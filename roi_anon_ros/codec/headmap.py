@@ -14,7 +14,7 @@ from roi_anon_ros.codec.regions import CELL, Regions, count_cells
 RunMap = Callable[[np.ndarray], np.ndarray]
 
 #: Cells of at least this probability are painted.
-THRESHOLD = 0.3
+THRESHOLD = 0.4
 #: The image is halved until its longer side has at most this many pixels: a head that fills it is
 #: found there.
 COARSEST = 224
