@@ -2,14 +2,18 @@
 PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
-.PHONY: demo test env lock clean
+.PHONY: demo check test env lock clean
 
 demo: env
 	. build/env.sh && exec python -m roi_anon_ros.graph.demo $(if $(INPUT),--input "$(INPUT)") $(if $(MODEL),--model "$(MODEL)")
 
+# Style, layers, and every test that is quick and needs neither nodes nor a detector's weights.
+check: env
+	. build/env.sh && ruff check . && ruff format --check . && exec python -m pytest -q -m "not slow and not ros and not weights"
+
 # The engines have a process of their own: in the one that had run all other tests, OpenVINO crashed.
 test: env
-	. build/env.sh && ruff check . && ruff format --check . && python -m pytest --ignore test/test_engine.py && exec python -m pytest test/test_engine.py
+	. build/env.sh && ruff check . && ruff format --check . && python -m pytest --durations=25 --ignore test/test_engine.py && exec python -m pytest --durations=25 test/test_engine.py
 
 env:
 	@$(PYTHON) underlay/bootstrap

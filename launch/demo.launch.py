@@ -2,14 +2,18 @@
 VIDEO.
 """
 
-import posixpath
 from pathlib import Path
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node, SetParameter
+from launch_ros.actions import Node
 
 HERE = Path(__file__).parent
 
@@ -34,8 +38,6 @@ def demo(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return LaunchConfiguration(name).perform(context)
 
     shared = {name: value(name) for name in ("namespace", "model", "log_level")}
-    # The camera offers reliable; without it large pictures get lost on a busy machine.
-    image = posixpath.join("/", value("namespace"), value("image"))
     camera = Node(
         package="roi_anon_ros",
         executable="camera_node",
@@ -46,16 +48,18 @@ def demo(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         output="screen",
     )
     return [
-        SetParameter(f"qos_overrides.{image}.subscription.reliability", "reliable"),
         camera,
-        include("edge", image=value("image"), **shared),
+        # The camera offers reliable; without it large pictures get lost on a busy machine.
+        include("edge", image=value("image"), image_reliability="reliable", **shared),
         include("server", publish_annotated="true", publish_anonymized="true", **shared),
     ]
 
 
-def include(name: str, **arguments: str) -> IncludeLaunchDescription:
+def include(name: str, **arguments: str) -> GroupAction:
+    """Another launch file; in a group, for what it sets would count for the next one as well."""
     source = PythonLaunchDescriptionSource(str(HERE / f"{name}.launch.py"))
-    return IncludeLaunchDescription(source, launch_arguments=arguments.items())
+    included = IncludeLaunchDescription(source, launch_arguments=arguments.items())
+    return GroupAction([included], scoped=True)
 
 
 def generate_launch_description() -> LaunchDescription:

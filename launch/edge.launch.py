@@ -1,24 +1,53 @@
-"""An active edge node: ros2 launch roi_anon_ros edge.launch.py image:=/camera/image_raw."""
+"""Active edge nodes: ros2 launch roi_anon_ros edge.launch.py image:=/camera/image_raw, or
+cameras:="[front, rear]" for a node in the namespace of each camera.
+"""
 
+import inspect
+import posixpath
 from pathlib import Path
 
+import yaml
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 # The same in the source tree and in share/roi_anon_ros.
 PARAMS_FILE = Path(__file__).parents[1] / "config" / "edge.yaml"
 
+
+def truth(text: str) -> bool:
+    return bool(yaml.safe_load(text))
+
+
+#: Arguments that are parameters of the node, with their types; where they are empty, the
+#: parameters' file decides.
+OVERRIDES = {
+    "model": (str, "Model"),
+    "engine": (str, "auto, torch, openvino, openvino-int8 or onnxruntime"),
+    "max_side": (int, "Longest side that is coded, pixels"),
+    "quality": (float, "1 to 8"),
+    "input_transport": (str, "raw or compressed"),
+    "image_reliability": (str, "auto, reliable or best_effort"),
+    "use_sim_time": (truth, "true: follow /clock"),
+}
 ARGUMENTS = [
     DeclareLaunchArgument(
         "namespace", default_value="", description="Namespace of the node and its topics"
     ),
     DeclareLaunchArgument(
-        "params_file", default_value=str(PARAMS_FILE), description="File of parameters"
+        "cameras",
+        default_value="",
+        description="As in [front, rear]: a node in a namespace for each, within namespace",
     ),
     DeclareLaunchArgument(
-        "model", default_value="", description="Model; empty: as params_file says"
+        "params_file", default_value=str(PARAMS_FILE), description="File of parameters"
+    ),
+    *(
+        DeclareLaunchArgument(
+            name, default_value="", description=f"{text}; empty: as params_file says"
+        )
+        for name, (_, text) in OVERRIDES.items()
     ),
     DeclareLaunchArgument(
         "image", default_value="image_raw", description="Topic of the camera's raw pictures"
@@ -27,34 +56,47 @@ ARGUMENTS = [
         "autostart", default_value="true", description="Configure and activate by itself"
     ),
     DeclareLaunchArgument(
+        "enclave", default_value="", description="Of SROS 2, as in /roi_anon/camera"
+    ),
+    DeclareLaunchArgument(
         "log_level", default_value="info", description="debug, info, warn, error or fatal"
     ),
 ]
+# A process that ends at once each time is given up, where launch can count (not in Humble).
+RESPAWN = {"respawn": True, "respawn_delay": 2.0}
+if "respawn_max_retries" in inspect.signature(ExecuteProcess.__mro__[1].__init__).parameters:
+    RESPAWN["respawn_max_retries"] = 100
 
 
-def edge(context: LaunchContext) -> list[Node]:
-    model, image = (LaunchConfiguration(name).perform(context) for name in ("model", "image"))
+def edges(context: LaunchContext) -> list[Node]:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
     # The node makes its transitions itself, and so also after a respawn.
-    parameters = [
-        LaunchConfiguration("params_file"),
-        {"autostart": LaunchConfiguration("autostart")},
-    ]
-    if model:
-        parameters.append({"model": model})
-    node = Node(
-        package="roi_anon_ros",
-        executable="edge_node",
-        name="edge",
-        namespace=LaunchConfiguration("namespace"),
-        parameters=parameters,
-        remappings=[("image_raw", image), ("image_raw/compressed", f"{image}/compressed")],
-        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-        output="screen",
-        respawn=True,
-        respawn_delay=2.0,
-    )
-    return [node]
+    parameters = {"autostart": truth(value("autostart"))}
+    for name, (kind, _) in OVERRIDES.items():
+        if value(name):
+            parameters[name] = kind(value(name))
+    arguments = ["--log-level", value("log_level")]
+    if value("enclave"):
+        arguments += ["--enclave", value("enclave")]
+    image = value("image")
+    nodes = []
+    for camera in yaml.safe_load(value("cameras") or '[""]'):
+        node = Node(
+            package="roi_anon_ros",
+            executable="edge_node",
+            name="edge",
+            namespace=posixpath.join(value("namespace"), camera),
+            parameters=[value("params_file"), parameters],
+            remappings=[("image_raw", image), ("image_raw/compressed", f"{image}/compressed")],
+            ros_arguments=arguments,
+            output="screen",
+            **RESPAWN,
+        )
+        nodes.append(node)
+    return nodes
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=edge)])
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=edges)])

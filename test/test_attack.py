@@ -250,6 +250,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "LEARNING_RATE", 2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_what_a_latent_carries_is_recovered(
     records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -264,6 +265,7 @@ def test_what_a_latent_carries_is_recovered(
     assert errors[0] < 0.6 * grey and errors[0] < 0.7 * errors[1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_blur_is_undone_in_part(
     records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -273,6 +275,7 @@ def test_blur_is_undone_in_part(
     assert head_error(row, records) < 0.96 * head_error(blurred, records)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small")
 def test_a_killed_training_ends_in_the_same_weights(records: list[Record], tmp_path: Path) -> None:
     pairs = list(gather(records[:3], SHUFFLED))

@@ -494,6 +494,7 @@ def test_a_folder_of_pictures_and_videos(tmp_path: Path, installed: Path) -> Non
     assert state(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 def test_a_killed_video_goes_on(tmp_path: Path, model: Path) -> None:
     video, out = write_video(tmp_path / "v.avi", 150, 320, 240), tmp_path / "v.ran"
     running = start("encode", video, out, "--model", model)
@@ -654,6 +655,7 @@ def test_info_of_a_picture(tmp_path: Path, installed: Path, codec: Codec) -> Non
     assert codec.fingerprint in text
 
 
+@pytest.mark.slow
 def test_export_writes_networks_that_find_what_torch_finds(tmp_path: Path, model: Path) -> None:
     pytest.importorskip("onnxscript", reason="onnxscript is not installed")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -672,6 +674,7 @@ def test_export_writes_networks_that_find_what_torch_finds(tmp_path: Path, model
     assert refused.exit_code == 2 and "none.safetensors" in refused.output
 
 
+@pytest.mark.slow
 def test_export_in_int8_takes_its_ranges_from_pictures(tmp_path: Path, model: Path) -> None:
     pytest.importorskip("nncf", reason="nncf is not installed")
     seen = tmp_path / "seen"

@@ -18,6 +18,8 @@ from roi_anon_ros.codec import list_models
 from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
 from roi_anon_ros.detect.weights import WeightsError, find_weights
 
+pytestmark = [pytest.mark.ros, pytest.mark.weights]
+
 
 def run_demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     # The demo chooses a domain of its own.

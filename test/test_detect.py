@@ -105,6 +105,7 @@ def mtcnn() -> MtcnnFaces:
     return MtcnnFaces()
 
 
+@pytest.mark.weights
 def test_persons_are_found_where_they_stand(persons: YoloPersons) -> None:
     bus, zidane = picture("bus.jpg"), picture("zidane.jpg")
     on_bus, on_zidane = persons([bus, zidane])
@@ -117,6 +118,7 @@ def test_persons_are_found_where_they_stand(persons: YoloPersons) -> None:
     assert len(on_zidane.boxes) == 2
 
 
+@pytest.mark.weights
 def test_colours_reach_the_network_in_order(persons: YoloPersons) -> None:
     zidane = picture("zidane.jpg")
     right, swapped = (persons([image])[0] for image in (zidane, zidane[..., ::-1]))
@@ -124,6 +126,7 @@ def test_colours_reach_the_network_in_order(persons: YoloPersons) -> None:
     assert right.scores.min() > 0.75 > swapped.scores.min()
 
 
+@pytest.mark.weights
 def test_a_batch_is_what_its_pictures_are_alone(persons: YoloPersons) -> None:
     bus, zidane, grey = (
         picture("bus.jpg"),
@@ -141,6 +144,7 @@ def test_a_batch_is_what_its_pictures_are_alone(persons: YoloPersons) -> None:
     assert persons([]) == []
 
 
+@pytest.mark.weights
 def test_confidence_is_a_floor(persons: YoloPersons) -> None:
     strict = YoloPersons(str(persons.weights), confidence=0.84, device="cpu")
     bus = picture("bus.jpg")
@@ -149,6 +153,7 @@ def test_confidence_is_a_floor(persons: YoloPersons) -> None:
     assert len(strict([bus])[0].boxes) == expected
 
 
+@pytest.mark.weights
 @pytest.mark.parametrize(
     ("image", "field"),
     [
@@ -226,6 +231,7 @@ def test_mtcnn_that_breaks_is_an_error(mtcnn: MtcnnFaces, monkeypatch: pytest.Mo
         mtcnn([picture("zidane.jpg")])
 
 
+@pytest.mark.weights
 def test_yunet_finds_both_faces() -> None:
     model = SHARED_WEIGHTS / "face_detection_yunet_2023mar.onnx"
     if not model.is_file():
@@ -269,6 +275,7 @@ def test_importing_costs_no_detector(tmp_path: Path) -> None:
     assert ran.stdout.strip() == "[]", ran.stderr
 
 
+@pytest.mark.weights
 @pytest.mark.parametrize("suffix", ["pt", "onnx"])
 def test_openvino_finds_what_the_reference_finds(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -307,6 +314,7 @@ def test_missing_ultralytics_names_extra_and_licence(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.weights
 @pytest.mark.parametrize("imported_before", [False, True])
 def test_a_detector_keeps_to_itself(tmp_path: Path, imported_before: bool) -> None:
     weights = weights_file("yolov8n.onnx").resolve()
@@ -421,6 +429,7 @@ def test_a_damaged_download_is_refused(
     assert_cache_is_empty(tmp_path)
 
 
+@pytest.mark.weights
 def test_many_may_fetch_at_once(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     content = weights_file("yolov8n.onnx").read_bytes()
     elsewhere: Path = request.getfixturevalue("elsewhere")

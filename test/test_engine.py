@@ -41,6 +41,8 @@ from roi_anon_ros.codec.engines.graph_engine import GraphEngine
 from roi_anon_ros.codec.modelfile import Model
 from roi_anon_ros.codec.networks import FastCodec, PaperCodec
 
+pytestmark = pytest.mark.slow
+
 OTHERS = [name for name in ENGINES if name != "torch"]
 #: What the analysis in int8 is calibrated with.
 SEEN = [trial_picture(*size) for size in ((192, 128), (320, 240), (100, 75), (240, 320))]

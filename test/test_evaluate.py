@@ -331,6 +331,7 @@ def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
         assert other.get(b) is None
 
 
+@pytest.mark.weights
 def test_the_command_compares_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +392,7 @@ def test_the_command_compares_and_continues(
     assert json.loads((tmp_path / "out" / "results.json").read_text())["pictures"] == 1
 
 
+@pytest.mark.slow
 def test_the_attack_command_makes_a_row(tmp_path: Path) -> None:
     """Two steps against JPEG, on a picture with a drawn head; what they recover is a row of the
     evaluation.

@@ -259,3 +259,48 @@ def test_bootstrap_names_what_a_ros_distribution_lacks(tmp_path: Path) -> None:
     assert result.returncode != 0
     assert "ros-jazzy-rosidl-default-generators" in result.stderr
     assert not (tmp_path / ".venv").exists()
+
+
+#: Pages of docs/ that are not written yet; a link to them leads nowhere.
+UNWRITTEN = {"evaluation.md", "training.md"}
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "models").rglob("*.md")),
+]
+
+
+def anchors(page: Path) -> set[str]:
+    """Fragments that lead to the headings of a page, as GitHub names them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_bytes()) <= 12_900
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if target.parent == ROOT / "docs" and target.name in UNWRITTEN:
+            continue
+        if not target.exists() or (fragment and fragment not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+def test_tests_of_nodes_are_marked() -> None:
+    unmarked = []
+    for path in sorted((ROOT / "test").glob("test_*.py")):
+        if {"ros_graph", "rclpy"} & imports(path) and "pytest.mark.ros" not in path.read_text():
+            unmarked.append(path.name)
+    assert not unmarked

@@ -315,6 +315,7 @@ def test_a_run_is_continued(tmp_path: Path) -> None:
     assert {path.suffix for path in cache.iterdir()} == {".npy"}
 
 
+@pytest.mark.weights
 @pytest.mark.parametrize("grey", [False, True])
 def test_our_decoder_hides_who_it_is(shared_dir: Path, tmp_path: Path, grey: bool) -> None:
     """Twenty people of LFW: recognised in the scene, hardly in what the model decodes; a former one
@@ -345,6 +346,7 @@ def test_our_decoder_hides_who_it_is(shared_dir: Path, tmp_path: Path, grey: boo
         assert results["fast"][mode]["auc"] < 0.8 and results["fast"][mode]["rank1"] < 0.3
 
 
+@pytest.mark.weights
 def test_the_command_compares_in_colour_and_grey(shared_dir: Path, tmp_path: Path) -> None:
     weights = shared_dir / "weights"
     command = [

@@ -340,6 +340,7 @@ def street(tmp_path: Path, environment: dict[str, str]) -> Path:
     return folder
 
 
+@pytest.mark.weights
 def test_a_killed_run_goes_on_with_real_detectors(
     street: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +387,7 @@ def test_a_killed_run_goes_on_with_real_detectors(
     )
 
 
+@pytest.mark.weights
 def test_yunet_on_a_real_picture(
     street: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

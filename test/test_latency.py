@@ -297,6 +297,7 @@ def test_a_network_that_nobody_trained_has_a_realistic_rate() -> None:
     assert all(torch.equal(one[key], again[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """A short run of real rows: the same bits but for the packet's head, and pictures but for
     roundings.
@@ -325,6 +326,7 @@ def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPat
     assert json.loads(json.dumps(results)) == results
 
 
+@pytest.mark.slow
 def test_memory_is_of_the_row_alone() -> None:
     taken = peak_memory("jpeg:50", picture(4096, 4096))
     decoded = 3 * 4096**2 / 2**20

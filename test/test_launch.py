@@ -22,6 +22,8 @@ from roi_anon_ros.detect import WeightsError, find_weights
 from roi_anon_ros.files import png
 from roi_anon_ros.nodes.base.images import from_rgb
 
+pytestmark = pytest.mark.ros
+
 LAUNCH = Path(__file__).parents[1] / "launch"
 #: As `ros2 launch FILE NAME:=VALUE ...` does it.
 SERVICE = """

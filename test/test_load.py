@@ -22,6 +22,8 @@ pytest.importorskip("ultralytics", reason="needs the 'server' extra")
 from roi_anon_ros.detect import WeightsError, find_weights
 from roi_anon_ros.graph import load
 
+pytestmark = pytest.mark.ros
+
 
 @pytest.fixture(scope="module")
 def weights() -> Path:

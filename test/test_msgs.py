@@ -9,6 +9,8 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: rclpy")
 pytest.importorskip("roi_anon_msgs", reason="needs the message packages: make env, or colcon build")
 
+pytestmark = pytest.mark.ros
+
 ROI_ANON_MSGS = {
     "CompressedLatent": {
         "header": "std_msgs/Header",

@@ -105,6 +105,7 @@ def test_wrong_arguments_are_named(tmp_path: Path) -> None:
         FaceRecogniser(tmp_path / "text.onnx")
 
 
+@pytest.mark.weights
 def test_vectors_have_length_one_and_keep_to_themselves(recogniser: FaceRecogniser) -> None:
     faces = list(np.random.default_rng(0).integers(0, 255, (3, SIDE, SIDE, 3), np.uint8))
     vectors = recogniser(faces)
@@ -116,6 +117,7 @@ def test_vectors_have_length_one_and_keep_to_themselves(recogniser: FaceRecognis
         recogniser([faces[0], faces[1][:100]])
 
 
+@pytest.mark.weights
 def test_opencv_runs_the_network_as_onnxruntime_does(
     recogniser: FaceRecogniser, shared_dir: Path
 ) -> None:
@@ -129,6 +131,7 @@ def test_opencv_runs_the_network_as_onnxruntime_does(
     assert recogniser([face])[0] == pytest.approx(theirs / np.linalg.norm(theirs), abs=1e-5)
 
 
+@pytest.mark.weights
 def test_one_person_is_told_from_another(
     recogniser: FaceRecogniser, finder: YunetLandmarks, shared_dir: Path
 ) -> None:
@@ -150,6 +153,7 @@ def test_one_person_is_told_from_another(
     )
 
 
+@pytest.mark.weights
 def test_landmarks_are_of_the_surest_face(finder: YunetLandmarks, shared_dir: Path) -> None:
     person = sorted(existing(shared_dir / "weights" / "lfw_pairs").iterdir())[0]
     crop = read_picture(sorted(person.iterdir())[0])

@@ -125,6 +125,7 @@ def test_annotated_boxes_know_their_image_and_no_other(tmp_path: Path) -> None:
             source(image)
 
 
+@pytest.mark.weights
 def test_a_face_detector_finds_landmarks(shared_dir: Path) -> None:
     weights = shared_dir / "weights" / "face_detection_yunet_2023mar.onnx"
     found = find_spec("ultralytics")

@@ -34,6 +34,8 @@ from roi_anon_ros.detect import Detections, WeightsError, YoloPersons, find_weig
 from roi_anon_ros.nodes.base.health import REPLACED  # noqa: E402
 from roi_anon_ros.nodes.base.images import to_rgb  # noqa: E402
 
+pytestmark = pytest.mark.ros
+
 OK, WARN, ERROR = 0, 1, 2
 SCALE = np.array([200 / 96, 152 / 73] * 2)  # from coded to source pixels
 CONFIDENCE = 0.0005  # low enough that the detector sees persons in what a random model decodes

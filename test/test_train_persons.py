@@ -207,6 +207,7 @@ def config(tmp_path: Path, random_yolox: Path, monkeypatch: pytest.MonkeyPatch) 
     return path
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_as_if_it_had_not_been(
     config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

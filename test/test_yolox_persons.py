@@ -83,6 +83,7 @@ def test_an_image_keeps_its_size_unless_it_is_too_large(
     assert (seen == 7).sum() == inside.size
 
 
+@pytest.mark.weights
 def test_the_published_network_finds_who_is_there() -> None:
     if not PUBLISHED.is_file():
         pytest.skip(f"the published weights are not there: {PUBLISHED}")
@@ -108,6 +109,7 @@ def test_the_published_network_finds_who_is_there() -> None:
         ("openvino-int8", ("openvino", "nncf"), 0.6),
     ],
 )
+@pytest.mark.slow
 def test_engines_give_the_rows_of_torch(
     random_yolox: Path,
     tmp_path: Path,

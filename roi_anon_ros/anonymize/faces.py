@@ -11,7 +11,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from roi_anon_ros.detect import PersonDetector
+from roi_anon_ros.detect import Detector
 
 #: A found face is grown to this multiple of its sides, about its centre, before it is treated.
 GROW = 1.3
@@ -71,7 +71,7 @@ class FaceAnonymizer:
         ValueError: there is no such treatment.
     """
 
-    def __init__(self, hide: str, detector: PersonDetector) -> None:
+    def __init__(self, hide: str, detector: Detector) -> None:
         if hide not in HIDE:
             raise ValueError(f"hide: {hide!r}, must be one of {', '.join(HIDE)}")
         self._hide, self._detector = HIDE[hide], detector

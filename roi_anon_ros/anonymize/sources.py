@@ -13,7 +13,7 @@ import numpy as np
 
 from roi_anon_ros.anonymize.images import read_image
 from roi_anon_ros.anonymize.regions import Region, Regions, assumed_landmarks, mask_of, polygon
-from roi_anon_ros.detect import PersonDetector
+from roi_anon_ros.detect import Detector
 
 #: Side of the square around a person that MediaPipe's pose network sees, over the longer side of
 #: the box.
@@ -40,7 +40,7 @@ class Detected:
 
     def __init__(
         self,
-        detector: PersonDetector,
+        detector: Detector,
         labels: Collection[str] | None = None,
         shape: str = "box",
         grow: float = 1.0,

@@ -41,24 +41,16 @@ def train(
     with interruptible():
         must_exist(config)
         try:
-            import yaml
-
-            from roi_anon_ros.train import persons, trainer
+            from roi_anon_ros.train import trainer
         except ModuleNotFoundError as error:
             usage_error(
                 f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'"
             )
         with usage_errors(f"{config}: "):
-            try:
-                content = yaml.safe_load(config.read_text())
-            except yaml.YAMLError as error:
-                raise ValueError(str(error)) from error
-            of_persons = isinstance(content, dict) and content.get("configuration") == persons.NAME
-            training = persons if of_persons else trainer
-            training.Config.read(config)
+            trainer.read_config(config)
         try:
             with usage_errors(f"{config}: "):
-                typer.echo(training.train(config, out or Path("runs") / config.stem))
+                typer.echo(trainer.train(config, out or Path("runs") / config.stem))
         except SystemExit as error:  # how Lightning passes on Ctrl-C
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from None

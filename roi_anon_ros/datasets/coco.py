@@ -27,7 +27,9 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
 
     Every picture counts as annotated with the kinds of all categories, unless it has a list
     ``annotated``: then with those, and with the kinds of which it has boxes, be they found by a
-    detector or derived from another kind. Boxes with ``ignore`` or ``iscrowd`` are ignored.
+    detector or derived from another kind. Kinds in its list ``partial`` were drawn on some of the
+    people only: their boxes are read, and they do not count as annotated. Boxes with ``ignore`` or
+    ``iscrowd`` are ignored. Where a file joins several sets, ``source`` of a picture names its own.
 
     Args:
         annotations: the JSON file.
@@ -64,11 +66,25 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
                             found.add(kind)
                         ignored = bool(one.get("ignore") or one.get("iscrowd"))
                         boxes[kind].append((*to_corners(one["bbox"]), ignored))
-                annotated = kinds
+                partial = set(image.get("partial", ()))
+                complete = kinds - partial - found
+                annotated = kinds - partial
                 if "annotated" in image:
-                    annotated = kinds & boxes.keys() | set(KINDS).intersection(image["annotated"])
+                    complete = frozenset(KINDS).intersection(image["annotated"]) - found
+                    annotated = annotated & boxes.keys() | set(KINDS).intersection(
+                        image["annotated"]
+                    )
                 size = read_size(path, image.get("width"), image.get("height"))
-                add_record(reading, path, size, boxes, frozenset(annotated), frozenset(found))
+                add_record(
+                    reading,
+                    path,
+                    size,
+                    boxes,
+                    frozenset(annotated),
+                    frozenset(found),
+                    frozenset(complete),
+                    str(image.get("source", "")),
+                )
     reading.problems += [
         f"{file}: annotations of image_id {number}, which is not in it" for number in of_picture
     ]

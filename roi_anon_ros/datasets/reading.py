@@ -60,8 +60,15 @@ def add_record(
     rows: Mapping[str, list[tuple[float, float, float, float, bool]]],
     annotated: frozenset[str],
     by_detector: frozenset[str] = frozenset(),
+    complete: frozenset[str] | None = None,
+    collection: str = "",
 ) -> None:
-    """Take up a picture with its boxes, x1 y1 x2 y2 ignored, by kind."""
+    """Take up a picture with its boxes, x1 y1 x2 y2 ignored, by kind.
+
+    Without ``complete``, all that is annotated and was not found by a detector is.
+    """
+    if complete is None:
+        complete = annotated - by_detector
     boxes = {}
     for kind in KINDS:
         table = np.array(rows.get(kind, ()), np.float32).reshape(-1, 5)
@@ -77,7 +84,15 @@ def add_record(
         boxes["head"] = Boxes(*(np.concatenate(pair) for pair in pairs))
         annotated |= {"head"}
     reading.records.append(
-        Record(path, *size, *(boxes[kind] for kind in KINDS), annotated, by_detector)
+        Record(
+            path,
+            *size,
+            *(boxes[kind] for kind in KINDS),
+            annotated,
+            by_detector,
+            complete,
+            collection,
+        )
     )
 
 

@@ -41,6 +41,11 @@ class Record:
             one of them and no box, there is none of the kind. Heads that were grown from faces
             count.
         by_detector: those of them with boxes on this picture that a detector found and nobody drew.
+        complete: those of which people drew every one: where no box is, there is none. Heads that
+            were grown from faces are not complete: the back of a head has no face. Nor is a kind
+            that was drawn on some of the people only; its boxes are there, and it is not
+            ``annotated``.
+        collection: name of the set that the picture came from, in a file that joins several.
     """
 
     path: Path
@@ -51,6 +56,8 @@ class Record:
     faces: Boxes
     annotated: frozenset[str]
     by_detector: frozenset[str] = frozenset()
+    complete: frozenset[str] = frozenset()
+    collection: str = ""
 
     @property
     def source(self) -> str:

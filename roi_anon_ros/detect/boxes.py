@@ -28,7 +28,7 @@ class Detections:
     landmarks: np.ndarray | None = None
 
 
-class PersonDetector(Protocol):
+class Detector(Protocol):
     """Anything that finds objects in a batch of pictures."""
 
     def __call__(self, images: list[np.ndarray]) -> list[Detections]:

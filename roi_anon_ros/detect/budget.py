@@ -132,3 +132,14 @@ class Yolov8Guide(BudgetGuide):
             if number in self.LAYERS:
                 maps.append(x)
         return maps
+
+
+def load_guide(network: str, budget: float) -> BudgetGuide:
+    """A guide by the name or file of its network: YOLOX where it starts with ``yolox``, or YOLOv8.
+
+    Args:
+        network: see :class:`YoloxGuide` and :class:`Yolov8Guide`, which say what is raised.
+        budget: B, 0 or more.
+    """
+    guide = YoloxGuide if Path(network).name.startswith("yolox") else Yolov8Guide
+    return guide(network, budget)

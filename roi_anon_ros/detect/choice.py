@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from roi_anon_ros.codec.modelfile import model_folders
-from roi_anon_ros.detect.boxes import PersonDetector
+from roi_anon_ros.detect.boxes import Detector
 from roi_anon_ros.detect.persons import YoloPersons
 from roi_anon_ros.detect.weights import WeightsError
 from roi_anon_ros.detect.yolox_persons import YoloxPersons
@@ -19,9 +19,7 @@ OURS = "persons"
 DEFAULT = "yolov8n"
 
 
-def make_detector(
-    name: str = DEFAULT, confidence: float = 0.25, engine: str = "auto"
-) -> PersonDetector:
+def make_detector(name: str = DEFAULT, confidence: float = 0.25, engine: str = "auto") -> Detector:
     """Make a detector by its name.
 
     Args:

@@ -20,7 +20,7 @@ import torch
 
 from roi_anon_ros.codec.picture import as_grey
 from roi_anon_ros.datasets import Boxes, Record
-from roi_anon_ros.detect import Detections, PersonDetector
+from roi_anon_ros.detect import Detections, Detector
 from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.precision import RESAMPLES, Judged, average_precision, bootstrap, judge
 from roi_anon_ros.files import JsonLines, read_picture
@@ -134,7 +134,7 @@ def as_seen(record: Record, grey: bool) -> np.ndarray:
 
 
 def look(
-    record: Record, row: Method, detectors: Mapping[str, PersonDetector], grey: bool = False
+    record: Record, row: Method, detectors: Mapping[str, Detector], grey: bool = False
 ) -> Seen:
     """Measure one picture.
 
@@ -175,7 +175,7 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float | None:
 def measure(
     records: Iterable[Record],
     row: Method,
-    detectors: Mapping[str, PersonDetector],
+    detectors: Mapping[str, Detector],
     cache: Cache,
     grey: bool = False,
 ) -> Iterator[tuple[Record, Seen]]:

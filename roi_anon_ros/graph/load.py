@@ -37,7 +37,7 @@ from roi_anon_ros.evaluate.report.tables import Table, to_markdown
 from roi_anon_ros.graph.cameras import RATES
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import from_rgb
-from roi_anon_ros.nodes.edge import to_message
+from roi_anon_ros.nodes.base.latents import to_message
 
 #: Seconds that a camera may wait for detections.
 ANSWER_LIMIT = 60.0

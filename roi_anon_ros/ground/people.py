@@ -160,6 +160,10 @@ class People:
         self._seats[camera].trouble = reason
         self._seats[camera].refused["failed"] += 1
 
+    def trouble(self, camera: str) -> str:
+        """Why the newest frame of a camera was refused or failed; empty: it was taken."""
+        return self._seats[camera].trouble
+
     def add(self, camera: str, stamp: float, boxes: np.ndarray, now: float) -> bool:
         """Take in what a detector found in a frame, nobody included.
 

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import time
-from array import array
 from collections.abc import Sequence
 
-import numpy as np
 import yaml
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header as HeaderMessage
 
 from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
+from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE
 from roi_anon_ros.codec.engines import ANALYSIS, HEADS
 from roi_anon_ros.codec.hiding import DEFAULT_HOLD, Hiding, check_zones
 from roi_anon_ros.codec.latents import AUTO_QUALITY, check_quality
 from roi_anon_ros.codec.packet import MAX_QUALITY
 from roi_anon_ros.codec.picture import coded_size
 from roi_anon_ros.nodes.base.codec_node import CodecNode
-from roi_anon_ros.nodes.base.images import decompress, to_rgb
+from roi_anon_ros.nodes.base.image_inputs import declare_inputs, image_topic, levels, read_image
+from roi_anon_ros.nodes.base.latents import to_message
 from roi_anon_ros.nodes.base.newest import newest_only
 from roi_anon_ros.nodes.base.process import run
-
-#: Topic, message type and reader of each transport.
-TRANSPORTS = {
-    "raw": ("image_raw", Image, to_rgb),
-    "compressed": ("image_raw/compressed", CompressedImage, decompress),
-}
 
 
 class EdgeNode(CodecNode):
@@ -37,6 +29,7 @@ class EdgeNode(CodecNode):
     """
 
     role = "edge"
+    loss = True
     stage = ANALYSIS
 
     def __init__(self) -> None:
@@ -76,7 +69,7 @@ class EdgeNode(CodecNode):
             (0, 270),
             read_rotation,
         )
-        self.setting("input_transport", "raw", "raw: image_raw; compressed: image_raw/compressed")
+        declare_inputs(self)
 
     def setup(self) -> dict[str, type]:
         """See :class:`NewestFramesNode`."""
@@ -85,19 +78,14 @@ class EdgeNode(CodecNode):
         self._hiding = None
         self._hiding_of = None
         self._follow_parameters()
-        transport = self.value("input_transport")
-        if transport not in TRANSPORTS:
-            raise ValueError(
-                f"input_transport: {transport!r}, must be one of {', '.join(TRANSPORTS)}"
-            )
-        topic, message_type, self._read = TRANSPORTS[transport]
+        topics = image_topic(self)
         self._latent = self.output(CompressedLatent, "latent", newest_only())
-        return {topic: message_type}
+        return topics
 
     def warm_up(self) -> None:
         """Run the analysis once, and the head map where the model has one."""
         super().warm_up()
-        if self.codec.model.codec.has_head_map:
+        if self.codec.model.has_head_map:
             self.codec.warm_up(HEADS)
 
     def process(
@@ -105,7 +93,7 @@ class EdgeNode(CodecNode):
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Encode one picture and send its latent."""
         started = time.perf_counter()
-        image = self._read(message)
+        image = read_image(message)
         seconds = {"read": time.perf_counter() - started}
         self._follow_parameters()
         stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
@@ -117,8 +105,9 @@ class EdgeNode(CodecNode):
             stamp,
             read_rotation(self.value("rotation")),
         )
+        self.check_age(message)
         self._latent.publish(to_message(encoded, self.codec.name, message.header))
-        figures = {"bits per pixel": encoded.bits_per_pixel}
+        figures = {"bits per pixel": encoded.bits_per_pixel} | levels(message)
         if encoded.hidden is not None:
             figures["share painted"] = encoded.hidden.regions.share
             figures["heads"] = encoded.hidden.heads
@@ -161,21 +150,6 @@ def read_rotation(degrees: int) -> int:
     if degrees not in (0, 90, 180, 270):
         raise ValueError(f"rotation: got {degrees}, must be 0, 90, 180 or 270")
     return degrees // 90
-
-
-def to_message(encoded: Encoded, model: str, header: HeaderMessage) -> CompressedLatent:
-    """The message of a packet, with the header of its picture."""
-    packed = encoded.header
-    return CompressedLatent(
-        header=header,
-        model_name=model,
-        fingerprint=np.frombuffer(packed.fingerprint, np.uint8),
-        source_width=packed.source_size[0],
-        source_height=packed.source_size[1],
-        coded_width=packed.coded_size[0],
-        coded_height=packed.coded_size[1],
-        packet=array("B", encoded.packet),  # bytes would be checked one by one
-    )
 
 
 def main(args: list[str] | None = None) -> None:

@@ -4,41 +4,42 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header as HeaderMessage
-from vision_msgs.msg import (
-    Detection2D,
-    Detection2DArray,
-    LabelInfo,
-    ObjectHypothesisWithPose,
-    VisionClass,
-)
 
 from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.codec import MAX_PIXELS, MAX_SIZE, MIN_SIZE, Decoded, Header
+from roi_anon_ros.codec import Decoded
 from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import Detections, YoloPersons
-from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.nodes.base.codec_node import CodecNode
+from roi_anon_ros.nodes.base.detections import DetectionOutput
+from roi_anon_ros.nodes.base.health import cut
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb
-from roi_anon_ros.nodes.base.newest import newest_only
+from roi_anon_ros.nodes.base.latents import (
+    EDGE_PIXELS,
+    PIXELS,
+    SOURCE_PIXELS,
+    coded_pixels,
+    decode,
+)
 from roi_anon_ros.nodes.base.process import run
+
+#: The images that may be published, by their parameter.
+IMAGES = {"publish_anonymized": "image_anonymized", "publish_annotated": "image_annotated"}
 
 
 @dataclass
 class Outputs:
-    """The publishers of one camera; images are None where they are not wanted."""
+    """The publishers of one camera; of images those that are wanted, by their parameter."""
 
-    detections: Any
-    labels: Any
-    anonymized: Any = None
-    annotated: Any = None
+    namespace: str
+    detections: DetectionOutput
+    images: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,6 @@ class Frame:
     topic: str
     message: CompressedLatent
     decoded: Decoded
-
-
-class ContradictionError(RoiAnonError, ValueError):
-    """A message whose fields say something else than its packet."""
-
-    reason = "contradiction"
 
 
 class ServerNode(CodecNode):
@@ -70,17 +65,24 @@ class ServerNode(CodecNode):
             "latent_topics",
             ["latent"],
             "Topics to listen to, each in a namespace of its own, where that camera's results are "
-            "published",
+            "published; one may be given without brackets",
+            dynamic_typing=True,
         )
         self.setting(
             "weights", "yolov8n", "The detector's YOLO weights: a name, or a .pt or .onnx file"
         )
-        self.setting("confidence", 0.25, "Least score of a detection", (0.0, 1.0))
+        self.setting("confidence", 0.25, "Least score of a detection", (0.0, 1.0), float)
         self.setting(
             "max_pixels",
-            MAX_PIXELS,
-            "Packets with more coded pixels are refused",
-            (MIN_SIZE**2, MAX_SIZE**2),
+            EDGE_PIXELS,
+            "Packets with more coded pixels are refused; the square of the edges' max_side",
+            PIXELS,
+        )
+        self.setting(
+            "max_source_pixels",
+            SOURCE_PIXELS,
+            "Packets of larger sources are refused while images are published at their size",
+            PIXELS,
         )
         self.setting(
             "max_batch",
@@ -90,17 +92,23 @@ class ServerNode(CodecNode):
         )
         self.setting("threads", 0, "CPU threads of the networks; 0: torch's own choice", (0, 256))
         self.setting(
-            "publish_anonymized", False, "Publish the decoded pictures on image_anonymized"
+            "publish_anonymized",
+            False,
+            "Publish the decoded pictures on image_anonymized",
+            check=bool,
         )
         self.setting(
-            "publish_annotated", False, "Publish the decoded pictures with boxes on image_annotated"
+            "publish_annotated",
+            False,
+            "Publish the decoded pictures with boxes on image_annotated",
+            check=bool,
         )
 
     def setup(self) -> dict[str, type]:
         """See :class:`NewestFramesNode`."""
-        topics = self.value("latent_topics")
+        topics = read_topics(self.value("latent_topics"))
         namespaces = {topic: topic[: topic.rfind("/") + 1] for topic in topics}
-        if not topics or len(set(namespaces.values())) < len(topics):
+        if len(set(namespaces.values())) < len(topics):
             raise ValueError(
                 f"latent_topics: {topics}, must be one or more, each in a namespace of its own"
             )
@@ -108,36 +116,38 @@ class ServerNode(CodecNode):
             torch.set_num_threads(self.value("threads"))
         self.max_batch = self.value("max_batch")
         self._max_pixels: int = self.value("max_pixels")
+        self._max_source_pixels: int = self.value("max_source_pixels")
+        self.say(f"loading detector {self.value('weights')}, fetched where it is not here yet")
         # onnxruntime runs .onnx weights, whatever the engine.
         engine = "torch" if self.value("engine") == "onnxruntime" else self.value("engine")
         self._detect = YoloPersons(self.value("weights"), self.value("confidence"), engine=engine)
-        self._outputs_of = {topic: self._open(namespace) for topic, namespace in namespaces.items()}
+        self._outputs_of = {
+            topic: Outputs(namespace, DetectionOutput(self, namespace))
+            for topic, namespace in namespaces.items()
+        }
+        self._follow_parameters()
         return {topic: CompressedLatent for topic in topics}
 
-    def _open(self, namespace: str) -> Outputs:
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        outputs = Outputs(
-            detections=self.output(
-                Detection2DArray, f"{namespace}detections", QoSProfile(depth=10)
-            ),
-            labels=self.output(LabelInfo, f"{namespace}label_info", latched),
-        )
-        if self.value("publish_anonymized"):
-            outputs.anonymized = self.output(Image, f"{namespace}image_anonymized", newest_only())
-        if self.value("publish_annotated"):
-            outputs.annotated = self.output(Image, f"{namespace}image_annotated", newest_only())
-        return outputs
+    def _follow_parameters(self) -> None:
+        """Take what may be set while the node runs."""
+        self._detect.confidence = self.value("confidence")
+        for outputs in self._outputs_of.values():
+            for parameter, name in IMAGES.items():
+                wanted = self.value(parameter)
+                if wanted and parameter not in outputs.images:
+                    # Reliable, for viewers ask for it; depth 1, for the newest is what they want.
+                    outputs.images[parameter] = self.output(
+                        Image, outputs.namespace + name, QoSProfile(depth=1)
+                    )
+                elif not wanted and parameter in outputs.images:
+                    self.close_output(outputs.images.pop(parameter))
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Listen and work, and say what the detections' labels are."""
         result = super().on_activate(state)
-        info = LabelInfo(
-            class_map=[VisionClass(class_id=0, class_name="person")],
-            threshold=self.value("confidence"),
-        )
-        info.header.stamp = self.get_clock().now().to_msg()
-        for outputs in self._outputs_of.values():
-            outputs.labels.publish(info)
+        if result == TransitionCallbackReturn.SUCCESS:
+            for outputs in self._outputs_of.values():
+                outputs.detections.explain("", self.value("confidence"))
         return result
 
     def process_batch(self, frames: list[tuple[str, CompressedLatent]]) -> None:
@@ -149,11 +159,13 @@ class ServerNode(CodecNode):
         """
         # Pictures of one size go together: a detector may see one differently that is padded to
         # another's size.
+        self._follow_parameters()
         groups: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
-        for topic, message in frames:
+        for topic, message in sorted(frames, key=lambda frame: coded_pixels(frame[1])):
             with self.worker.at_the_cost_of([topic]):
-                decoded = self.codec.decode(message.packet, self._max_pixels)
-                _check_fields(message, decoded.header)
+                shown = self._outputs_of[topic].images
+                most = self._max_source_pixels if shown else PIXELS[1]
+                decoded = decode(self.codec, message, self._max_pixels, most)
                 groups[decoded.image.shape].append(Frame(topic, message, decoded))
         for group in groups.values():
             with self.worker.at_the_cost_of([frame.topic for frame in group]):
@@ -168,57 +180,43 @@ class ServerNode(CodecNode):
                             len(frame.message.packet)
                         )
                         seconds = frame.decoded.seconds | {"detect": share}
-                        self.worker.sent(frame.topic, seconds, {"bits per pixel": bits_per_pixel})
+                        figures = {"bits per pixel": bits_per_pixel}
+                        age = self.age_of(frame.message)
+                        self.worker.sent(frame.topic, seconds, figures, age)
 
     def _publish(self, frame: Frame, found: Detections) -> None:
         """Publish who was found, in the pixels of the source, and the images that are asked for."""
+        self.check_age(frame.message)
         found.boxes = frame.decoded.header.to_source(found.boxes)
+        header = frame.message.header
         outputs = self._outputs_of[frame.topic]
-        outputs.detections.publish(to_message(found, frame.message.header))
-        images = [
-            p for p in (outputs.anonymized, outputs.annotated) if p and p.get_subscription_count()
-        ]
-        if images:
-            image = frame.decoded.at_source_size()
-            for publisher in images:
-                annotated = publisher is outputs.annotated
-                shown = draw_boxes(image, found.boxes, found.scores) if annotated else image
-                publisher.publish(from_rgb(shown, frame.message.header))
+        outputs.detections.publish(found, header, self._detect.confidence)
+        watched = {
+            parameter: publisher
+            for parameter, publisher in outputs.images.items()
+            if publisher.get_subscription_count()
+        }
+        if not watched:
+            return
+        image = frame.decoded.at_source_size()
+        for parameter, publisher in watched.items():
+            annotated = parameter == "publish_annotated"
+            shown = draw_boxes(image, found.boxes, found.scores) if annotated else image
+            publisher.publish(from_rgb(shown, header))
 
 
-def to_message(found: Detections, header: HeaderMessage) -> Detection2DArray:
-    """The message of what was found, with boxes in source pixels.
+def read_topics(given: object) -> list[str]:
+    """The topics that a parameter names: a list, or one without brackets.
 
-    Args:
-        found: boxes x1 y1 x2 y2 in source pixels.
-        header: of the source image; the array and each detection carry it.
+    Raises:
+        ValueError: it is something else, or names none.
     """
-    array = Detection2DArray(header=header)
-    for (x1, y1, x2, y2), score, label in zip(
-        found.boxes.tolist(), found.scores, found.labels, strict=True
-    ):
-        detection = Detection2D(header=header)
-        detection.bbox.center.position.x = (x1 + x2) / 2
-        detection.bbox.center.position.y = (y1 + y2) / 2
-        detection.bbox.size_x = x2 - x1
-        detection.bbox.size_y = y2 - y1
-        hypothesis = ObjectHypothesisWithPose()
-        hypothesis.hypothesis.class_id = label
-        hypothesis.hypothesis.score = float(score)
-        detection.results.append(hypothesis)
-        array.detections.append(detection)
-    return array
-
-
-def _check_fields(message: CompressedLatent, header: Header) -> None:
-    fields = {
-        "fingerprint": (bytes(message.fingerprint), header.fingerprint),
-        "source size": ((message.source_width, message.source_height), header.source_size),
-        "coded size": ((message.coded_width, message.coded_height), header.coded_size),
-    }
-    for name, (said, packed) in fields.items():
-        if said != packed:
-            raise ContradictionError(f"{name} {said!r} in the message, {packed!r} in its packet")
+    topics = [given] if isinstance(given, str) else given
+    if isinstance(topics, (list, tuple)) and all(isinstance(topic, str) for topic in topics):
+        names = [topic.strip() for topic in topics if topic.strip()]
+        if names:
+            return names
+    raise ValueError(f"latent_topics: got {cut(repr(given))}, must be one or more topics")
 
 
 def main(args: list[str] | None = None) -> None:

@@ -14,6 +14,7 @@ from roi_anon_ros.boxes import at_least, clip_boxes
 from roi_anon_ros.codec.picture import MAX_SIDE, as_grey, coded_size, resize
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.files import read_picture
+from roi_anon_ros.train.colours import add_noise, blur, compress, expose, tint
 from roi_anon_ros.train.losses import Regions
 
 log = logging.getLogger(__name__)
@@ -24,41 +25,29 @@ CACHE_BYTES = 4 << 30
 SMALLEST = 2.0
 
 
-class Crops(Dataset):
-    """Random crops with their boxes; item ``i``, for any ``i`` from 0, is the same in every run
-    with the same seed.
+class ImageCrops(Dataset):
+    """Random crops of images; item ``i``, for any ``i`` from 0, is the same in every run with the
+    same seed.
 
-    Most crops are made around a head, scaled so that head sizes are spread evenly (in octaves) from
-    8 pixels to most of the crop, as far as the picture has the pixels; the others show any part of
-    a picture at any scale, or, a share of them, at the size at which a camera codes it. Ignored
-    heads are hidden like all others, ignored persons are left out. In place of a picture that
-    cannot be decoded comes another one; it is named in a warning, once.
+    In place of an image that cannot be decoded comes another one; it is named in a warning, once.
 
     Args:
-        records: the pictures.
+        records: the images.
         size: side of a crop, pixels.
         seed: of everything random.
-        around_heads: share of crops made around a head.
-        own_size: share of crops of any part of a picture at the size at which a camera codes it, 0
-            to 1; the rest divides as ``around_heads`` says.
+        weights: float64 ``[n]``, how likely each image is drawn, of sum 1; None: all alike.
 
     Raises:
-        ValueError: there is no picture; from items: none of them can be decoded.
+        ValueError: there is no image; from items: none of them can be decoded.
     """
 
     def __init__(
-        self,
-        records: list[Record],
-        size: int,
-        seed: int,
-        around_heads: float = 0.6,
-        own_size: float = 0.0,
+        self, records: list[Record], size: int, seed: int, weights: np.ndarray | None = None
     ) -> None:
         if not records:
             raise ValueError("records: none, must be at least 1")
         self.records, self.size, self.seed = records, size, seed
-        self.around_heads, self.own_size = around_heads, own_size
-        self._boxes = [_boxes(record) for record in records]
+        self._ends = None if weights is None else np.cumsum(weights)
         self._cache: dict[int, np.ndarray] = {}
         self._cached_bytes = 0
         # In shared memory: what one of several loading processes finds broken is broken for all of
@@ -85,17 +74,58 @@ class Crops(Dataset):
                 self._cached_bytes += picture.nbytes
         return picture
 
+    def draw(self, rng: np.random.Generator) -> tuple[int, np.ndarray]:
+        """The number of a random image, and the image."""
+        while True:
+            if self._ends is None:
+                index = int(rng.integers(len(self.records)))
+            else:
+                place = np.searchsorted(self._ends, rng.random() * self._ends[-1], "right")
+                index = min(int(place), len(self.records) - 1)
+            picture = self._picture(index)
+            if picture is not None:
+                return index, picture
+            if self._broken.all():
+                raise ValueError("records: none of the pictures can be decoded")
+
+
+class Crops(ImageCrops):
+    """Random crops with their boxes, see :class:`ImageCrops`.
+
+    Most crops are made around a head, scaled so that head sizes are spread evenly (in octaves) from
+    8 pixels to most of the crop, as far as the picture has the pixels; the others show any part of
+    a picture at any scale, or, a share of them, at the size at which a camera codes it. Ignored
+    heads are hidden like all others, ignored persons are left out.
+
+    Args:
+        records: the pictures.
+        size: side of a crop, pixels.
+        seed: of everything random.
+        around_heads: share of crops made around a head.
+        own_size: share of crops of any part of a picture at the size at which a camera codes it, 0
+            to 1; the rest divides as ``around_heads`` says.
+        weights: see :class:`ImageCrops`.
+    """
+
+    def __init__(
+        self,
+        records: list[Record],
+        size: int,
+        seed: int,
+        around_heads: float = 0.6,
+        own_size: float = 0.0,
+        weights: np.ndarray | None = None,
+    ) -> None:
+        super().__init__(records, size, seed, weights)
+        self.around_heads, self.own_size = around_heads, own_size
+        self._boxes = [_boxes(record) for record in records]
+
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
         """Crop ``item``: ``[3, size, size]`` in [0, 1], head boxes and person boxes int64 ``[n,
         4]``.
         """
         rng = np.random.default_rng((self.seed, item))
-        picture = None
-        while picture is None:
-            index = int(rng.integers(len(self.records)))
-            picture = self._picture(index)
-            if picture is None and self._broken.all():
-                raise ValueError("records: none of the pictures can be decoded")
+        index, picture = self.draw(rng)
         boxes, size = self._boxes[index], self.size
         height, width = picture.shape[:2]
         head = None
@@ -200,26 +230,17 @@ def _item(
 def _expose(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Colour, exposure, contrast, blur, sensor noise and JPEG artefacts, each now and then."""
     colour = rng.random()
-    if (
-        colour < 0.3
-    ):  # monochrome and infrared cameras: a codec that saw colour alone knows heads by their skin
+    if colour < 0.3:
+        # Monochrome and infrared cameras: a codec that saw colour alone knows heads by their skin.
         crop = as_grey(crop)
-    elif colour < 0.6:  # fading, and the colour of the light
-        grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None].astype(np.float32)
-        tinted = (grey + (crop - grey) * rng.uniform(0, 1.4)) * np.exp2(rng.uniform(-0.25, 0.25, 3))
-        crop = np.clip(tinted, 0, 255).astype(np.uint8)
+    elif colour < 0.6:
+        crop = tint(crop, rng, 1.4, 0.25)
     if rng.random() < 0.5:
-        gamma, gain = np.exp2(rng.uniform(-0.6, 0.6)), rng.uniform(0.7, 1.2)
-        crop = cv2.LUT(
-            crop, np.clip((np.arange(256) / 255) ** gamma * gain * 255, 0, 255).astype(np.uint8)
-        )
+        crop = expose(crop, rng, 0.6, (0.7, 1.2))
     if rng.random() < 0.15:
-        crop = cv2.GaussianBlur(crop, (0, 0), float(rng.uniform(0.4, 1.5)))
+        crop = blur(crop, rng, 1.5)
     if rng.random() < 0.2:
-        noise = rng.standard_normal(crop.shape, np.float32) * np.float32(rng.uniform(1, 8))
-        crop = np.clip(crop + noise, 0, 255).astype(np.uint8)
+        crop = add_noise(crop, rng, 8)
     if rng.random() < 0.2:
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(20, 96))]
-        jpeg = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), quality)[1]
-        crop = cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        crop = compress(crop, rng, (20, 96))
     return crop

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from roi_anon_ros.codec import Codec
 from roi_anon_ros.datasets import Record, read_set
-from roi_anon_ros.detect import Detections, PersonDetector
+from roi_anon_ros.detect import Detections, Detector
 from roi_anon_ros.detect.matching import overlaps
 from roi_anon_ros.detect.yolox_persons import PADDING, fit
 from roi_anon_ros.files import png, read_picture
@@ -119,7 +119,7 @@ def decode_once(
     codec: Codec,
     qualities: list[int],
     max_side: int,
-    make_teacher: Callable[[], PersonDetector],
+    make_teacher: Callable[[], Detector],
     folder: Path,
 ) -> list[Sample]:
     """Decode every image at every quality, or take what a former run left in the folder.
@@ -132,7 +132,7 @@ def decode_once(
         make_teacher: makes the detector that looks at the originals, if it is needed.
         folder: for the decoded images, and for what the teacher found.
     """
-    teacher: PersonDetector | None = None
+    teacher: Detector | None = None
     samples = []
     for number, (record, complete) in enumerate(images):
         if number % 100 == 0:

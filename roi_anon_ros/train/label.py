@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from roi_anon_ros.datasets import KINDS, Record, heads_of
-from roi_anon_ros.detect import PersonDetector
+from roi_anon_ros.detect import Detector
 from roi_anon_ros.files import JsonLines
 
 #: Least score of a person that goes into the JSON.
@@ -62,9 +62,7 @@ class Journal(JsonLines):
         self.found[name] = entry
 
 
-def find(
-    image: np.ndarray, detectors: Mapping[str, PersonDetector]
-) -> dict[str, list[list[float]]]:
+def find(image: np.ndarray, detectors: Mapping[str, Detector]) -> dict[str, list[list[float]]]:
     """What each detector finds: left, top, width, height in pixels, and score.
 
     Args:

@@ -38,7 +38,7 @@ from roi_anon_ros.train.decoded import (
     decode_once,
     read_persons,
 )
-from roi_anon_ros.train.trainer import CropNumbers, average
+from roi_anon_ros.train.runs import CropNumbers, average
 
 log = logging.getLogger(__name__)
 

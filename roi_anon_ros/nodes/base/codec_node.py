@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.engines import Stage
+from roi_anon_ros.codec.engines.choice import AUTO
 from roi_anon_ros.nodes.base.newest import NewestFramesNode
 
 
@@ -29,10 +30,14 @@ class CodecNode(NewestFramesNode):
 
     def load(self) -> None:
         """Load the model."""
+        self.say(f"loading model {self.value('model')}")
         self.codec = Codec.load(self.value("model"), self.value("engine"))
 
     def warm_up(self) -> None:
         """Run the stage once, so that the first frame does not wait for it."""
+        name = self.value("engine")
+        measured = ", measured where it was not before" if name == AUTO else ""
+        self.say(f"running {self.stage} on engine {name}{measured}")
         self.codec.warm_up(self.stage)
         engine = self.codec.engine.runs(self.stage)
         self.get_logger().info(

@@ -14,6 +14,7 @@ def declare(
     default: Any,
     description: str,
     bounds: tuple[float, float] | None = None,
+    ignore_override: bool = False,
     **more: Any,
 ) -> Any:
     """Declare a parameter.
@@ -24,6 +25,7 @@ def declare(
         default: its value where nothing else is given, and its type.
         description: for ``ros2 param describe``.
         bounds: least and greatest value of a number.
+        ignore_override: whether it has its default, whatever value was given at the start.
         more: other fields of its descriptor.
 
     Returns:
@@ -36,4 +38,4 @@ def declare(
         descriptor.floating_point_range = [
             FloatingPointRange(from_value=bounds[0], to_value=bounds[1])
         ]
-    return node.declare_parameter(name, default, descriptor).value
+    return node.declare_parameter(name, default, descriptor, ignore_override).value

