@@ -71,7 +71,7 @@ def command(*arguments: object) -> list[str]:
 
 
 def process(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=900)
 
 
 def start(*arguments: object) -> subprocess.Popen[str]:
@@ -86,7 +86,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 
 def wait_until(condition, running: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 300
+    until = time.monotonic() + 900
     while not condition():
         assert running.poll() is None, f"ended before it was interrupted: {running.communicate()}"
         assert time.monotonic() < until
@@ -406,7 +406,7 @@ def test_a_run_goes_on_after_ctrl_c(tmp_path: Path, model: Path) -> None:
     running = start("encode", source, out, "--model", model)
     wait_until(lambda: len(list(out.glob("*.ran"))) >= 3, running)
     running.send_signal(signal.SIGINT)
-    _, stderr = running.communicate(timeout=300)
+    _, stderr = running.communicate(timeout=900)
     assert running.returncode == 130
     assert stderr.strip() == "interrupted"
     done = len(list(out.glob("*.ran")))

@@ -27,7 +27,7 @@ def run_demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         "COLUMNS": "40"
     }
     command = [sys.executable, "-m", "roi_anon_ros.graph.demo", "--out", str(out), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
 
 
 def need_weights() -> None:

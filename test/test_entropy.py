@@ -185,7 +185,7 @@ print(outcomes["decoded"] + outcomes["refused"], outcomes["refused"] > 10000)
         [sys.executable, "-c", script, str(Path(__file__).parent)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert (run.returncode, run.stdout.split()) == (0, ["20000", "True"]), run.stderr
 

@@ -188,6 +188,33 @@ def test_a_room_imports_only_what_stands_below_it(path: Path) -> None:
     assert rooms <= below, f"{own} imports {rooms - below}"
 
 
+def defined_names(module: str) -> set[str]:
+    """Everything that a module or package of this repository defines or imports, on any level."""
+    path = ROOT.joinpath(*module.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    found = {entry.name.partition(".")[0] for entry in path.iterdir()} if path.is_dir() else set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    return found
+
+
+def test_what_modules_import_of_each_other_is_there() -> None:
+    """Also what is imported within functions, which only a run of them would find."""
+    missing = []
+    for path in [*PACKAGE.rglob("*.py"), *(ROOT / "test").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("roi_anon_ros"):
+                names = {alias.name for alias in node.names}
+                absent = names - defined_names(node.module)
+                missing += [f"{path}:{node.lineno}: {node.module}.{name}" for name in absent]
+    assert not missing
+
+
 def test_every_room_is_in_the_list() -> None:
     there = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert there <= set(ROOMS)

@@ -339,7 +339,7 @@ def test_page_shows_what_the_twin_says(stage: Stage, port: int) -> None:
     stage.both(count=1)
     address = f"127.0.0.1:{port}"
     with websockets.connect(f"ws://{address}/live", origin=f"http://{address}") as live:
-        jsonschema.validate(json.loads(live.recv(timeout=60)), SCHEMA)
+        jsonschema.validate(json.loads(live.recv(timeout=600)), SCHEMA)
 
 
 def test_parameters_are_described_and_the_config_names_them(stage: Stage) -> None:

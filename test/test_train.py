@@ -315,7 +315,7 @@ def roi_anon(*arguments: object, before: tuple[str, ...] = (), **kwargs: Any) ->
 
 
 def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=300)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 LICENCE = "Apache-2.0"
-#: What a file may name as its architecture, see ``codec.networks``.
-ARCHITECTURE_NAMES = ("paper", "fast", "gained")
+#: What a file may name as its architecture, with its hyperparameters, see ``codec.networks``.
+ARCHITECTURES = {"paper": {"N", "M"}, "fast": {"N"}, "gained": {"N"}}
 #: What the reference finds on the trial image: symbols at the highest quality, the head map's
 #: answer, and the image that it makes of the symbols.
 TRIAL_TENSORS = ("trial_symbols", "trial_map", "trial_image")
@@ -68,7 +69,7 @@ class Model:
         require("torch", "train")
         import torch
 
-        from roi_anon_ros.codec.networks import ARCHITECTURES
+        from roi_anon_ros.codec import networks
 
         values = {}
         for name, array in self.tensors.items():
@@ -77,7 +78,8 @@ class Model:
         for name in TRIAL_TENSORS:
             values.pop(name, None)
         try:
-            codec = ARCHITECTURES[self.metadata["architecture"]](**self.metadata["hyperparameters"])
+            network = networks.ARCHITECTURES[self.metadata["architecture"]]
+            codec = network(**self.metadata["hyperparameters"])
             codec.load_state_dict(values)
         except (RuntimeError, KeyError, TypeError, ValueError) as error:
             raise ModelFileError(f"{self.path}: does not fit its architecture: {error}") from error
@@ -250,13 +252,39 @@ def load_model(path: Path) -> Model:
         raise ModelFileError(
             f"{path}: damaged: fingerprint {mark.hex()}, must be {metadata.get('fingerprint')}"
         )
-    if metadata.get("architecture") not in ARCHITECTURE_NAMES:
+    if metadata.get("architecture") not in list(ARCHITECTURES):  # it may be of any type
         raise ModelFileError(
             f"{path}: architecture {metadata.get('architecture')!r}, this release knows others"
         )
     model = Model(tensors, mark, metadata, path)
-    model.latents  # noqa: B018  tables that break their bounds are refused here
+    _check_hyperparameters(model)
     return model
+
+
+def _check_hyperparameters(model: Model) -> None:
+    """Refuse tables that break their bounds, and hyperparameters of another network than these
+    tensors are of.
+    """
+    given = model.metadata.get("hyperparameters")
+    names = ARCHITECTURES[model.metadata["architecture"]]
+    if not isinstance(given, dict) or given.keys() != names:
+        raise ModelFileError(
+            f"{model.path}: does not fit its architecture: hyperparameters {given}, must be "
+            f"{', '.join(sorted(names))}"
+        )
+    expected = {"N": model.latents.channels, "M": _count_layers(model.tensors) - 2}
+    for name, value in given.items():
+        if value != expected[name]:
+            raise ModelFileError(
+                f"{model.path}: does not fit its architecture: {name} {value}, must be "
+                f"{expected[name]}"
+            )
+
+
+def _count_layers(tensors: Mapping[str, np.ndarray]) -> int:
+    """Convolutions of the analysis."""
+    weights = [name for name in tensors if re.fullmatch(r"g_a\.\d+\.weight", name)]
+    return sum(tensors[name].ndim == 4 for name in weights)
 
 
 def model_folders() -> list[Path]:

@@ -14,10 +14,10 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from std_msgs.msg import Header
 
-from roi_anon_ros.graph.processes import START_LIMIT, Graph, Process
+from roi_anon_ros.graph.processes import Graph, Process
 
 #: Seconds until anything must have happened, on a machine that is busy.
-PATIENCE = 120.0
+PATIENCE = 600.0
 #: Seconds between two diagnostics of a node under test.
 DIAGNOSTICS_PERIOD = 0.2
 
@@ -53,7 +53,7 @@ class Probe(Graph):
             parameters = {"engine": "torch", "diagnostics_period": DIAGNOSTICS_PERIOD} | parameters
         process = self.start_module(self._free(name), f"roi_anon_ros.nodes.{name}", **parameters)
         client = self.node.create_client(GetState, f"/{name}/get_state")
-        self.wait_for(client.service_is_ready, f"{name} node", START_LIMIT)
+        self.wait_for(client.service_is_ready, f"{name} node")
         return process
 
     def _free(self, name: str) -> str:

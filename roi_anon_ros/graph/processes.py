@@ -23,8 +23,9 @@ from roi_anon_ros.errors import RoiAnonError
 
 G = TypeVar("G", bound="Graph")
 
-#: Seconds that nodes may take to come up, and that a process may take to end.
-START_LIMIT = 180.0
+#: Seconds that nodes may take to come up on a busy machine (one that ends or reports an error is
+#: noticed at once), and that a process may take to end.
+START_LIMIT = 600.0
 END_LIMIT = 60.0
 #: Characters at the end of a log that are quoted in an error.
 QUOTED = 2000

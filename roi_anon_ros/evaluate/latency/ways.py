@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from roi_anon_ros.codec import MAX_SIZE, Codec
+from roi_anon_ros.codec.engines.stages import ANALYSIS_THREADS
 from roi_anon_ros.codec.modelfile import model_of
 from roi_anon_ros.codec.networks import (
-    ANALYSIS_THREADS,
     AnonymizingCodec,
     PaperCodec,
     pad_to_multiple,
