@@ -262,7 +262,7 @@ def test_bootstrap_names_what_a_ros_distribution_lacks(tmp_path: Path) -> None:
 
 
 #: Pages of docs/ that are not written yet; a link to them leads nowhere.
-UNWRITTEN = {"evaluation.md", "training.md"}
+UNWRITTEN = {"evaluation.md"}
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *sorted((ROOT / "docs").glob("*.md")),
