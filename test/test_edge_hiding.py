@@ -22,6 +22,8 @@ from roi_anon_ros.codec.engines import trial_picture
 from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.codec.packet import unpack
 
+pytestmark = pytest.mark.ros
+
 OK, WARN, ERROR = 0, 1, 2
 DARK = trial_picture(96, 64) // 2
 WHITE = DARK.copy()
