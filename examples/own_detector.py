@@ -21,7 +21,7 @@ class HogPersons:
 
     def _find(self, image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
-        found, margins = self._hog.detectMultiScale(image[..., ::-1], winStride=(8, 8), scale=1.2)
+        found, margins = self._hog.detectMultiScale(image[..., ::-1], winStride=(8, 8))
         corners = np.asarray(found, np.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]  # left, top, width, height to left, top, right, bottom
         boxes = np.clip(corners, 0, [width, height, width, height]).astype(np.float32)
