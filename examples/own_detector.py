@@ -21,7 +21,11 @@ class HogPersons:
 
     def _find(self, image: np.ndarray) -> Detections:
         height, width = image.shape[:2]
-        found, margins = self._hog.detectMultiScale(image[..., ::-1], winStride=(8, 8), scale=1.2)
+        found = []
+        margins = []
+        if height >= 128 and width >= 64:  # OpenCV's window; it crashes on smaller images
+            bgr = np.ascontiguousarray(image[..., ::-1])
+            found, margins = self._hog.detectMultiScale(bgr, winStride=(8, 8))
         corners = np.asarray(found, np.float32).reshape(-1, 4)
         corners[:, 2:] += corners[:, :2]  # left, top, width, height to left, top, right, bottom
         boxes = np.clip(corners, 0, [width, height, width, height]).astype(np.float32)

@@ -24,6 +24,8 @@ from roi_anon_ros.nodes.base.images import (
     to_rgb,
 )
 
+pytestmark = pytest.mark.ros
+
 BAYER = ("bayer_rggb8", "bayer_bggr8", "bayer_gbrg8", "bayer_grbg8")
 #: Where red, green, green and blue lie in a cell of 2 x 2: by their letters, row by row.
 CELLS = {name: name[len("bayer_") : -1] for name in BAYER}

@@ -116,6 +116,7 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
         assert torch.equal(one[name], other[name]), name
 
 
+@pytest.mark.slow
 def test_a_codec_is_trained_and_continued_to_the_very_same_model(
     folder: Path, head_map: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_collapsed_latent_stops_the_run(folder: Path, head_map: str, tmp_path:
     assert result.exit_code == 2 and "latent: collapsed" in result.output, result.output
 
 
+@pytest.mark.slow
 def test_a_head_map_is_trained_and_continued_to_the_very_same_weights(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
