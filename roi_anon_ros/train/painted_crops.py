@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from roi_anon_ros.codec.picture import MAX_SIDE, as_grey, coded_size, resize
-from roi_anon_ros.codec.regions import STAMP_HEIGHT, STAMP_WIDTH, Regions, paint
+from roi_anon_ros.codec.regions import HEAD_HEIGHT, HEAD_WIDTH, Regions, paint
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.train.colours import expose, permute_channels
 from roi_anon_ros.train.crops import ImageCrops
@@ -37,7 +37,7 @@ def list_heads(record: Record) -> np.ndarray:
     """
     labels = label_heads(record)
     boxes = np.concatenate([labels.heads, labels.guessed])
-    sides = np.maximum(boxes[:, 2] / STAMP_WIDTH, boxes[:, 3] / STAMP_HEIGHT)
+    sides = np.maximum(boxes[:, 2] / HEAD_WIDTH, boxes[:, 3] / HEAD_HEIGHT)
     return np.concatenate([boxes[:, :2], sides[:, None]], axis=1)
 
 
