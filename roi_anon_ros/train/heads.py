@@ -16,10 +16,10 @@ from roi_anon_ros.codec.headmap import THRESHOLD, find_heads
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
 from roi_anon_ros.codec.networks import HeadMap
 from roi_anon_ros.codec.networks.headmap import MULTIPLE
-from roi_anon_ros.codec.regions import Regions, paint
+from roi_anon_ros.codec.regions import paint
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.train.head_crops import HeadCrops
-from roi_anon_ros.train.losses import Regions as Boxes
+from roi_anon_ros.train.losses import Regions
 from roi_anon_ros.train.runs import RunConfig, Training, to_bytes, to_floats
 from roi_anon_ros.train.sets import TrainingImages
 from roi_anon_ros.train.weights import HEAD_MAP, put_head_map, read_weights
@@ -111,7 +111,7 @@ class HeadsTraining(Training):
         """Begin to count."""
         self._begin_counts()
 
-    def validation_step(self, batch: tuple[Tensor, Boxes, Boxes], index: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, Regions, Regions], index: int) -> None:
         """Find the heads of one whole image, as the codec does."""
         image = to_bytes(batch[0][0])
         record = self.validation[index]
@@ -123,7 +123,7 @@ class HeadsTraining(Training):
         self._painted.append(float(mask.mean()))
         if {"head", "face"} & record.complete:
             self._outside.append(share_outside(mask, boxes))
-        self.show(image, paint(image, Regions(regions.cells, regions.heads)), boxes)
+        self.show(image, paint(image, regions), boxes)
 
     def _run(self, image: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(to_batch(image, MULTIPLE, 2 * MULTIPLE)).to(self.device)

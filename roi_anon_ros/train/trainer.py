@@ -40,8 +40,10 @@ def read_config(path: Path) -> RunConfig | persons.Config:
     """
     try:
         content = yaml.safe_load(Path(path).read_text())
+        if not isinstance(content, dict):
+            raise ValueError("must be fields and their values")
         if content["configuration"] == persons.NAME:
-            return persons.Config.read(path)
+            return persons.Config(**content)
         return find_training(content["configuration"]).config_type(**content)
     except KeyError as error:
         raise ValueError(f"{path}: lacks {error}") from error
