@@ -15,7 +15,11 @@ import numpy as np
 import pytest
 import yaml
 from ground_scene import box_of
-from ros_graph import RELIABLE, Probe  # first of what needs ROS: it skips where there is none
+from ros_graph import (
+    RELIABLE,
+    START_LIMIT,
+    Probe,
+)  # first of what needs ROS: it skips where there is none
 
 from builtin_interfaces.msg import Time  # isort: skip
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # isort: skip
@@ -340,6 +344,19 @@ def test_page_shows_what_the_twin_says(stage: Stage, port: int) -> None:
     address = f"127.0.0.1:{port}"
     with websockets.connect(f"ws://{address}/live", origin=f"http://{address}") as live:
         jsonschema.validate(json.loads(live.recv(timeout=60)), SCHEMA)
+
+
+def test_example_tells_nobody_from_a_missing_camera(stage: Stage) -> None:
+    stage.set_clock(stage.time + 3 * 10**9)
+    example = stage.start("example", str(ROOT / "examples" / "twin_subscriber.py"))
+    stage.wait_for(lambda: "a camera is missing" in example.output, "a line", START_LIMIT)
+    stage.both(count=25)  # whoever was there is forgotten
+    cycle = stage.set_clock(stage.time)
+    stage.wait_for(lambda: f"{cycle['time']} nobody" in example.output, "nobody")
+    stage.both((1.0, 0.5), count=4)
+    (person,) = stage.set_clock(stage.time)["people"]
+    stage.wait_for(lambda: f"{{'{person['id']}': [" in example.output, "a person")
+    assert stage.processes.pop("example").end() == 0
 
 
 def test_parameters_are_described_and_the_config_names_them(stage: Stage) -> None:
