@@ -10,10 +10,15 @@ from pathlib import Path
 
 import yaml
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+)
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch_ros.actions import Node, SetParameter
 
 HERE = Path(__file__).parent
 SITE_FILE = HERE.parent / "config" / "site.yaml"
@@ -44,6 +49,11 @@ def site(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     if unknown:
         raise ValueError(f"inputs: got {', '.join(unknown)}, must be of {', '.join(cameras)}")
     shared = {name: value(name) for name in ("model", "log_level")}
+    # camera_node offers reliable; without it large images get lost on a busy machine.
+    reliable = [
+        SetParameter(f"qos_overrides./{name}/image_raw.subscription.reliability", "reliable")
+        for name in inputs
+    ]
     players = [
         Node(
             package="roi_anon_ros",
@@ -66,12 +76,13 @@ def site(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         page_port=value("page_port"),
         log_level=value("log_level"),
     )
-    return [*players, *edges, server, people]
+    return [*reliable, *players, *edges, server, people]
 
 
-def include(name: str, **arguments: str) -> IncludeLaunchDescription:
+def include(name: str, **arguments: str) -> GroupAction:
+    """Scoped: what one file declares, params_file above all, must not reach the next."""
     source = PythonLaunchDescriptionSource(str(HERE / f"{name}.launch.py"))
-    return IncludeLaunchDescription(source, launch_arguments=arguments.items())
+    return GroupAction([IncludeLaunchDescription(source, launch_arguments=arguments.items())])
 
 
 def generate_launch_description() -> LaunchDescription:
