@@ -15,11 +15,8 @@ import numpy as np
 import pytest
 import yaml
 from ground_scene import box_of
-from ros_graph import (
-    RELIABLE,
-    START_LIMIT,
-    Probe,
-)  # first of what needs ROS: it skips where there is none
+
+pytest.importorskip("rclpy", reason="needs ROS 2: rclpy")
 
 from builtin_interfaces.msg import Time  # isort: skip
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # isort: skip
@@ -37,6 +34,8 @@ from people_player import cameras_of, to_detections  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from simulated_robot import Robot, walk  # noqa: E402
 
+from roi_anon_ros.graph.probe import RELIABLE, Probe  # noqa: E402
+from roi_anon_ros.graph.processes import START_LIMIT  # noqa: E402
 from roi_anon_ros.ground.twin import utc  # noqa: E402
 from roi_anon_ros.ground.zone import size_stop_zone  # noqa: E402
 
