@@ -114,28 +114,22 @@ class Stage(Probe):
         return self.wait_for(arrived, "a twin at the time that was set")
 
     def send(self, camera: str, *places: tuple[float, float], stamp: Time | None = None) -> Header:
-        """Send a frame of now, one FRAME after the last, without waiting for anything."""
+        """Send a frame of now, one FRAME after the last; returns the header that its cloud gets."""
         if stamp is None:
             self.time += FRAME
             self.clock.publish(Clock(clock=self.stamp()))
-        return self.send_again(camera, *places, stamp=stamp)
-
-    def send_again(
-        self, camera: str, *places: tuple[float, float], stamp: Time | None = None
-    ) -> Header:
-        """Send a frame of the time that is."""
         where = self.cameras[camera]
         boxes = np.array([box_of(where, place) for place in places]).reshape(-1, 5)
         header = Header(stamp=stamp or self.stamp(), frame_id=f"{camera}_optical")
         self.inputs[camera].publish(to_detections(boxes, header))
-        return header
+        return Header(stamp=header.stamp, frame_id="site")
 
     def frame(self, camera: str, *places: tuple[float, float]) -> np.ndarray:
         """Send a frame; returns the points of its cloud, which must come with its stamp."""
         header = self.send(camera, *places)
         (cloud,) = self.wait_for(lambda: self.clouds[camera], f"a cloud of {camera}")
         self.clouds[camera].clear()
-        assert cloud.header.stamp == header.stamp and cloud.header.frame_id == "site"
+        assert cloud.header == header
         return points_of(cloud)
 
     def both(self, *places: tuple[float, float], count: int = 1) -> None:
