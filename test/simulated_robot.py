@@ -90,4 +90,4 @@ def walk(seconds: float) -> tuple[float, float]:
         seconds: from the start; walks in from 4, stands from 8 to 12, is away from 16 on.
     """
     away = float(np.interp(seconds, [4.0, 8.0, 12.0, 16.0], [4.8, 0.0, 0.0, -4.8]))
-    return (0.0, away)
+    return (-2.5, away)

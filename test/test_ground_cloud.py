@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roi_anon_ros.ground.cloud import POINT, Body, make_cloud, sweep
+from roi_anon_ros.ground.cloud import POINT, RING_HEIGHTS, Body, make_cloud, sweep
 from roi_anon_ros.ground.zone import size_stop_zone
 
 
@@ -111,3 +112,23 @@ def test_zone_says_which_number_makes_no_sense() -> None:
         size_stop_zone(-1.0, 0.1)
     with pytest.raises(ValueError, match="braking: got 0"):
         size_stop_zone(0.1, 0.1, braking=0.0)
+
+
+def test_stop_zone_of_the_nav2_config_is_what_the_sum_says() -> None:
+    """A robot of 0.6 x 0.5 m, latency of 0.3 s at 10 Hz."""
+    root = Path(__file__).resolve().parent.parent
+    content = yaml.safe_load((root / "config" / "nav2_collision_monitor.yaml").read_text())
+    monitor = content["collision_monitor"]["ros__parameters"]
+    corners = np.array(yaml.safe_load(monitor["PersonStop"]["points"]))
+    zone = size_stop_zone(0.3, 0.1)
+    assert 0 <= corners[:, 0].max() - (0.3 + zone.ahead) < 0.05
+    assert 0 <= corners[:, 1].max() - (0.25 + zone.aside) < 0.05
+    assert 0.3 + 0.1 < monitor["source_timeout"]  # 0 would fail open
+    source = monitor["people"]
+    assert source["topic"] == "people_fused" and source["type"] == "pointcloud"
+    counted = [h for h in RING_HEIGHTS if source["min_height"] <= h <= source["max_height"]]
+    assert len(counted) * 8 >= monitor["PersonStop"]["min_points"]
+    costmap = yaml.safe_load((root / "config" / "nav2_costmap.yaml").read_text())
+    layer = costmap["local_costmap"]["local_costmap"]["ros__parameters"]["people_layer"]
+    assert layer["people"]["max_obstacle_height"] > max(RING_HEIGHTS)
+    assert not layer["people"]["clearing"]

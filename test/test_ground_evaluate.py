@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,13 @@ from ground_scene import box_of, make_camera
 
 pytest.importorskip("motmetrics")
 
+from roi_anon_ros.codec import Codec
+from roi_anon_ros.detect import Detections
 from roi_anon_ros.evaluate.ground import measure, play
 from roi_anon_ros.evaluate.ground.sequences import Moment, Sequence, read_pets, read_wildtrack
-from roi_anon_ros.ground.floor import Floor
+from roi_anon_ros.evaluate.ground.through import annotated_area, detect_through
+from roi_anon_ros.files import write_video
+from roi_anon_ros.ground.floor import Floor, is_inside
 from roi_anon_ros.ground.locate import BodyPrior, locate
 
 
@@ -116,3 +121,34 @@ def test_seven_cameras_are_one_set_of_people(ground_dir: Path) -> None:
     assert score.counts["num_false_positives"] < 0.1 * score.counts["num_objects"]
     assert np.median(score.track_errors) < 0.15
     assert "WILDTRACK" in measure.to_markdown([score])
+
+
+class OnePerson:
+    """Finds one person, always at the same part of an image."""
+
+    def __call__(self, images: list[np.ndarray]) -> list[Detections]:
+        height, width = images[0].shape[:2]
+        box = np.array([[0.4 * width, 0.2 * height, 0.5 * width, 0.8 * height]], np.float32)
+        return [Detections(box, np.array([0.8], np.float32), ["person"]) for _ in images]
+
+
+def test_boxes_through_a_codec_are_in_pixels_of_the_original(tmp_path: Path) -> None:
+    """A real packet there and back; the detector alone is replaced, by one that is exact."""
+    sequence = make_sequence(3)
+    codec = Codec.load("fast")
+    frames = np.random.default_rng(0).integers(0, 256, (3, 180, 320, 3), np.uint8)
+    video = write_video(tmp_path / "video.avi", iter(frames), Fraction(10))
+    *_, found = detect_through(sequence, video, codec, OnePerson())
+    assert len(found.sizes) == 3 and min(found.sizes) > 0
+    expected = [128, 36, 160, 144, 0.8]
+    for source in found.sources().values():
+        np.testing.assert_allclose(source(2)["north"], [expected], atol=0.6)
+    longer = make_sequence(4)
+    with pytest.raises(ValueError, match="got 3 frames, must be 4"):
+        list(detect_through(longer, video, codec, OnePerson()))
+
+
+def test_people_beyond_the_annotated_area_are_no_false_alarms() -> None:
+    floor = annotated_area(make_sequence())
+    inside = is_inside(floor.area, np.array([[7.0, 0.0], [9.3, 1.9], [12.0, 0.0], [7.0, -3.0]]))
+    assert inside.tolist() == [True, True, False, False]

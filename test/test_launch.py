@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from ros_graph import (  # first: it skips where there is no ROS
     BEST_EFFORT,
     START_LIMIT,
@@ -15,7 +17,8 @@ from ros_graph import (  # first: it skips where there is no ROS
 
 pytest.importorskip("launch_ros", reason="needs launch_ros, which is not on PyPI")
 
-from sensor_msgs.msg import Image  # isort: skip
+from sensor_msgs.msg import Image, PointCloud2  # isort: skip
+from std_msgs.msg import String  # isort: skip
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.detect import WeightsError, find_weights
@@ -48,7 +51,7 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Probe]:
     index.mkdir(parents=True)
     (index / "roi_anon_ros").touch()
     (prefix / "lib" / "roi_anon_ros").mkdir(parents=True)
-    for name in ("edge", "server", "camera"):
+    for name in ("edge", "server", "camera", "people"):
         script = prefix / "lib" / "roi_anon_ros" / f"{name}_node"
         script.write_text(
             f"#!{sys.executable}\nfrom roi_anon_ros.nodes.{name} import main\nmain()\n"
@@ -102,3 +105,32 @@ def test_demo_brings_detections(probe: Probe, tmp_path: Path) -> None:
     probe.wait_for(lambda: len(arrays) >= 2, "detections", START_LIMIT)
     assert all(array.header.frame_id == "camera" for array in arrays)
     assert probe.report("/server: server")["frames sent"] != "0"
+
+
+def test_site_brings_a_twin_with_its_camera_alive(probe: Probe, tmp_path: Path) -> None:
+    vision_msgs = pytest.importorskip(
+        "vision_msgs.msg", reason="needs vision_msgs: make env, or apt"
+    )
+    if not hasattr(vision_msgs, "Detection3DArray"):
+        pytest.skip("needs vision_msgs with Detection3DArray: make env")
+    try:
+        find_weights("yolov8n")
+    except (ImportError, WeightsError) as error:
+        pytest.skip(f"no detector: {error}")
+    model = make_model(tmp_path / "model.safetensors")
+    noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
+    (tmp_path / "image.png").write_bytes(png(noise))
+    site = yaml.safe_load((LAUNCH.parent / "config" / "site.yaml").read_text())
+    del site["cameras"]["south"]
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
+    inputs = f"{{north: {tmp_path / 'image.png'}}}"
+    launch(probe, "site", site=tmp_path / "site.yaml", inputs=inputs, model=model)
+    twins: list[String] = []
+    clouds: list[PointCloud2] = []
+    probe.node.create_subscription(String, "twin", twins.append, 10)
+    probe.node.create_subscription(PointCloud2, "people_fused", clouds.append, 10)
+    probe.wait_for(
+        lambda: any(json.loads(twin.data)["complete"] for twin in twins), "a twin", START_LIMIT
+    )
+    probe.wait_for(lambda: clouds, "a cloud", START_LIMIT)
+    assert clouds[0].header.frame_id == "site"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # the real imports stand in the commands
     from roi_anon_ros.ground.cameras import Camera
     from roi_anon_ros.ground.page.server import Live
 
+PETS_VIDEO = Path("/usr/share/doc/opencv-doc/examples/data/vtest.avi")
+
 
 @app.command()
 def calibrate(
@@ -129,6 +131,16 @@ def evaluate_ground(
             help="A detector's boxes, JSON lines of frame, camera, boxes; instead of the annotated."
         ),
     ] = None,
+    through: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Instead: YOLOv8n on the images of pets, and on what this model makes of them.",
+        ),
+    ] = None,
+    video: Annotated[
+        Path, typer.Option(help="The images of pets, for --through; of Debian's opencv-doc.")
+    ] = PETS_VIDEO,
     limit: Annotated[int, typer.Option(help="Only the first moments; 0: all.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Of what is dropped, moved and delayed.")] = 0,
 ) -> None:
@@ -139,6 +151,9 @@ def evaluate_ground(
     """
     with interruptible("evaluate"):
         must_exist(folder)
+        if through is not None:
+            _evaluate_through(folder, through, video, limit)
+            return
         from roi_anon_ros.evaluate.ground import measure, play, sequences
 
         readers = {"pets": sequences.read_pets, "wildtrack": sequences.read_wildtrack}
@@ -156,3 +171,34 @@ def evaluate_ground(
                     faults = (play.Fault(detections.stem),)
             scores += [measure.run(played, source, fault, seed=seed) for fault in faults]
         typer.echo(measure.to_markdown(scores))
+
+
+def _evaluate_through(folder: Path, model: str, video: Path, limit: int) -> None:
+    """Compare one detector on originals and through a codec."""
+    must_exist(video)
+    quiet_libraries()
+    import numpy as np
+
+    from roi_anon_ros.codec import Codec
+    from roi_anon_ros.detect import YoloPersons
+    from roi_anon_ros.evaluate.ground import measure, sequences
+    from roi_anon_ros.evaluate.ground.play import Fault
+    from roi_anon_ros.evaluate.ground.through import annotated_area, detect_through
+
+    with usage_errors():
+        whole = sequences.read_pets(folder)
+        played = sequences.take_first(whole, limit)
+        codec = Codec.load(model)
+        for found in detect_through(played, video, codec, YoloPersons()):
+            progress = f"\r{len(found.sizes)} of {len(played.moments)} images"
+            typer.echo(progress, err=True, nl=False)
+    typer.echo("", err=True)
+    area = annotated_area(whole)
+    names = {"originals": "YOLOv8n on originals", "decoded": f"YOLOv8n through {codec.name}"}
+    scores = [
+        measure.run(played, source, Fault(names[kind]), floor=area)
+        for kind, source in found.sources().items()
+    ]
+    typer.echo(measure.to_markdown(scores))
+    kilobytes = np.mean(found.sizes) / 1000
+    typer.echo(f"\n{len(found.sizes)} images, {kilobytes:.1f} kB each through {codec.name}.")

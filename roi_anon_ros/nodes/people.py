@@ -42,10 +42,15 @@ POLICY = {
 
 
 class RefusedError(RoiAnonError):
-    """A frame from which nobody can be placed; its reason is one of few words."""
+    """A frame from which nobody can be placed.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    Args:
+        reason: one of few words, to count by.
+        detail: the numbers.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
         self.reason = reason
 
 
@@ -198,7 +203,7 @@ class PeopleNode(NewestFramesNode):
         people = self._people
         stamp = messages.to_seconds(message.header.stamp)
         if stamp == 0:
-            raise RefusedError("stamp of zero")
+            raise RefusedError("stamp of zero", "must be the image's")
         try:
             boxes = messages.to_boxes(message)
             if people.site.cameras[camera].pose is None:
@@ -209,8 +214,9 @@ class PeopleNode(NewestFramesNode):
             raise
         if camera in self._lenses:
             people.set_lens(camera, self._lenses[camera])
-        if not people.add(camera, stamp, boxes, self._now()):
-            raise RefusedError(people.trouble(camera))
+        now = self._now()
+        if not people.add(camera, stamp, boxes, now):
+            raise RefusedError(people.trouble(camera), f"stamp {stamp:.3f} at {now:.3f}")
         return stamp
 
     def _publish_camera(self, camera: str, stamp: float, image_stamp: Time) -> None:
