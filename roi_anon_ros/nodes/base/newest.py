@@ -79,6 +79,7 @@ class NewestFramesNode(SettingsNode):
         super().__init__(self.role)
         self._state = "unconfigured"  # "" while active
         self._fault = ""
+        self._enabled = False
         self._muted = False
         self._changing = threading.RLock()  # held by what starts and stops the work
         self.worker: Worker[Any] = Worker(self.role, [], self.process_batch, self._tell_of_drop)
@@ -199,7 +200,7 @@ class NewestFramesNode(SettingsNode):
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self._outputs.append(publisher)
-        if not self._state:  # the others were enabled when the node became active
+        if self._enabled:  # as the others were when the node became active
             publisher.on_activate(None)
         return publisher
 
@@ -251,6 +252,7 @@ class NewestFramesNode(SettingsNode):
         """Listen and work; on failure say why and stay inactive."""
         enabled = super().on_activate(state)  # before the first frame comes
         with self._changing:
+            self._enabled = True
             if not self._muted:
                 self.worker.start()
             try:
@@ -306,6 +308,7 @@ class NewestFramesNode(SettingsNode):
             self._inputs.clear()
             self._asked.clear()
             self.worker.stop()
+            self._enabled = False
 
     def _release(self) -> None:
         with self._changing:
