@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -80,6 +81,19 @@ def test_the_cameras_enclave_may_publish_latents_and_no_image() -> None:
     server = ElementTree.parse(CONFIG / "security" / "server.policy.xml")
     heard = {topic.text for topic in server.findall(".//topics[@subscribe='ALLOW']/topic")}
     assert heard == {"latent", "/clock"}
+
+
+def test_what_the_launch_files_and_docs_name_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    setuptools = pytest.importorskip("setuptools")
+    said: dict[str, object] = {}
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(setuptools, "setup", lambda **words: said.update(words))
+    runpy.run_path(str(ROOT / "setup.py"))
+    installed = {file for _, files in said["data_files"] for file in files}
+    for folder in ("launch", "config", "models"):
+        there = {str(file.relative_to(ROOT)) for file in (ROOT / folder).rglob("*.*")}
+        missing = {file for file in there - installed if (ROOT / file).is_file()}
+        assert not missing, folder
 
 
 def test_an_edge_has_the_parameters_that_were_asked_for(

@@ -30,8 +30,11 @@ import sys, time
 from pathlib import Path
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage
+from roi_anon_ros.nodes.base import newest
 from roi_anon_ros.nodes.base.newest import NewestFramesNode
 from roi_anon_ros.nodes.base.process import run
+
+newest.SUMMARY_PERIOD = 1.0  # instead of a minute
 
 class Passer(NewestFramesNode):
     role = "passer"
@@ -199,6 +202,7 @@ def test_it_ends_while_it_is_at_work(probe: Probe) -> None:
     assert process.end() == 0
     assert "ends without" in process.output and "Traceback" not in process.output
     assert "configuring: loading" in process.output
+    assert " sent, " in process.output and f"dropped ({LATE}: " in process.output
     assert max(map(len, process.output.splitlines())) < 600, "foreign text is cut"
 
 
