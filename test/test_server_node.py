@@ -191,7 +191,8 @@ def test_parameters_are_described_and_the_config_names_them(probe: Probe) -> Non
     described = probe.call(DescribeParameters, "/server/describe_parameters", request).descriptors
     assert [d.name for d in described if d.description] == names
     ranges = {d.name for d in described if d.integer_range or d.floating_point_range}
-    assert ranges == {"confidence", "max_pixels", "max_batch", "threads"}
+    bounds = {"max_pixels", "max_source_pixels", "max_age", "max_batch", "threads"}
+    assert ranges == bounds | {"confidence"}
 
 
 def test_labels_wait_for_late_comers(probe: Probe) -> None:
@@ -430,6 +431,7 @@ def send_together(
     probe.cameras[0].publish(plug := good(probe, codec))
     probe.wait_for(lambda: process.output.count("CALL") > before, "the detector to be busy")
     for camera, latent in zip(probe.cameras, latents, strict=True):
+        latent.header = probe.header()  # newer than what keeps the detector busy
         camera.publish(latent)
     arrives(probe, 0, plug)
 

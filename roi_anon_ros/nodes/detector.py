@@ -19,7 +19,6 @@ class DetectorNode(NewestFramesNode):
     """
 
     role = "detector"
-    loss = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from typing import Any
 
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, PointCloud2
@@ -132,7 +133,9 @@ class PeopleNode(NewestFramesNode):
 
     def _open_listeners(self) -> None:
         """Listen to what may come at any time, and also never."""
-        listen = self.create_subscription
+        # One of them at a time; they may come while a transition lets go what they are about.
+        group = MutuallyExclusiveCallbackGroup()
+        listen = partial(self.create_subscription, callback_group=group)
         for name, camera in self._people.site.cameras.items():
             if camera.lens is None:
                 take = partial(self._take_camera_info, name)
@@ -143,7 +146,8 @@ class PeopleNode(NewestFramesNode):
         )
         # Wall-clock seconds, so that the twin speaks also where a simulation's time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = self.create_timer(self.value("twin_period"), self._tell_twin, clock=steady)
+        period = self.value("twin_period")
+        self._timer = self.create_timer(period, self._tell_twin, clock=steady, callback_group=group)
 
     def unload(self) -> None:
         """Stop listening, close the page, forget everybody."""
@@ -159,15 +163,16 @@ class PeopleNode(NewestFramesNode):
         if self._page is not None:
             self._page.close()
         self._page = None
-        self._people = None
+        with self._lock:
+            self._people = None
 
     def describe(self) -> dict[str, str]:
         """Site, how each camera is, and what was refused."""
         said = {"site": self.value("site")}
-        if self._people is None:
-            return said
         now = self._now()
         with self._lock:
+            if self._people is None:
+                return said
             for name, state in self._people.states(now).items():
                 said[f"camera {name}"] = f"{state.state} {state.reason}".rstrip()
             said["people_fused"] = self._people.fused(now).silence or "flows"
@@ -276,7 +281,7 @@ class PeopleNode(NewestFramesNode):
         except ValueError as error:
             said = f"camera_info: {error}"
             with self._lock:
-                if self._people.trouble(camera) != said:
+                if self._people is not None and self._people.trouble(camera) != said:
                     self._people.fail(camera, said)
             self.get_logger().error(f"{camera}: {said}", throttle_duration_sec=LOG_PERIOD)
             return
@@ -296,25 +301,30 @@ class PeopleNode(NewestFramesNode):
             camera = self._homes.get(posixpath.dirname(topic))
             if camera is not None:
                 with self._lock:
-                    self._people.fail(camera, f"{node}: {status.message}")
+                    if self._people is not None:
+                        self._people.fail(camera, f"{node}: {status.message}")
 
     def _tell_twin(self) -> None:
         """Publish one cycle of the twin while the node is active."""
+        transforms = self._transforms
+        page = self._page
         if not self._twin.is_activated:
             return
         robot = None
-        if self.value("robot_frame"):
+        if self.value("robot_frame") and transforms is not None:
             try:
-                pose = self._transforms.pose_of(self.value("robot_frame"), None)
+                pose = transforms.pose_of(self.value("robot_frame"), None)
                 x, y, _ = pose.position.tolist()
                 robot = (x, y, yaw_of(pose))
             except NoTransformError as error:
                 self.get_logger().warning(str(error), throttle_duration_sec=LOG_PERIOD)
         with self._lock:
+            if self._people is None:
+                return
             cycle = json.dumps(self._people.twin(self._now(), robot))
         self._twin.publish(String(data=cycle))
-        if self._page is not None:
-            self._page.publish(cycle)
+        if page is not None:
+            page.publish(cycle)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -13,7 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import SetBool
 
@@ -79,6 +79,7 @@ class NewestFramesNode(SettingsNode):
         super().__init__(self.role)
         self._state = "unconfigured"  # "" while active
         self._fault = ""
+        self._enabled = False
         self._muted = False
         self._changing = threading.RLock()  # held by what starts and stops the work
         self.worker: Worker[Any] = Worker(self.role, [], self.process_batch, self._tell_of_drop)
@@ -199,7 +200,7 @@ class NewestFramesNode(SettingsNode):
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         self._outputs.append(publisher)
-        if not self._state:  # the others were enabled when the node became active
+        if self._enabled:  # as the others were when the node became active
             publisher.on_activate(None)
         return publisher
 
@@ -251,6 +252,7 @@ class NewestFramesNode(SettingsNode):
         """Listen and work; on failure say why and stay inactive."""
         enabled = super().on_activate(state)  # before the first frame comes
         with self._changing:
+            self._enabled = True
             if not self._muted:
                 self.worker.start()
             try:
@@ -306,6 +308,7 @@ class NewestFramesNode(SettingsNode):
             self._inputs.clear()
             self._asked.clear()
             self.worker.stop()
+            self._enabled = False
 
     def _release(self) -> None:
         with self._changing:
@@ -340,7 +343,10 @@ class NewestFramesNode(SettingsNode):
             topic,
             partial(self._take, topic),
             QoSProfile(depth=1, reliability=reliability),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            # Not the reliability: an override would stay what was asked for first.
+            qos_overriding_options=QoSOverridingOptions(
+                (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH)
+            ),
             callback_group=self._frames,
         )
 
@@ -349,7 +355,7 @@ class NewestFramesNode(SettingsNode):
 
     def _reliability_for(self, topic: str) -> ReliabilityPolicy:
         """What to ask of the publishers of a topic, of whom some may not be known yet."""
-        fixed = RELIABILITIES[self.reliability]
+        fixed = RELIABILITIES[self._override_of(topic) or self.reliability]
         if fixed is not None:
             return fixed
         offered = {
@@ -361,14 +367,22 @@ class NewestFramesNode(SettingsNode):
             return self._asked[topic]
         return ReliabilityPolicy.BEST_EFFORT
 
+    def _override_of(self, topic: str) -> str:
+        """What the parameter for a topic's reliability says; empty where nobody gave it."""
+        name = f"qos_overrides.{self.resolve_topic_name(topic)}.subscription.reliability"
+        if not self.has_parameter(name):
+            described = "Reliability to ask of the publishers; empty: as the node has it"
+            self.declare_checked(name, "", described, read_only=True)
+        override: str = self.value(name)
+        if override and override not in RELIABILITIES:
+            raise ValueError(f"{name}: got {override!r}, must be one of {', '.join(RELIABILITIES)}")
+        return override
+
     def _follow_publishers(self) -> None:
         """Listen anew where publishers came that offer more, or less, than was asked of them."""
         for topic, subscription in list(self._inputs.items()):
             wanted = self._reliability_for(topic)
-            if wanted == self._asked[topic]:
-                continue
-            self._asked[topic] = wanted  # an override may say otherwise: asked once
-            if subscription.qos_profile.reliability != wanted:
+            if wanted != self._asked[topic]:
                 self.destroy_subscription(subscription)
                 self._listen(topic, wanted)
                 self.get_logger().info(f"{topic}: listens {wanted.name.lower()} from now on")

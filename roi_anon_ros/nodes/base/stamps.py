@@ -14,7 +14,7 @@ AHEAD = 1.0
 WINDOW = 100
 FEWEST = 20
 #: The period of a stream is this percentile of the gaps between the frames that arrive.
-PERIOD_PERCENTILE = 10
+PERIOD_PERCENTILE = 5
 #: A stream is regular if half of its gaps are this close to multiples of its period, in periods.
 REGULAR = 0.15
 
