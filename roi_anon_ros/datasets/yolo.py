@@ -32,8 +32,8 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
     The labels of ``…/images/…/a.jpg`` are ``…/labels/…/a.txt``, or ``a.txt`` beside it where no
     folder is called ``images``: boxes, or polygons, of which the surrounding box is taken. Of a box
     with keypoints (``kpt_shape`` in the YAML file) the box is taken, and a sixth column is a
-    detector's score. A picture without that file counts as not annotated, one with an empty file as annotated and
-    empty.
+    detector's score. A picture without that file counts as not annotated, one with an empty file as
+    annotated and empty.
 
     Args:
         annotations: the YAML file with ``names``, or the folder in which it lies as ``data.yaml``
@@ -127,8 +127,8 @@ def _keypoint_numbers(told: dict[str, Any]) -> int:
     shape = told.get("kpt_shape")
     if shape is None:
         return 0
-    points, each = (int(side) for side in shape)
-    if points < 1 or each not in (2, 3):
+    points, each = shape
+    if not isinstance(points, int) or points < 1 or each not in (2, 3):
         raise ValueError(f"kpt_shape: got {shape}, must be points, and 2 or 3 numbers for each")
     return points * each
 
@@ -153,9 +153,9 @@ def _yolo_box(
     elif len(values) >= 6 and len(values) % 2 == 0 and not keypoints:
         box = [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
     else:
-        more = (
-            f" and {keypoints} of keypoints" if keypoints else ", or a polygon of 3 points or more"
-        )
+        more = ", or a polygon of 3 points or more"
+        if keypoints:
+            more = f" and {keypoints} of keypoints"
         raise ValueError(f"{line.strip()!r}: must be a class and 4 numbers{more}")
     if number not in names:
         raise ValueError(f"{line.strip()!r}: no class has this number")
