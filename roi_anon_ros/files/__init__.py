@@ -1,4 +1,4 @@
-"""What lies on disk: images, videos, packets, journals."""
+"""What lies on disk: images, videos, packets, journals; bags/ has recordings."""
 
 from roi_anon_ros.files.images import (
     decode_image,

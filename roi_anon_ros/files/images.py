@@ -113,6 +113,14 @@ def composite(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", layer.size, (*BACKGROUND, 255)), layer)
 
 
+def lay_on_black(image: np.ndarray) -> np.ndarray:
+    """The colours ``[H, W, 3]`` of an image ``[H, W, 4]`` of integers whose last channel is alpha,
+    with its transparent pixels laid on black, :data:`BACKGROUND`.
+    """
+    opacity = image[..., 3:].astype(np.float64) / np.iinfo(image.dtype).max
+    return np.rint(image[..., :3] * opacity).astype(image.dtype)
+
+
 def scale_to_8_bits(values: np.ndarray, notes: list[str]) -> np.ndarray:
     """Bring pixels of any depth to 8 bits.
 
@@ -193,8 +201,7 @@ def _read_deep_colour(data: bytes, turn: int, notes: list[str]) -> np.ndarray:
     if values is None:
         raise ValueError("not a readable image: damaged, truncated or of another depth")
     if values.ndim == 3 and values.shape[2] == 4:
-        opacity = values[..., 3:].astype(np.float64) / np.iinfo(values.dtype).max
-        values = np.rint(values[..., :3] * opacity).astype(values.dtype)  # on black
+        values = lay_on_black(values)
     image = scale_to_8_bits(values, notes)
     image = np.dstack([image] * 3) if image.ndim == 2 else image[..., 2::-1]
     return turn_upright(image, turn)

@@ -15,7 +15,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
-from roi_anon_ros.files.images import scale_to_8_bits
+from roi_anon_ros.files.images import lay_on_black, scale_to_8_bits
 from roi_anon_ros.files.packets import MAX_RATE
 
 #: What a video is written with, by suffix: format, video codec and its options.
@@ -178,8 +178,7 @@ class Video:
                 self.notes.append("16 bits of grey: each frame is stretched to 0 to 255")
             image = np.dstack([grey] * 3)
         elif any(component.is_alpha for component in frame.format.components):
-            rgba = frame.to_ndarray(format="rgba").astype(np.uint16)
-            image = ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)  # on black
+            image = lay_on_black(frame.to_ndarray(format="rgba"))
         else:
             image = frame.to_ndarray(format="rgb24")
         return _upright(image, frame)
