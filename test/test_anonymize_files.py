@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 av = pytest.importorskip("av")
 
 from roi_anon_ros.anonymize import jobs  # noqa: E402
-from roi_anon_ros.anonymize.images import read_image  # noqa: E402
+from roi_anon_ros.files.images import read_image  # noqa: E402
 from roi_anon_ros.anonymize.regions import Region, polygon  # noqa: E402
-from roi_anon_ros.anonymize.videos import Video  # noqa: E402
+from roi_anon_ros.files.videos import Video  # noqa: E402
 from roi_anon_ros.cli import app  # noqa: E402
 
 WIDTH = 96
@@ -111,19 +111,17 @@ def test_an_image_is_treated_and_says_nothing_else(tmp_path: Path, zones: Path) 
     assert b"a small original" not in (tmp_path / "kept.jpg").read_bytes()
 
 
-def test_what_was_erased_stays_erased_and_odd_files_are_refused(tmp_path: Path) -> None:
+def test_what_was_erased_stays_erased_and_odd_files_are_refused(
+    tmp_path: Path, zones: Path
+) -> None:
     rgba = np.dstack([photo(), np.full((HEIGHT, WIDTH), 255, np.uint8)])
     rgba[:, :20, 3] = 0
     Image.fromarray(rgba).save(tmp_path / "erased.png")
-    assert not read_image(tmp_path / "erased.png")[0][:, :20].any()
-    deep = Image.fromarray(np.full((8, 8), 4000, np.uint16))
-    deep.save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match="depth"):
-        read_image(tmp_path / "deep.png")
+    assert not read_image(tmp_path / "erased.png").image[:, :20].any()
     frames = [Image.fromarray(photo()), Image.fromarray(255 - photo())]
     frames[0].save(tmp_path / "moving.webp", save_all=True, append_images=frames[1:])
-    with pytest.raises(ValueError, match="frames: got 2"):
-        read_image(tmp_path / "moving.webp")
+    code, output = run(tmp_path / "moving.webp", tmp_path / "out.webp", *options(zones))
+    assert code == 1 and "frames: got 2" in output and not (tmp_path / "out.webp").exists()
     (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 not much")
     with pytest.raises(ValueError, match="readable"):
         read_image(tmp_path / "cut.jpg")
@@ -155,9 +153,8 @@ def test_a_video_keeps_its_times_and_its_sound(tmp_path: Path, zones: Path) -> N
     before = list(Video(tmp_path / "in.mp4").frames())
     video = Video(tmp_path / "out.mp4")
     after = list(video.frames())
-    base = Video(tmp_path / "in.mp4").time_base
-    assert [float(f.pts * video.time_base) for f in after] == pytest.approx(
-        [float(f.pts * base) for f in before], abs=1e-3
+    assert [float(f.time) for f in after] == pytest.approx(
+        [float(f.time) for f in before], abs=1e-3
     )
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         assert new.image[:, : WIDTH // 2 - 8].max() < 20, index

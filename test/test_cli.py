@@ -189,7 +189,8 @@ def test_pictures_are_read_as_rgb_of_8_bits_and_upright(tmp_path: Path) -> None:
     np.testing.assert_array_equal(files.read_picture(tmp_path / "deep.png"), np.dstack([grey] * 3))
     rgba = np.dstack([picture(4), grey])
     Image.fromarray(rgba).save(tmp_path / "alpha.png")
-    np.testing.assert_array_equal(files.read_picture(tmp_path / "alpha.png"), rgba[..., :3])
+    laid = rgba[..., :3] * (grey[..., None] / 255)
+    assert np.abs(files.read_picture(tmp_path / "alpha.png") - laid).max() <= 1
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90° clockwise
     Image.fromarray(picture(5)).save(tmp_path / "turned.jpg", exif=exif, quality=95)
@@ -204,7 +205,7 @@ def test_a_truncated_picture_is_no_picture(tmp_path: Path, suffix: str) -> None:
     write_picture(path, 1, 200, 150)
     files.read_picture(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
-    with pytest.raises(ValueError, match="not a readable picture"):
+    with pytest.raises(ValueError, match="not a readable image"):
         files.read_picture(path)
 
 
@@ -460,7 +461,7 @@ def test_round_trip_of_a_video(tmp_path: Path, installed: Path, codec: Codec) ->
     assert sequence.rate == rate
     packets = list(sequence)
     assert packets == [codec.encode(cv2.cvtColor(f, cv2.COLOR_BGR2RGB)).packet for f in originals]
-    for name in ("back.mp4", "back.avi"):
+    for name in ("back.mp4", "back.mkv"):
         assert call("decode", tmp_path / "v.ran", tmp_path / name).exit_code == 0
         frames, rate = read_video(tmp_path / name)
         assert (len(frames), rate) == (7, 12.5)
@@ -594,7 +595,8 @@ def test_a_damaged_frame_is_left_out(tmp_path: Path, installed: Path, codec: Cod
     [
         (b"RANS", "length"),
         (struct.pack("<4sB3sII", b"RANX", 1, bytes(3), 25, 1), "magic"),
-        (struct.pack("<4sB3sII", b"RANS", 2, bytes(3), 25, 1), "version"),
+        (struct.pack("<4sB3sII", b"RANS", 0, bytes(3), 25, 1), "version"),
+        (struct.pack("<4sB3sII", b"RANS", 3, bytes(3), 25, 1), "version"),
         (struct.pack("<4sB3sII", b"RANS", 1, b"\1\0\0", 25, 1), "version"),
         (struct.pack("<4sB3sII", b"RANS", 1, bytes(3), 0, 1), "size"),
         (struct.pack("<4sB3sII", b"RANS", 1, bytes(3), 25, 0), "size"),
@@ -602,6 +604,7 @@ def test_a_damaged_frame_is_left_out(tmp_path: Path, installed: Path, codec: Cod
         (struct.pack("<4sB3sIII", b"RANS", 1, bytes(3), 25, 1, 31), "length"),
         (struct.pack("<4sB3sIII", b"RANS", 1, bytes(3), 25, 1, 2**32 - 1), "length"),
         (struct.pack("<4sB3sII", b"RANS", 1, bytes(3), 25, 1), "length"),
+        (struct.pack("<4sB3sII", b"RANS", 2, bytes(3), 25, 1), "length"),
     ],
 )
 def test_bounds_of_a_sequence(tmp_path: Path, data: bytes, reason: str) -> None:
@@ -613,8 +616,8 @@ def test_bounds_of_a_sequence(tmp_path: Path, data: bytes, reason: str) -> None:
 
 def test_frames_of_several_sizes_make_no_video(tmp_path: Path, model: Path, codec: Codec) -> None:
     with files.SequenceWriter(tmp_path / "a.ran", Fraction(5)) as writer:
-        writer.write(codec.encode(picture(1, 64, 48)).packet)
-        writer.write(codec.encode(picture(1, 64, 50)).packet)
+        writer.write(codec.encode(picture(1, 64, 48)).packet, Fraction(0))
+        writer.write(codec.encode(picture(1, 64, 50)).packet, Fraction(1, 5))
         writer.finish()
     done = call("decode", tmp_path / "a.ran", tmp_path / "a.mp4", "--model", model)
     assert done.exit_code == 1

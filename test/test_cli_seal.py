@@ -63,8 +63,8 @@ def site(tmp_path: Path, codec: Codec) -> Path:
         packets.append(codec.encode(painted, 0).packet)
     storage.write_bytes(tmp_path / "x.ran", packets[0])
     with files.SequenceWriter(tmp_path / "v.ran", Fraction(10)) as sequence:
-        for packet in packets:
-            sequence.write(packet)
+        for number, packet in enumerate(packets):
+            sequence.write(packet, Fraction(number, 10))
         sequence.finish()
     for name, count in (("x.seal", 1), ("v.seal", 3)):
         with SealedWriter(tmp_path / name) as writer:
@@ -104,9 +104,9 @@ def test_an_image_gets_its_hidden_pixels_back(site: Path, codec: Codec) -> None:
 
 
 def test_a_video_gets_its_hidden_pixels_back(site: Path) -> None:
-    result = unseal(site, "v", "v.avi", key="b")
+    result = unseal(site, "v", "v.mp4", key="b")
     assert result.exit_code == 0, result.output
-    frames = list(files.VideoReader(site / "v.avi").frames())
+    frames = [frame.image for frame in files.Video(site / "v.mp4").frames()]
     assert len(frames) == 3
     for number, frame in enumerate(frames):
         assert np.abs(frame[PAINTED].astype(int) - image_of(number)[PAINTED]).mean() < 12

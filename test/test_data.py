@@ -258,7 +258,7 @@ def test_coco_counts_what_it_clips_and_drops(tmp_path: Path) -> None:
     rows = [
         ("person", -10, 10, 40, 200),
         ("person", 170, 10, 190, 20),
-        ("head", 3, 4, 3, 9),
+        ("head", 165, 4, 170, 9),
         ("head", 5, 5, 15, 15),
     ]
     write_picture(tmp_path / "sub" / "a.png")
@@ -367,7 +367,7 @@ def test_a_damaged_annotation_costs_its_picture_alone(tmp_path: Path) -> None:
         "all.json: annotations[6]: lacks 'image_id'",
         "all.json: annotations[8]: ",
         "nan.png: box: [nan, ",
-        "kind.png: lacks 99",
+        "kind.png: lacks '99'",
         f"size.png: has {W}x{H} pixels, its annotation says {H}x{H}",
         "gone.png: no such file",
         "text.png: not a readable picture",
@@ -376,6 +376,70 @@ def test_a_damaged_annotation_costs_its_picture_alone(tmp_path: Path) -> None:
     ):
         assert problem in text
     assert len(reading.problems) == 9
+
+
+@pytest.mark.parametrize("box", [[60, 40, -20, 10], [60, 40, 20, -10], [60, 40, 0, 10]])
+def test_a_box_without_extent_costs_its_picture(tmp_path: Path, box: list[int]) -> None:
+    content = coco({"a.png": [("head", 1, 1, 9, 9)], "b.png": [("head", 1, 1, 9, 9)]})
+    content["annotations"][0]["bbox"] = box
+    for name in ("a.png", "b.png"):
+        write_picture(tmp_path / name)
+    reading = read_coco(write_json(tmp_path / "all.json", content))
+    assert [r.path.name for r in reading.records] == ["b.png"]
+    assert len(reading.problems) == 1 and "a.png: box: got x from 60" in reading.problems[0]
+
+
+def test_exchanged_corners_cost_their_picture(tmp_path: Path) -> None:
+    for name, left, right in (("a", "3e1", "10"), ("b", "10", "3e1")):
+        write_picture(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.png</filename><object><name>head</name><bndbox>"
+            f"<xmin>{left}</xmin><ymin>20</ymin><xmax>{right}</xmax><ymax>50</ymax></bndbox>"
+            "</object></annotation>"
+        )
+    reading = read_voc(tmp_path)
+    assert [r.path.name for r in reading.records] == ["b.png"]
+    assert reading.records[0].heads.xyxy.tolist() == [[9, 19, 30, 50]]
+    assert len(reading.problems) == 1 and "a.xml: box: got x from 29" in reading.problems[0]
+
+
+@pytest.mark.parametrize("kind", [str, float])
+def test_coco_numbers_may_be_strings(tmp_path: Path, kind: type) -> None:
+    content = coco({"a.png": [("head", 3, 4, 9, 10)]}, ("person", "head"))
+    content["images"][0]["id"] = 1
+    content["images"][0]["width"] = kind(W)
+    (annotation,) = content["annotations"]
+    annotation["image_id"] = kind(1) if kind is float else "1"
+    annotation["category_id"] = kind(annotation["category_id"])
+    annotation["bbox"] = [kind(side) for side in annotation["bbox"]]
+    annotation["iscrowd"] = kind(0)
+    write_picture(tmp_path / "a.png")
+    reading = read_coco(write_json(tmp_path / "all.json", content))
+    assert reading.problems == []
+    assert reading.records[0].heads.xyxy.tolist() == [[3, 4, 9, 10]]
+    assert not reading.records[0].heads.ignore.any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "more"),
+    [([3, 2], "0.48 0.28 0.52 0.28 0.5 0.33"), ([2, 3], "0.48 0.28 2 0.52 0.28 1"), (None, "0.9")],
+)
+def test_yolo_keypoints_and_scores_are_no_polygon(
+    tmp_path: Path, shape: list[int] | None, more: str
+) -> None:
+    """After the box come keypoints, or a detector's score: the box alone is the head's."""
+    told = {"names": ["person", "head"]} | ({"kpt_shape": shape} if shape else {})
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(told))
+    write_picture(tmp_path / "images" / "a.png", (200, 100))
+    write_picture(tmp_path / "images" / "b.png", (200, 100))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text(f"1 0.5 0.3 0.1 0.1 {more}\n")
+    (tmp_path / "labels" / "b.txt").write_text(f"1 0.5 0.3 0.1 0.1 {more} 0.5 0.5\n")
+    reading = read_yolo(tmp_path)
+    assert [r.path.name for r in reading.records] == ["a.png"]
+    assert reading.records[0].heads.xyxy.round(3).tolist() == [[90, 25, 110, 35]]
+    assert reading.records[0].by_detector == (frozenset() if shape else {"head"})
+    assert len(reading.problems) == 1 and "b.txt: line 1: " in reading.problems[0]
 
 
 def test_a_picture_on_its_side_has_the_size_it_is_shown_at(tmp_path: Path) -> None:

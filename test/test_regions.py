@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from roi_anon_ros.anonymize.images import read_image
+from roi_anon_ros.files.images import read_image
 from roi_anon_ros.anonymize.regions import Region, Regions, feathered, polygon, union
 from roi_anon_ros.anonymize.sources import Annotated, Bodies, Detected, Polygons
 from roi_anon_ros.anonymize.tracks import Tracker, fill_gaps
@@ -131,7 +131,7 @@ def test_a_face_detector_finds_landmarks(shared_dir: Path) -> None:
     found = find_spec("ultralytics")
     if not weights.is_file() or found is None:
         pytest.skip("needs YuNet's file and the images of ultralytics")
-    image, _ = read_image(Path(found.origin).parent / "assets" / "bus.jpg")
+    image = read_image(Path(found.origin).parent / "assets" / "bus.jpg").image
     faces = Detected(YunetFaces(weights), shape="ellipse")(image).items
     assert len(faces) >= 2
     for face in faces:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ import numpy as np
 
 from roi_anon_ros import storage
 from roi_anon_ros.anonymize.anonymizer import Anonymizer
-from roi_anon_ros.anonymize.images import FORMATS, image_bytes, read_image
 from roi_anon_ros.anonymize.regions import Region, Regions
 from roi_anon_ros.anonymize.tracks import fill_gaps
-from roi_anon_ros.anonymize.videos import READABLE, Frame, Video, write_video
+from roi_anon_ros.files.images import FORMATS, image_bytes, read_image
 from roi_anon_ros.files.journals import JsonLines
+from roi_anon_ros.files.videos import READABLE, Frame, Video, write_video
 
 #: Frames of a video that a report's sheet shows.
 SHOWN = 4
@@ -37,6 +37,7 @@ class Treated:
         regions: for each image that has any, its number from 0, its time in seconds (0 for an
             image) and its regions.
         notes: for people.
+        losses: what of the images is missing, for people.
         damaged: places that could not be decoded, and are left out.
         thumbs: some of the results, small, uint8 RGB.
     """
@@ -44,6 +45,7 @@ class Treated:
     images: int = 0
     regions: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
     damaged: int = 0
     thumbs: list[np.ndarray] = field(default_factory=list)
 
@@ -54,14 +56,21 @@ def anonymize_image(
     """Anonymize an image file.
 
     Raises:
-        ValueError, OSError: it cannot be read or written; nothing was written then.
+        ValueError, OSError: it cannot be read or written, or is an animation; nothing was written
+            then.
     """
-    image, metadata = read_image(source)
-    regions = anonymizer.find(image)
-    out = anonymizer.treat(image, regions, str(source))
-    kept = metadata if keep_metadata else {k: v for k, v in metadata.items() if k == "icc_profile"}
+    file = read_image(source)
+    if file.frames != 1:
+        raise ValueError(
+            f"frames: got {file.frames}, must be 1: an animation cannot be treated as an image"
+        )
+    regions = anonymizer.find(file.image)
+    out = anonymizer.treat(file.image, regions, str(source))
+    kept = dict(file.metadata)
+    if not keep_metadata:
+        kept.pop("exif", None)
     storage.write_bytes(target, image_bytes(out, target.suffix, kept), source.stat().st_mtime_ns)
-    return Treated(1, _listed([regions], [0.0]), thumbs=[thumb(out)])
+    return Treated(1, _listed([regions], [0.0]), file.notes, thumbs=[thumb(out)])
 
 
 def anonymize_video(
@@ -78,7 +87,7 @@ def anonymize_video(
     Args:
         anonymizer: at work.
         source: file.
-        target: file, with a suffix of :data:`~roi_anon_ros.anonymize.videos.CODECS`.
+        target: file, with a suffix of :data:`~roi_anon_ros.files.videos.CODECS`.
         sound: whether it is kept.
         hold: seconds that a region stays before and after its object was found, 0 or more.
         settings: all that the regions depend on: what was found under others is not used again.
@@ -94,22 +103,23 @@ def anonymize_video(
     journal = target.with_name(target.name + ".regions.jsonl.part")
     found, times = find_all(anonymizer, video, journal, head, track)
     filled = fill_gaps(found, times, hold)
-    done = Treated(len(filled), _listed(filled, times), list(video.notes), video.damaged)
+    listed = _listed(filled, times)
+    done = Treated(len(filled), listed, list(video.notes), video.losses, video.damaged)
     shown = {len(filled) * i // SHOWN for i in range(SHOWN)}
-    index = 0
-    steps = iter(track(range(len(filled)), len(filled), f"{source.name}: treat"))
 
-    def treat(frame: Frame) -> np.ndarray:
-        nonlocal index
-        next(steps, None)
-        out = anonymizer.treat(frame.image, filled[index], str(source))
-        if index in shown:
-            done.thumbs.append(thumb(out))
-        index += 1
-        return out
+    def treated() -> Iterator[Frame]:
+        frames = track(video.frames(), len(filled), f"{source.name}: treat")
+        for index, frame in enumerate(frames):
+            if index >= len(filled):
+                raise ValueError(f"frames: got more than {index}, the file changes")
+            out = anonymizer.treat(frame.image, filled[index], str(source))
+            if index in shown:
+                done.thumbs.append(thumb(out))
+            yield Frame(out, frame.time)
 
     part = storage.part_of(target)
-    written = write_video(source, part, target.suffix, treat, sound, video)
+    sound_of = source if sound else None
+    written = write_video(part, target.suffix, treated(), video.rate, video.time_base, sound_of)
     if written != len(filled):
         part.unlink()
         raise ValueError(
@@ -137,7 +147,7 @@ def find_all(
                 regions = anonymizer.find(frame.image)
                 lines.write({"regions": [to_json(region) for region in regions.items]})
             found.append(regions)
-            times.append(float(frame.pts * video.time_base))
+            times.append(float(frame.time))
     return found, times
 
 

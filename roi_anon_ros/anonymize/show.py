@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from roi_anon_ros.anonymize.anonymizer import FEATHER, make_source
-from roi_anon_ros.anonymize.images import read_image
 from roi_anon_ros.anonymize.regions import Regions
 from roi_anon_ros.anonymize.treatments import make_treatment, treat
+from roi_anon_ros.files.images import read_image
 
 #: Treatments of all regions, and of faces and persons alone, each with its match.
 ALL = ("blur", "blur:7", "pixelate", "mask", "silhouette", "inpaint")
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--crop", type=int, nargs=4, help="left top right bottom that are shown")
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
-    image, _ = read_image(options.image)
+    image = read_image(options.image).image
     left, top, right, bottom = options.crop or (0, 0, image.shape[1], image.shape[0])
     shown = np.s_[top:bottom, left:right]
     sources = {"face": (f"face:{options.yunet}" if options.yunet else "face", None)}

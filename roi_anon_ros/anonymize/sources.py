@@ -11,9 +11,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from roi_anon_ros.anonymize.images import read_image
 from roi_anon_ros.anonymize.regions import Region, Regions, assumed_landmarks, mask_of, polygon
 from roi_anon_ros.detect import Detector
+from roi_anon_ros.files.images import read_image
 
 #: Side of the square around a person that MediaPipe's pose network sees, over the longer side of
 #: the box.
@@ -172,7 +172,7 @@ class Annotated:
         self._grow = grow
         self._boxes: dict[bytes, np.ndarray | None] = {}
         for path, drawn in boxes.items():
-            self._boxes[_digest(read_image(path)[0])] = drawn
+            self._boxes[_digest(read_image(path).image)] = drawn
 
     def __call__(self, image: np.ndarray) -> Regions:
         """See :class:`~roi_anon_ros.anonymize.regions.RegionSource`."""

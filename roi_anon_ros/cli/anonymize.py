@@ -111,9 +111,6 @@ def anonymize(
     with interruptible("anonymize"):
         must_exist(source)
         quiet_libraries()
-        import av
-
-        av.logging.set_level(None)
         run = Run(resumes=True)
         plan = _plan(source, Path(out), out.endswith(os.sep), run)
         anonymizer = make_anonymizer(region, treatment, grow, feather, pose, match, key)
@@ -163,9 +160,9 @@ def make_anonymizer(
 
 def _plan(source: Path, out: Path, folder: bool, run: Run) -> dict[Path, Path]:
     """What is written, from what: files keep their names, and suffixes that can be written."""
-    from roi_anon_ros.anonymize.images import FORMATS
     from roi_anon_ros.anonymize.jobs import taken
-    from roi_anon_ros.anonymize.videos import CODECS, READABLE
+    from roi_anon_ros.files.images import FORMATS
+    from roi_anon_ros.files.videos import CODECS, READABLE
 
     suffixes = " ".join([*FORMATS, *READABLE])
     if source.is_dir():
@@ -199,8 +196,8 @@ def _plan(source: Path, out: Path, folder: bool, run: Run) -> dict[Path, Path]:
 
 
 def _writable(name: Path) -> Path:
-    from roi_anon_ros.anonymize.images import FORMATS
-    from roi_anon_ros.anonymize.videos import CODECS
+    from roi_anon_ros.files.images import FORMATS
+    from roi_anon_ros.files.videos import CODECS
 
     return name if name.suffix.lower() in (*FORMATS, *CODECS) else name.with_suffix(".mkv")
 
@@ -214,8 +211,8 @@ def _work(
 ) -> None:
     """Anonymize all files, and write the report and the sheet."""
     from roi_anon_ros import storage
-    from roi_anon_ros.anonymize.images import image_bytes
     from roi_anon_ros.anonymize.jobs import sheet
+    from roi_anon_ros.files.images import image_bytes
     from roi_anon_ros.files.journals import JsonLines
 
     journal = report.with_name(report.name + ".jsonl.part")
@@ -280,8 +277,8 @@ def _treat_file(
         return None
     for note in treated.notes:
         run.note(source, note)
-    if treated.damaged:
-        run.fail(source, f"{treated.damaged} damaged places are left out")
+    for loss in treated.losses:
+        run.fail(source, loss)
     return treated
 
 

@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 def decode(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A .ran file, or a folder of them.")],
     out: Annotated[
-        str, typer.Argument(metavar="OUT", help="A .png, .mp4 or .avi file, or a folder.")
+        str,
+        typer.Argument(metavar="OUT", help="A .png, .mp4, .mkv, .mov or .webm file, or a folder."),
     ],
     model: Annotated[
         str | None,
         typer.Option(help="Name or file; by default the installed model that wrote the packet."),
     ] = None,
 ) -> None:
-    """Decode .ran files: pictures to .png at the size of their source, videos to .mp4 (or .avi:
-    Motion JPEG).
+    """Decode .ran files: images to .png at the size of their source, videos to .mp4 (or .mkv, .mov,
+    .webm), each frame at its time.
 
     Files are told apart by what is in them. A damaged frame of a video is reported and left out; of
     a video that was cut off, the complete frames are decoded. A folder is searched with its
-    subfolders, and OUT gets the same ones; what a former run finished is kept. Videos have even
-    sides: an odd last row or column is lost.
+    subfolders, and OUT gets the same ones; what a former run finished is kept.
     """
     with interruptible():
         must_exist(source)
@@ -67,9 +67,9 @@ def decode(
             # Whatever encode writes, at any --max-side, decodes.
             return codecs.of(header).decode(packet, max_pixels=MAX_SIZE**2).at_source_size()
 
-        def frames(sequence: files.Sequence, source: Path, run: Run) -> Iterator[np.ndarray]:
+        def frames(sequence: files.Sequence, source: Path, run: Run) -> Iterator[files.Frame]:
             try:
-                for number, packet in enumerate(sequence, 1):
+                for number, (packet, seconds) in enumerate(sequence.timed(), 1):
                     try:
                         image = picture(packet)
                     except PacketError as error:
@@ -78,7 +78,7 @@ def decode(
                         run.fail(source, f"frame {number}: {error}")
                         continue
                     run.tally.add(packet)
-                    yield image
+                    yield files.Frame(image, seconds)
             except PacketError as error:
                 run.fail(source, error)
 
@@ -92,7 +92,8 @@ def decode(
             if files.is_sequence(source):
                 sequence = files.Sequence(source)
                 images = run.track(frames(sequence, source, run), None, source.name)
-                part = files.write_video(target, images, sequence.rate)
+                part = storage.part_of(target)
+                files.write_video(part, target.suffix, images, sequence.rate)
                 # One with gaps does not count as done.
                 storage.move_into_place(
                     part, target, time.time_ns() if source in run.failed else modified

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from time import time_ns
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,10 +26,42 @@ from roi_anon_ros.storage import IMAGE_SUFFIXES
 if TYPE_CHECKING:
     import numpy as np
 
-    from roi_anon_ros.codec import Header
+    from roi_anon_ros.codec import Codec, Header
+    from roi_anon_ros.codec.hiding import Hiding
 
-#: Encodes one image with its stamp in seconds, or with none, to a packet.
-Encode = Callable[["np.ndarray", "float | None"], bytes]
+
+@dataclass(frozen=True)
+class Encoder:
+    """A codec with what the command's options say."""
+
+    codec: Codec
+    max_side: int
+    quality: float
+    zones: list[list[list[float]]]
+    hold: float
+    turns: int
+
+    def image(self, image: np.ndarray) -> bytes:
+        """The packet of an image that stands alone."""
+        hiding = self._hiding()
+        return self.codec.encode(
+            image, self.max_side, self.quality, hiding, turns=self.turns
+        ).packet
+
+    def stream(
+        self, images: Iterable[tuple[np.ndarray, Fraction]], skip: int = 0
+    ) -> Iterator[tuple[bytes, Fraction]]:
+        """The packets of a video's images; see ``codec/lookahead.py``."""
+        from roi_anon_ros.codec.lookahead import encode_stream
+
+        return encode_stream(
+            self.codec, images, self._hiding(), self.max_side, self.quality, self.turns, skip
+        )
+
+    def _hiding(self) -> Hiding:
+        from roi_anon_ros.codec.hiding import Hiding
+
+        return Hiding(self.zones, self.hold)
 
 
 @app.command()
@@ -58,23 +93,29 @@ def encode(
     hold: Annotated[
         float,
         typer.Option(
-            help="Seconds for which a head that is no longer found stays hidden in videos."
+            help="Seconds before and after a head is found for which its place is hidden in videos."
         ),
     ] = 0.5,
     rotation: Annotated[
         int, typer.Option(help="Degrees to turn clockwise to stand upright: 0, 90, 180, 270.")
     ] = 0,
 ) -> None:
-    """Encode pictures (.jpg .jpeg .png .bmp .webp .tif .tiff) and videos (.mp4 .avi .mkv .mov
-    .webm).
+    """Encode images (.avif .bmp .jpg .jpeg .png .tif .tiff .webp) and videos (.mp4 .avi .m4v .mkv
+    .mov .ts .webm).
 
-    A picture becomes a .ran file that holds the very packet the edge node would send; a video
-    becomes one .ran file with a packet for each frame. Pictures are read as 8-bit RGB: grey and 16
-    bits are converted, alpha is dropped, EXIF orientation is applied.
+    An image becomes a .ran file that holds the very packet the edge node would send; a video
+    becomes one .ran file with a packet for each frame and its time. Images are read as 8-bit RGB
+    and upright: EXIF orientation and the rotation of videos are applied, transparent pixels become
+    black, more than 8 bits are brought to 8, stretched where they span less than half of 16. Of an
+    animation the first image is read. Sound is dropped.
 
-    A folder is searched with its subfolders, and OUT gets the same ones. What a former run finished
-    is kept where it is of the same source (by its modification time, which outputs take over),
-    model and options. An interrupted video goes on behind its last complete frame.
+    What is lost of a video, damaged places and further streams of images, is said, and the exit
+    code is 1; the rest of it is encoded. One whose size changes is not.
+
+    A folder is searched with its subfolders, and OUT gets the same ones; what is left out of it is
+    named. What a former run finished is kept where it is of the same source (by its modification
+    time, which outputs take over), model and options. An interrupted video goes on after its last
+    complete frame.
     """
     with interruptible():
         must_exist(source)
@@ -119,25 +160,21 @@ def encode(
                 == (choose_quality(rate, *header.coded_size) if has_quality else 0.0)
             )
 
-        def encoder() -> Encode:
-            """What encodes the images of one file, one after the other."""
-            hiding = Hiding(polygons, hold)
-
-            def code(image: np.ndarray, stamp: float | None) -> bytes:
-                return codec.encode(image, side, rate, hiding, stamp, turns).packet
-
-            return code
+        encoder = Encoder(codec, side, rate, polygons, hold, turns)
 
         def work(source: Path, target: Path, run: Run) -> None:
             modified = source.stat().st_mtime_ns
             if keep_output(run, target, modified, target, belongs):
                 return
             if source.suffix.lower() in VIDEOS:
-                _encode_video(encoder(), source, target, belongs, run)
+                _encode_video(encoder, source, target, belongs, run)
                 done = tally_packets(target, belongs)
             else:
-                packet = encoder()(files.read_picture(source), None)
+                file = files.read_image(source)
+                packet = encoder.image(file.image)
                 storage.write_bytes(target, packet, modified)
+                for note in file.notes:
+                    run.note(source, note)
                 done = Tally()
                 done.add(packet)
             run.tally += done
@@ -168,67 +205,103 @@ def read_zones(file: Path | None) -> list[list[list[float]]]:
 
 
 def _encode_video(
-    encode_image: Encode,
+    encoder: Encoder,
     source: Path,
     target: Path,
     belongs: Callable[[Header], bool],
     run: Run,
 ) -> None:
-    """Encode a video, behind the frames that an interrupted run left."""
+    """Encode a video, after the frames that an interrupted run left."""
     from roi_anon_ros import files, storage
 
     modified = source.stat().st_mtime_ns
-    video = files.VideoReader(source)
+    video = files.Video(source)
     part = storage.part_of(target)
-    count, end, last = _left_over(part, video.rate, modified, belongs)
-    period = float(1 / video.rate)
-    frames = video.frames(max(count - 1, 0))
-    if count:
-        # The last frame once more: only if it comes out the same is this the same video, coded the
-        # same way. What was held when it was coded first is not known any more: where something
-        # was, all begins again.
-        again = next(frames, None)
-        if again is None or encode_image(again, (count - 1) * period) != last:
-            count = 0
-            end = 0
-            frames = video.frames()
-    if count:
-        run.note(source, f"continued after {count} frames")
-    with files.SequenceWriter(part, video.rate, end) as writer:
-        for image in run.track(frames, max(video.announced - count, 0) or None, source.name):
-            writer.write(encode_image(image, count * period))
-            count += 1
-        if count:
-            writer.finish()
-    if not count:
-        part.unlink()
-        raise ValueError("not a readable video: no frame in it")
-    storage.move_into_place(part, target, modified)
-    if count < video.announced:  # no error: some containers only estimate it
+    left = _left_over(part, video.rate, modified, belongs)
+
+    def images(start: int) -> Iterator[tuple[np.ndarray, Fraction]]:
+        total = max(video.announced - start, 0) or None
+        for frame in run.track(video.frames(start), total, source.name):
+            yield frame.image, frame.time - video.begin
+
+    if left.times:
+        # The last frame once more, with what was found in its hold: only if it comes out the same
+        # is this the same video, coded the same way.
+        start = left.index_before(encoder.hold)
+        packets = encoder.stream(images(start), len(left.times) - 1 - start)
+        again = next(packets, None)
+        if again is not None and again[0] == left.last:
+            run.note(source, f"continued after {len(left.times)} frames")
+        else:
+            left = _Left()
+    if not left.times:
+        packets = encoder.stream(images(0))
+    count = len(left.times)
+    last = left.times[-1] if left.times else None
+    try:
+        with files.SequenceWriter(part, video.rate, left.end, last) as writer:
+            for packet, time in packets:
+                writer.write(packet, time)
+                count += 1
+            if count:
+                writer.finish()
+        if not count:
+            raise ValueError("not a readable video: no frame in it")
+    except ValueError:  # not to be mended by going on
+        part.unlink(missing_ok=True)
+        raise
+    for loss in video.losses:
+        run.fail(source, loss)
+    for note in video.notes:
+        run.note(source, note)
+    # One with losses does not count as done.
+    storage.move_into_place(part, target, time_ns() if source in run.failed else modified)
+    if count < video.announced and not video.losses:  # no error: some containers only estimate it
         run.note(source, f"{count} frames could be read, it announces {video.announced}")
 
 
-def _left_over(
-    part: Path, rate: Any, modified_ns: int, belongs: Callable[[Header], bool]
-) -> tuple[int, int, bytes]:
-    """What an interrupted run left that is of use: complete frames, the byte behind them, the last
-    packet.
+@dataclass
+class _Left:
+    """What an interrupted run left that is of use.
+
+    Attributes:
+        times: of the complete frames, seconds.
+        end: the byte after them.
+        last: the last packet.
     """
+
+    times: list[Fraction] = field(default_factory=list)
+    end: int = 0
+    last: bytes = b""
+
+    def index_before(self, hold: float) -> int:
+        """The frame from which on all must be searched to know what is hidden in the last one."""
+        first = float(self.times[-1]) - hold - 0.001  # times in files are rounded
+        return next(index for index, time in enumerate(self.times) if time >= first)
+
+
+def _left_over(
+    part: Path, rate: Fraction, modified_ns: int, belongs: Callable[[Header], bool]
+) -> _Left:
+    """The complete frames of an interrupted run; none where they are of another one."""
     from roi_anon_ros import files
     from roi_anon_ros.codec import PacketError
     from roi_anon_ros.codec.packet import unpack
+    from roi_anon_ros.files.packets import SEQUENCE_VERSION
 
-    count, end, last = 0, 0, b""
+    left = _Left()
     if not part.is_file() or part.stat().st_mtime_ns < modified_ns:
-        return count, end, last
+        return left
     try:
         sequence = files.Sequence(part)
-        if sequence.rate != rate:
-            return count, end, last
-        for packet in sequence:
+        if sequence.rate != rate or sequence.version != SEQUENCE_VERSION:
+            return left
+        for packet, time in sequence.timed():
             if not belongs(unpack(packet)[0]):
-                return 0, 0, b""
-            count, end, last = count + 1, sequence.end, packet
+                return _Left()
+            left.times.append(time)
+            left.end = sequence.end
+            left.last = packet
     except PacketError:
         pass  # the frame at which it was interrupted: written again
-    return count, end, last
+    return left

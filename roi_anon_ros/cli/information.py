@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,8 +115,10 @@ def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
     sequence = files.Sequence(file)
     tally = Tally()
     first: Header | None = None
+    end = Fraction(0)
     try:
-        for number, packet in enumerate(sequence, 1):
+        for number, (packet, seconds) in enumerate(sequence.timed(), 1):
+            end = seconds + 1 / sequence.rate
             try:
                 header = tally.add(packet)
             except PacketError as error:
@@ -128,7 +131,7 @@ def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
         "kind": "sequence",
         "frames": tally.pictures,
         "rate": f"{sequence.rate.numerator}/{sequence.rate.denominator}",
-        "seconds": float(tally.pictures / sequence.rate),
+        "seconds": float(end),
         "bits_per_pixel": tally.mean,
         "complete": not errors,
         **(_header_info(first) if first else {}),

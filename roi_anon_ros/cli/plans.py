@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from roi_anon_ros.cli.run import (
     Run,
     Tally,
@@ -17,7 +19,10 @@ if TYPE_CHECKING:
     from roi_anon_ros.codec import Header
 
 
-VIDEOS = (".avi", ".mkv", ".mov", ".mp4", ".webm")
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".ts", ".webm")
+
+#: Files of one suffix that are named before only their number is said.
+NAMED = 10
 
 PACKETS = (".ran",)
 
@@ -60,10 +65,14 @@ def make_plan(
         if target.exists() and not target.is_dir():
             usage_error(f"{target}: must be a folder, as {source} is one")
         plan: dict[Path, list[Path]] = {}
+        left_out: dict[str, list[Path]] = {}
         for file in sorted(source.rglob("*")):
             if file.suffix.lower() in taken and file.is_file():
                 name = file.relative_to(source).with_suffix(suffixes(file)[0])
                 plan.setdefault(target / name, []).append(file)
+            elif not file.is_dir():
+                left_out.setdefault(file.suffix.lower(), []).append(file)
+        _name_left_out(source, left_out, taken)
         if not plan:
             usage_error(f"{source}: nothing in it ends in {' '.join(taken)}")
         return plan
@@ -75,6 +84,19 @@ def make_plan(
     if target.exists() and target.samefile(source):
         usage_error(f"{target}: would be written over its own source")
     return {target: [source]}
+
+
+def _name_left_out(source: Path, left_out: dict[str, list[Path]], taken: tuple[str, ...]) -> None:
+    """Print which files of a folder are not read, by suffix."""
+    for suffix, files in left_out.items():
+        names = ", ".join(str(file.relative_to(source)) for file in files[:NAMED])
+        if len(files) > NAMED:
+            names += f" and {len(files) - NAMED} more"
+        if suffix in taken:
+            typer.echo(f"{source}: left out, no such file is there: {names}", err=True)
+        else:
+            what = f"files in {suffix}" if suffix else "files without a suffix"
+            typer.echo(f"{source}: left out, {what} are not read: {names}", err=True)
 
 
 def keep_output(

@@ -49,7 +49,8 @@ def unseal(
         Path, typer.Argument(metavar="SEALED", help="The .seal file of its packets.")
     ],
     out: Annotated[
-        Path, typer.Argument(metavar="OUT", help="A .png file; .mp4 or .avi of a video.")
+        Path,
+        typer.Argument(metavar="OUT", help="A .png file; .mp4, .mkv, .mov or .webm of a video."),
     ],
     key: KeyOption,
     reason: ReasonOption,
@@ -285,7 +286,10 @@ class _Unsealing:
         try:
             if files.is_sequence(self._packets):
                 rate = files.Sequence(self._packets).rate
-                part = files.write_video(out, self._images(), rate)
+                part = storage.part_of(out)
+                times = (time for _, time in files.Sequence(self._packets).timed())
+                frames = map(files.Frame, self._images(), times)
+                files.write_video(part, out.suffix, frames, rate)
                 storage.move_into_place(part, out, time.time_ns())
             else:
                 (image,) = self._images()

@@ -27,6 +27,25 @@ from roi_anon_ros.codec.regions import Regions, paint
 
 
 @dataclass(frozen=True)
+class Found:
+    """A picture that is ready for the coding, and what is to be painted in it.
+
+    Attributes:
+        image: uint8 ``[h, w, 3]`` RGB, upright, at the coded size.
+        source_size: width and height of the picture, pixels.
+        turns: quarter turns clockwise that set it upright.
+        hidden: what is painted before the coding; None for models that hide in another way.
+        seconds: time of each stage so far.
+    """
+
+    image: np.ndarray
+    source_size: tuple[int, int]
+    turns: int
+    hidden: Hidden | None
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Encoded:
     """A packet and how it came about.
 
@@ -152,6 +171,20 @@ class Codec:
         Raises:
             ValueError: names the field and the bound.
         """
+        return self.encode_found(self.find(image, max_side, hiding, stamp, turns), quality)
+
+    def find(
+        self,
+        image: np.ndarray,
+        max_side: int = MAX_SIDE,
+        hiding: Hiding | None = None,
+        stamp: float | None = None,
+        turns: int = 0,
+    ) -> Found:
+        """The first half of :meth:`encode`: fit a picture, and find what is to be painted in it.
+
+        Args, Raises: as :meth:`encode`.
+        """
         check_picture(image)
         if turns not in (0, 1, 2, 3):
             raise ValueError(f"turns: got {turns}, must be from 0 to 3")
@@ -165,31 +198,48 @@ class Codec:
         fitted = resize(np.ascontiguousarray(upright), *coded)
         clock.lap("fit")
         hidden = None
-        regions = b""
-        version = VERSION
-        rate = 0.0
         if latents.has_quality:
-            version = VERSION_QUALITY
-            rate = choose_quality(quality, *coded)
             scale = coded[0] / upright.shape[1], coded[1] / upright.shape[0]
             hiding = hiding or Hiding()
             zones = turn_zones(hiding.zones, (width, height), turns)
             fitted, hidden = hiding.find(self.engine.map_heads, fitted, zones, scale, stamp)
             clock.lap("heads")
-            fitted = paint(fitted, hidden.regions)
-            regions = hidden.regions.to_bytes()
+        return Found(fitted, (width, height), turns, hidden, clock.seconds)
+
+    def encode_found(self, found: Found, quality: float = AUTO_QUALITY) -> Encoded:
+        """The second half of :meth:`encode`: paint, and compress.
+
+        Args:
+            found: from :meth:`find`.
+            quality: as in :meth:`encode`.
+
+        Raises:
+            ValueError: the quality is out of bounds.
+        """
+        clock = _Clock(dict(found.seconds))
+        latents = self._latents
+        image = found.image
+        regions = b""
+        version = VERSION
+        rate = 0.0
+        if found.hidden is not None:
+            version = VERSION_QUALITY
+            rate = choose_quality(quality, image.shape[1], image.shape[0])
+            image = paint(image, found.hidden.regions)
+            regions = found.hidden.regions.to_bytes()
             clock.lap("paint")
-        latent = self.engine.analyse(fitted)
+        coded = (image.shape[1], image.shape[0])
+        latent = self.engine.analyse(image)
         clock.lap("analysis")
         payload = latents.encode(latents.quantise(latent, rate), rate)
         clock.lap("entropy")
         factor = self.model.downsampling_factor
         padding = -coded[0] % factor, -coded[1] % factor
         mark = self.model.fingerprint
-        header = Header(mark, (width, height), coded, padding, version, rate, turns)
+        header = Header(mark, found.source_size, coded, padding, version, rate, found.turns)
         packet = pack(header, payload, regions)
         clock.lap("pack")
-        return Encoded(packet, header, clock.seconds, hidden)
+        return Encoded(packet, header, clock.seconds, found.hidden)
 
     def decode(
         self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS
@@ -265,8 +315,8 @@ class Codec:
 class _Clock:
     """Seconds of each stage since the one before."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self.seconds = {} if seconds is None else seconds
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:

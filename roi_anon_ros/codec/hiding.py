@@ -1,4 +1,6 @@
-"""What is hidden in a stream of images: zones, heads that are found, heads of a moment ago."""
+"""What is hidden in a stream of images: zones, heads that are found, heads of a moment ago
+and of the next moment.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from roi_anon_ros.codec.headmap import THRESHOLD, RunMap, find_heads
-from roi_anon_ros.codec.regions import Regions, paint
+from roi_anon_ros.codec.regions import CELL, Regions, paint
 
 #: Seconds for which a head stays hidden where it was last found.
 DEFAULT_HOLD = 0.5
@@ -27,7 +29,7 @@ class Hidden:
     Attributes:
         regions: all of it, in the coded image.
         heads: how many heads the map found.
-        held: how many heads are hidden because they were found a moment ago.
+        held: how many heads are hidden because they were found a moment ago, or will be.
         confidence: the highest probability of a head in any cell, 0 to 1.
     """
 
@@ -35,6 +37,30 @@ class Hidden:
     heads: int
     held: int
     confidence: float
+
+    @property
+    def found(self) -> np.ndarray:
+        """The heads that the map found, ``[heads, 3]``, as in :class:`Regions`."""
+        return self.regions.heads
+
+    def with_later(self, later: Sequence[tuple[float, np.ndarray]]) -> Hidden:
+        """What is hidden, and the heads that are found in the next images and not in this one.
+
+        Args:
+            later: for each of them how much later it is, seconds, and its heads ``[n, 3]``.
+        """
+        grown = [
+            grow_head(head, age)
+            for age, heads in later
+            for head in heads.astype(np.float64)
+            if not is_found_again(head, self.found, age)
+        ]
+        if not grown:
+            return self
+        rows, columns = self.regions.cells.shape
+        covered = Regions.of_heads(np.array(grown), columns * CELL, rows * CELL)
+        regions = Regions(self.regions.cells | covered.cells, self.regions.heads)
+        return Hidden(regions, self.heads, self.held + len(grown), self.confidence)
 
 
 class Hiding:
@@ -114,12 +140,17 @@ class Hiding:
             if is_found_again(absolute, heads, age):
                 continue
             kept.append((when, head))
-            growth = 1 + min(WALKING * age, LARGEST_GROWTH)
-            grown.append(absolute * np.array([1, 1, growth]))
+            grown.append(grow_head(absolute, age))
         self._remembered = kept
         for head in heads:
             self._remembered.append((stamp, head / largest))
         return np.array(grown).reshape(-1, 3)
+
+
+def grow_head(head: np.ndarray, age: float) -> np.ndarray:
+    """A head ``[3]`` as large as where it can be after so many seconds of walking."""
+    growth = 1 + min(WALKING * age, LARGEST_GROWTH)
+    return head * np.array([1, 1, growth])
 
 
 def is_found_again(head: np.ndarray, heads: np.ndarray, age: float) -> bool:

@@ -15,6 +15,7 @@ from roi_anon_ros.datasets.reading import (
     find_kinds,
     plain_name,
     read_content,
+    read_flag,
     read_size,
     reports,
     to_corners,
@@ -42,7 +43,7 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
     file, reading = Path(annotations), Reading()
     try:
         coco = json.loads(read_content(file))
-        names = {c["id"]: plain_name(c["name"]) for c in coco["categories"]}
+        names = {_key(c["id"]): plain_name(c["name"]) for c in coco["categories"]}
         pictures, listed = list(coco["images"]), list(coco["annotations"])
     except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: no COCO JSON: {error!r}") from error
@@ -50,21 +51,21 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
     folder = Path(
         images or (file.with_suffix("") if file.with_suffix("").is_dir() else file.parent)
     )
-    of_picture: dict[Any, list[dict]] = defaultdict(list)
+    of_picture: dict[str, list[dict]] = defaultdict(list)
     for number, one in enumerate(listed):
         with reports(reading, f"{file}: annotations[{number}]"):
-            of_picture[one["image_id"]].append(one)
+            of_picture[_key(one["image_id"])].append(one)
     for number, image in enumerate(pictures):
         with reports(reading, f"{file}: images[{number}]"):
-            path, of_this = folder / image["file_name"], of_picture.pop(image["id"], [])
+            path, of_this = folder / image["file_name"], of_picture.pop(_key(image["id"]), [])
             with reports(reading, path):
                 boxes, found = defaultdict(list), set()
                 for one in of_this:
-                    kind = KIND_OF.get(names[one["category_id"]])
+                    kind = KIND_OF.get(names[_key(one["category_id"])])
                     if kind:
                         if one.get("origin") == "pseudo":
                             found.add(kind)
-                        ignored = bool(one.get("ignore") or one.get("iscrowd"))
+                        ignored = read_flag(one.get("ignore")) or read_flag(one.get("iscrowd"))
                         boxes[kind].append((*to_corners(one["bbox"]), ignored))
                 partial = set(image.get("partial", ()))
                 complete = kinds - partial - found
@@ -74,7 +75,9 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
                     annotated = annotated & boxes.keys() | set(KINDS).intersection(
                         image["annotated"]
                     )
-                size = read_size(path, image.get("width"), image.get("height"))
+                size = read_size(
+                    path, *(int(float(image.get(side) or 0)) for side in ("width", "height"))
+                )
                 add_record(
                     reading,
                     path,
@@ -89,3 +92,8 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
         f"{file}: annotations of image_id {number}, which is not in it" for number in of_picture
     ]
     return check_readable(file, reading)
+
+
+def _key(number: Any) -> str:
+    """An id: some tools write 7, others "7" or 7.0, and mix them within a file."""
+    return str(int(number)) if isinstance(number, float) and number.is_integer() else str(number)

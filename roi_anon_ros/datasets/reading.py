@@ -126,6 +126,7 @@ def located(name: object) -> Iterator[None]:
         AttributeError,
         IndexError,
         OSError,
+        OverflowError,
         TypeError,
         ValueError,
         ElementTree.ParseError,
@@ -147,25 +148,23 @@ def read_size(path: Path, width: int | None = None, height: int | None = None) -
     """
     try:
         with Image.open(path) as image:
-            size, exif = image.size, image.info.get("exif", b"")
+            size = image.size
+            if image.format != "TIFF" and _lies_on_its_side(image):  # Pillow turns TIFF itself
+                size = size[::-1]
     except FileNotFoundError:
         raise ValueError("no such file") from None
     except (ImportError, OSError, ValueError, Image.DecompressionBombError) as error:
         # ImportError: whoever imports ultralytics by himself makes Pillow look for a plugin for
         # what it does not know.
         raise ValueError("not a readable picture") from error
-    if _lies_on_its_side(exif):
-        size = size[::-1]
     if width and height and (width, height) != size:
         raise ValueError(f"has {size[0]}x{size[1]} pixels, its annotation says {width}x{height}")
     return size
 
 
-def _lies_on_its_side(exif: bytes) -> bool:
-    tags = Image.Exif()
+def _lies_on_its_side(image: Image.Image) -> bool:
     try:
-        tags.load(exif)
-        return tags.get(0x0112, 1) in (5, 6, 7, 8)
+        return image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except Exception:  # Pillow raises many kinds; a decoder takes a damaged EXIF block for none
         return False
 
@@ -200,6 +199,24 @@ def finite_box(values: Iterable[Any]) -> list[float]:
 
 
 def to_corners(box: Iterable[Any]) -> tuple[float, float, float, float]:
-    """From x, y, width, height."""
+    """From x, y, width, height.
+
+    Raises:
+        ValueError: width or height is not above 0.
+    """
     x, y, w, h = finite_box(box)
+    check_order(x, y, x + w, y + h)
     return x, y, x + w, y + h
+
+
+def check_order(x1: float, y1: float, x2: float, y2: float) -> None:
+    """Raise a ValueError for a box that is empty or has its corners exchanged: it is damaged."""
+    if not (x1 < x2 and y1 < y2):
+        raise ValueError(
+            f"box: got x from {x1:g} to {x2:g} and y from {y1:g} to {y2:g}, both must rise"
+        )
+
+
+def read_flag(value: Any) -> bool:
+    """Whether a number, or a string with one in it, is not 0; None counts as 0."""
+    return float(value or 0) != 0

@@ -10,6 +10,7 @@ from roi_anon_ros.datasets.reading import (
     KIND_OF,
     Reading,
     add_record,
+    check_order,
     check_readable,
     find_kinds,
     finite_box,
@@ -64,6 +65,7 @@ def read_voc(annotations: Path, images: Path | None = None) -> Reading:
                     x1, y1, x2, y2 = finite_box(
                         [one.findtext(f"bndbox/{s}") for s in ("xmin", "ymin", "xmax", "ymax")]
                     )
+                    check_order(x1 - 1, y1 - 1, x2, y2)
                     boxes[kind].append(
                         (x1 - 1, y1 - 1, x2, y2, one.findtext("difficult", "0").strip() == "1")
                     )

@@ -13,6 +13,7 @@ from roi_anon_ros.datasets.reading import (
     KIND_OF,
     Reading,
     add_record,
+    check_order,
     check_readable,
     find_kinds,
     first_file,
@@ -29,9 +30,10 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
     """Read a YOLO set; classes are told by their names, see :data:`KIND_OF`.
 
     The labels of ``…/images/…/a.jpg`` are ``…/labels/…/a.txt``, or ``a.txt`` beside it where no
-    folder is called ``images``: boxes, or polygons, of which the surrounding box is taken. A
-    picture without that file counts as not annotated, one with an empty file as annotated and
-    empty.
+    folder is called ``images``: boxes, or polygons, of which the surrounding box is taken. Of a box
+    with keypoints (``kpt_shape`` in the YAML file) the box is taken, and a sixth column is a
+    detector's score. A picture without that file counts as not annotated, one with an empty file as
+    annotated and empty.
 
     Args:
         annotations: the YAML file with ``names``, or the folder in which it lies as ``data.yaml``
@@ -51,6 +53,7 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
             int(k): plain_name(str(v))
             for k, v in (names.items() if isinstance(names, dict) else enumerate(names))
         }
+        keypoints = _keypoint_numbers(told)
         pictures = list(_yolo_pictures(file, told, images, reading))
     except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: no YOLO set: {error!r}") from error
@@ -60,15 +63,19 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
             size = read_size(path)
             labels = _labels_of(path)
             boxes = defaultdict(list)
+            found = set()
             for number, line in enumerate(
                 labels.read_text().splitlines() if labels.is_file() else (), 1
             ):
                 if line.strip():
                     with located(f"{labels}: line {number}"):
-                        name, box = _yolo_box(line, names, size)
+                        name, box, scored = _yolo_box(line, names, size, keypoints)
                         if name in KIND_OF:
                             boxes[KIND_OF[name]].append((*box, False))
-            add_record(reading, path, size, boxes, kinds if labels.is_file() else frozenset())
+                            if scored:
+                                found.add(KIND_OF[name])
+            annotated = kinds if labels.is_file() else frozenset()
+            add_record(reading, path, size, boxes, annotated, frozenset(found))
     return check_readable(file, reading)
 
 
@@ -115,20 +122,43 @@ def _labels_of(picture: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _yolo_box(line: str, names: dict[int, str], size: tuple[int, int]) -> tuple[str, list[float]]:
-    """Plain class name, and x1 y1 x2 y2 in pixels."""
+def _keypoint_numbers(told: dict[str, Any]) -> int:
+    """How many numbers of keypoints come after each box of a pose set; 0 in all other sets."""
+    shape = told.get("kpt_shape")
+    if shape is None:
+        return 0
+    points, each = shape
+    if not isinstance(points, int) or points < 1 or each not in (2, 3):
+        raise ValueError(f"kpt_shape: got {shape}, must be points, and 2 or 3 numbers for each")
+    return points * each
+
+
+def _yolo_box(
+    line: str, names: dict[int, str], size: tuple[int, int], keypoints: int
+) -> tuple[str, list[float], bool]:
+    """Plain class name, x1 y1 x2 y2 in pixels, and whether a score says that a detector found it.
+
+    After the class are: a box, and its score as a detector writes it; a box and keypoints, in a
+    pose set; or a polygon.
+    """
     number, *values = (float(value) for value in line.split())
+    scored = len(values) == 5 and not keypoints
+    if scored or (keypoints and len(values) == 4 + keypoints):
+        values = values[:4]
     if not all(-0.01 <= value <= 1.01 for value in values):
         raise ValueError(f"{line.strip()!r}: must be within 0 to 1")
     if len(values) == 4:
         x, y, w, h = values
         box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
-    elif len(values) >= 6 and len(values) % 2 == 0:
+    elif len(values) >= 6 and len(values) % 2 == 0 and not keypoints:
         box = [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
     else:
-        raise ValueError(
-            f"{line.strip()!r}: must be a class and 4 numbers, or a polygon of 3 points or more"
-        )
+        more = ", or a polygon of 3 points or more"
+        if keypoints:
+            more = f" and {keypoints} of keypoints"
+        raise ValueError(f"{line.strip()!r}: must be a class and 4 numbers{more}")
     if number not in names:
         raise ValueError(f"{line.strip()!r}: no class has this number")
-    return names[int(number)], [value * side for value, side in zip(box, size * 2, strict=True)]
+    check_order(*box)
+    pixels = [value * side for value, side in zip(box, size * 2, strict=True)]
+    return names[int(number)], pixels, scored

@@ -1,6 +1,13 @@
-"""What lies on disk: images, videos, packets, journals."""
+"""What lies on disk: images, videos, packets, journals; bags/ has recordings."""
 
-from roi_anon_ros.files.images import decode_image, encode_image, png, read_picture
+from roi_anon_ros.files.images import (
+    decode_image,
+    encode_image,
+    image_bytes,
+    png,
+    read_image,
+    read_picture,
+)
 from roi_anon_ros.files.journals import JsonLines
 from roi_anon_ros.files.packets import (
     SEQUENCE_MAGIC,
@@ -9,19 +16,23 @@ from roi_anon_ros.files.packets import (
     is_sequence,
     read_packet,
 )
-from roi_anon_ros.files.videos import VIDEO_CODECS, VideoReader, write_video
+from roi_anon_ros.files.videos import CODECS as VIDEO_CODECS
+from roi_anon_ros.files.videos import Frame, Video, write_video
 
 __all__ = [
     "SEQUENCE_MAGIC",
     "VIDEO_CODECS",
-    "decode_image",
-    "encode_image",
+    "Frame",
     "JsonLines",
     "Sequence",
     "SequenceWriter",
-    "VideoReader",
+    "Video",
+    "decode_image",
+    "encode_image",
+    "image_bytes",
     "is_sequence",
     "png",
+    "read_image",
     "read_packet",
     "read_picture",
     "write_video",

@@ -34,7 +34,7 @@ from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.detect import MtcnnFaces, YoloPersons
 from roi_anon_ros.detect.quiet_ultralytics import EXAMPLE_PHOTOS, example_photo
 from roi_anon_ros.errors import RoiAnonError
-from roi_anon_ros.files import VideoReader, encode_image, read_picture
+from roi_anon_ros.files import Video, encode_image, read_picture
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb
 from roi_anon_ros.nodes.base.newest import newest_only
@@ -211,11 +211,11 @@ def pictures(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
         if file.suffix.lower() in IMAGE_SUFFIXES:
             yield file.stem, read_picture(file)
         else:
-            video = VideoReader(file)
+            video = Video(file)
             step = max(round(float(video.rate)), 1)
             for index, frame in enumerate(video.frames()):
                 if index % step == 0:
-                    yield f"{file.stem}_{index:06d}", frame
+                    yield f"{file.stem}_{index:06d}", frame.image
 
 
 def report(

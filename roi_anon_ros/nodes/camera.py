@@ -11,7 +11,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from roi_anon_ros.files import VideoReader, read_picture
+from roi_anon_ros.files import Video, read_picture
 from roi_anon_ros.nodes.base.images import from_rgb
 from roi_anon_ros.nodes.base.parameters import declare
 from roi_anon_ros.nodes.base.process import run
@@ -60,7 +60,8 @@ class CameraNode(Node):
                 yield read_picture(file)
             except ValueError:
                 try:
-                    yield from VideoReader(file).frames()
+                    for frame in Video(file).frames():
+                        yield frame.image
                 except ValueError as error:
                     self.get_logger().error(f"{file}: neither picture nor video: {error}")
 

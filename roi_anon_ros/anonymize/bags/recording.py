@@ -15,23 +15,23 @@ import yaml
 import zstandard
 
 from roi_anon_ros import storage
-from roi_anon_ros.anonymize.bags.description import (
+from roi_anon_ros.anonymize.bags.ways import CodecWay, TreatmentWay
+from roi_anon_ros.anonymize.jobs import Track, from_json, to_json
+from roi_anon_ros.anonymize.regions import Region, Regions
+from roi_anon_ros.files.bags.description import (
     INFORMATION,
     Becomes,
     Counts,
     changed_description,
 )
-from roi_anon_ros.anonymize.bags.messages import (
+from roi_anon_ros.files.bags.messages import (
     COMPRESSED,
     RAW,
     ImageMessage,
     is_depth,
     shows_images,
 )
-from roi_anon_ros.anonymize.bags.storage import McapFile, SqliteFile, Topic
-from roi_anon_ros.anonymize.bags.ways import CodecWay, TreatmentWay
-from roi_anon_ros.anonymize.jobs import Track, from_json, to_json
-from roi_anon_ros.anonymize.regions import Region, Regions
+from roi_anon_ros.files.bags.storage import McapFile, SqliteFile, Topic
 from roi_anon_ros.files.journals import JsonLines
 
 SUFFIXES = {"sqlite3": (".db3", SqliteFile), "mcap": (".mcap", McapFile)}

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from roi_anon_ros.anonymize.anonymizer import Anonymizer
-from roi_anon_ros.anonymize.bags.description import Becomes
-from roi_anon_ros.anonymize.bags.messages import COMPRESSED, LATENT, ImageMessage
 from roi_anon_ros.anonymize.regions import Region, Regions
 from roi_anon_ros.anonymize.tracks import fill_gaps
 from roi_anon_ros.codec.hiding import Hiding
+from roi_anon_ros.files.bags.description import Becomes
+from roi_anon_ros.files.bags.messages import COMPRESSED, LATENT, ImageMessage
 
 if TYPE_CHECKING:
     from roi_anon_ros.codec import Codec

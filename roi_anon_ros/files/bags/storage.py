@@ -21,8 +21,8 @@ from mcap.records import Attachment, Channel, Chunk, DataEnd, Header, Message, M
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType, Writer
 
-from roi_anon_ros.anonymize.bags.description import Becomes, Counts
-from roi_anon_ros.anonymize.bags.messages import definition, type_hash
+from roi_anon_ros.files.bags.description import Becomes, Counts
+from roi_anon_ros.files.bags.messages import definition, type_hash
 
 #: How chunks of MCAP are compressed, by the name that stands in them.
 COMPRESSIONS = {"": CompressionType.NONE, "lz4": CompressionType.LZ4, "zstd": CompressionType.ZSTD}

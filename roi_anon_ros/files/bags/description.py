@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from roi_anon_ros.anonymize.bags.messages import type_hash
+from roi_anon_ros.files.bags.messages import type_hash
 
 INFORMATION = "rosbag2_bagfile_information"
 
@@ -50,7 +50,7 @@ def changed_description(
 
     Args:
         text: YAML, with or without its outer key.
-        becomes: as in :meth:`~roi_anon_ros.anonymize.bags.storage.SqliteFile.copy`.
+        becomes: as in :meth:`~roi_anon_ros.files.bags.storage.SqliteFile.copy`.
         counts: of each file, by its name in the output; None where they are not known yet, and
             numbers stay.
     """

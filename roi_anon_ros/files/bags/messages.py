@@ -16,6 +16,8 @@ import numpy as np
 from PIL import Image
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from roi_anon_ros.files.images import composite, lay_on_black
+
 RAW = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 LATENT = "roi_anon_msgs/msg/CompressedLatent"
@@ -192,6 +194,8 @@ def _raw_pixels(message: Any) -> np.ndarray:
         raise ValueError(f"data: got {len(message.data)} bytes, must be {message.step * height}")
     rows = np.ascontiguousarray(message.data).reshape(height, message.step)[:, : width * pixel]
     image = np.ascontiguousarray(rows).reshape(height, width, pixel)
+    if pixel == 4:  # what was erased stays erased; the conversion drops the last channel
+        image = np.dstack([lay_on_black(image), image[..., 3]])
     return image if conversion is None else cv2.cvtColor(image, conversion)
 
 
@@ -205,7 +209,7 @@ def _compressed_pixels(message: Any) -> np.ndarray:
                 raise ValueError(
                     f"format: got pixels of mode {opened.mode}, must be L, RGB or RGBA"
                 )
-            return np.array(opened.convert("RGB"))
+            return np.array(composite(opened).convert("RGB"))
     except (OSError, SyntaxError) as error:
         raise ValueError(
             f"data: got {len(data)} bytes of format {message.format!r}, must be JPEG or PNG"

@@ -1,0 +1,1 @@
+"""Recordings on disk: rosbag2 (SQLite) and MCAP, their descriptions and messages. No ROS."""
