@@ -28,6 +28,19 @@ def test_half_the_rate_everywhere_is_half_the_rate() -> None:
     assert bd_rate(AVIF, [(rate * 3, quality) for rate, quality in AVIF[1:3]]) == pytest.approx(2)
 
 
+def test_a_cubic_difference_worked_out_by_hand() -> None:
+    """Log rates of 0, 1 and 4 at 0, 1 and 2: the slopes of the pieces are 1 and 3.
+
+    Monotonous cubic (Fritsch and Butland): slope 2 / (1 / 1 + 1 / 3) = 1.5 in the middle, at the
+    ends (3 · 1 - 3) / 2 = 0 and (3 · 3 - 1) / 2 = 4. A piece of length 1 from u to v with slopes m
+    and n has the integral (u + v) / 2 + (m - n) / 12: 1 / 2 - 1.5 / 12, and 5 / 2 - 2.5 / 12, in
+    all 8 / 3. The anchor's log rate is the quality, integral 2: on average 1 / 3 more.
+    """
+    anchor = [(float(np.exp(q)), q) for q in (0.0, 1.0, 2.0)]
+    curve = [(1.0, 0.0), (float(np.exp(1)), 1.0), (float(np.exp(4)), 2.0)]
+    assert bd_rate(anchor, curve) == pytest.approx(np.exp(1 / 3) - 1)
+
+
 def test_only_where_the_curves_overlap() -> None:
     """Shared from 0.7 to 0.8, where the other curve goes from 0.1 to 0.4: 0.5 to 1 times the rate,
     log mean √0.5.
@@ -86,12 +99,15 @@ def test_rows_fall_into_curves_and_the_plot_is_a_picture(tmp_path: Path) -> None
     results = {
         "original": row(24, 0.95, 100),
         "fast": row(0.12, 0.75, 2),
+        "a/roi.x:2": row(0.1, 0.65, 2),
+        "a/roi.x:4.5": row(0.2, 0.75, 2),
         "blur+avif:9": row(0.13, 0.7, 3),
     }
     results |= {"fast, attacked": row(0.12, 0.7, 60)}
     results |= {f"avif:{q}": row(rate, ap, 40) for q, (rate, ap) in enumerate(AVIF)}
     assert families(list(results)) == {
         "fast": ["fast"],
+        "a/roi.x": ["a/roi.x:2", "a/roi.x:4.5"],
         "blur+avif": ["blur+avif:9"],
         "avif": ["avif:0", "avif:1", "avif:2", "avif:3"],
     }

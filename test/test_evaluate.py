@@ -18,10 +18,23 @@ from typer.testing import CliRunner
 from roi_anon_ros.cli import app
 from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.detect import Detections
-from roi_anon_ros.evaluate.measure import Cache, Seen, look, similarity, summary
+from roi_anon_ros.evaluate.comparison import order_kinds
+from roi_anon_ros.evaluate.measure import Cache, Seen, look, similarity
 from roi_anon_ros.evaluate.methods import make_method, make_methods
-from roi_anon_ros.evaluate.precision import Judged, average_precision, bootstrap, judge
-from roi_anon_ros.evaluate.report.tables import overview, to_markdown
+from roi_anon_ros.evaluate.precision import (
+    Judged,
+    average_precision,
+    average_precisions,
+    bootstrap,
+    count_draws,
+    draw_images,
+    judge,
+    recall,
+    recalls,
+)
+from roi_anon_ros.evaluate.report.tables import claims, overview, to_markdown
+from roi_anon_ros.evaluate.summary import summary
+from roi_anon_ros.evaluate.views import VIEWS
 
 
 def judged(scores: list[float], correct: list[bool], annotated: int) -> Judged:
@@ -120,6 +133,50 @@ def test_detections_on_ignored_boxes_do_not_count() -> None:
     assert result.sizes.tolist() == [10, 10]
 
 
+def test_persons_are_judged_by_height() -> None:
+    """Only boxes of the height are to be found; another detection counts where it found one."""
+    truth = boxes((0, 0, 10, 40), (20, 0, 60, 100), (70, 0, 90, 64))
+    found = faces(
+        (0, 0, 10, 40, 0.9),
+        (20, 0, 60, 100, 0.8),
+        (70, 0, 90, 60, 0.7),  # 60 px, finds the one of 64
+        (100, 0, 120, 70, 0.6),
+        (100, 0, 120, 30, 0.5),
+    )
+    small = judge(found, truth, 0.5, (0, 64))
+    assert small.scores.tolist() == pytest.approx([0.9, 0.5])
+    assert small.correct.tolist() == [True, False] and len(small.sizes) == 1
+    tall = judge(found, truth, 0.5, (64, 128))
+    assert tall.scores.tolist() == pytest.approx([0.8, 0.7, 0.6])
+    assert tall.correct.tolist() == [True, True, False]
+    assert recall([small, tall], 0.75) == pytest.approx(2 / 3)
+
+
+@given(st.integers(0, 1000))
+def test_resamples_at_once_are_those_one_by_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.permutation(40) / 40
+    images = []
+    for part in np.split(scores, [7, 7, 20, 31]):
+        correct = rng.random(len(part)) < 0.6
+        found = np.append(part[correct], [-1.0] * rng.integers(3))
+        images.append(Judged(part, correct, np.ones(len(found)), found))
+    times = count_draws(len(images))
+    precisions = average_precisions(images, times)
+    found_shares = recalls(images, 0.5, times)
+    for number, draw in enumerate(draw_images(len(images))[:20]):
+        drawn = [images[i] for i in draw]
+        assert precisions[number] == pytest.approx(average_precision(drawn), nan_ok=True)
+        assert found_shares[number] == pytest.approx(recall(drawn, 0.5), nan_ok=True)
+
+
+def test_the_worst_kind_comes_first() -> None:
+    """By what the second method leaves; a kind without persons is the last."""
+    left = {"hand": 0.97, "robot": 0.6, "empty": float("nan"), "coco": 0.8}
+    figures = {kind: {"fast": {"persons_ratio": ratio}} for kind, ratio in left.items()}
+    assert order_kinds(figures, "fast") == ["robot", "coco", "hand", "empty"]
+
+
 def test_the_interval_holds_the_figure_and_narrows() -> None:
     rng = np.random.default_rng(1)
     few, many = ([float(x) for x in rng.normal(5, 1, n)] for n in (20, 500))
@@ -191,6 +248,14 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
     assert base["mtcnn_by_size"] == {"small": 0, "medium": 1, "large": 0}
     assert base["mtcnn_by_score"] == {"0.3": (1, 2), "0.5": (1, 2), "0.7": (1, 1), "0.9": (1, 0)}
     persons, found = map(to_markdown, overview({"original": base, "spoil": figures}, base))
+    (line,) = claims({"a": {"images": 1, "rows": {"original": base, "spoil": figures}}}, "spoil")[
+        1:
+    ]
+    one = "1.000 (1.000 to 1.000)"
+    assert line == ["a", "1", "1", "0.125 (0.125 to 0.125)", one, one, "–"]
+    heights = figures["persons_by_height"]
+    assert [part["boxes"] for part in heights.values()] == [0, 1, 0, 0]
+    assert heights["64 to 128 px"]["ratio"] == heights["64 to 128 px"]["recall"] == 1
     lines = persons.splitlines()
     assert [line.split("|")[1].strip() for line in lines] == ["", "---", "original", "spoil"]
     assert (
@@ -294,7 +359,7 @@ def test_a_monochrome_camera_sends_grey(tmp_path: Path) -> None:
         shown.extend(images)
         return [faces() for _ in images]
 
-    seen = look(one, make_method("original"), {"mtcnn": watch}, grey=True)
+    seen = look(one, make_method("original"), {"mtcnn": watch}, VIEWS["grey"])
     assert seen.error["outside"][0] == 0 and np.ptp(shown[0], axis=2).max() == 0
     luma = picture() @ [0.299, 0.587, 0.114]
     assert np.abs(shown[0][..., 0] - luma).max() < 1
@@ -363,7 +428,11 @@ def test_the_command_compares_and_continues(
     command += ["--out", str(tmp_path / "out")]
     first = CliRunner().invoke(app, command)
     assert first.exit_code == 0, first.output
-    results = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    about = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert about["claim"] == "fast" and list(about["kinds"]) == ["labels"]
+    assert first.output.startswith("Worst kind of images: labels")
+    assert (tmp_path / "out" / "curve-labels.png").is_file()
+    results = about["kinds"]["labels"]["rows"]
     assert list(results) == ["original", "fast", "jpeg:10"]
     assert (
         results["original"]["persons_ap"] == pytest.approx(1)
@@ -389,7 +458,8 @@ def test_the_command_compares_and_continues(
         and "tiny.png: " in third.output
         and "12 pixels, must be from 16" in third.output
     )
-    assert json.loads((tmp_path / "out" / "results.json").read_text())["pictures"] == 1
+    about = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert about["kinds"]["labels"]["images"] == 1
 
 
 @pytest.mark.slow

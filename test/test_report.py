@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 from roi_anon_ros.cli import app
 from roi_anon_ros.evaluate.identity import summary as identity_summary
 from roi_anon_ros.evaluate.report.page import html, markdown, read_results
+from roi_anon_ros.evaluate.summary import HEIGHTS
 
 
 def row(rate: float, ap: float, faces: int, large: int) -> dict:
     """What measure.summary gives."""
-    figures = {"pictures": 50, "bits_per_pixel": rate, "bits_per_pixel_sd": 0.01, "ms_ssim": 0.9}
+    figures = {"images": 50, "bits_per_pixel": rate, "bits_per_pixel_sd": 0.01, "ms_ssim": 0.9}
     figures |= {
         "bits_per_pixel_interval": [rate * 0.9, rate * 1.1],
         "faces_judged_by": {"face": 30, "nothing": 20},
@@ -49,6 +50,10 @@ def row(rate: float, ap: float, faces: int, large: int) -> dict:
         "mtcnn_share_interval": [0, faces / 90],
     }
     figures |= {"mtcnn_by_size": {"small": 40, "medium": 60 - large, "large": large}}
+    part = {"boxes": 9, "ratio": ap, "ratio_interval": [0, 1]}
+    part |= {"recall_ratio": ap / 2, "recall_ratio_interval": [0, 1]}
+    figures |= {"persons_recall_ratio": ap, "persons_recall_ratio_interval": [0, 1]}
+    figures["persons_by_height"] = dict.fromkeys(HEIGHTS, part)
     return figures | {
         "mtcnn_by_score": {score: [faces, 3] for score in ("0.3", "0.5", "0.7", "0.9")}
     }
@@ -62,21 +67,22 @@ def folder(tmp_path: Path) -> Path:
         "fast, attacked": row(0.12, 0.4, 9, 1),
     }
     rows |= {f"avif:{q}": row(rate, ap, 60, 7) for q, rate, ap in ((1, 0.1, 0.6), (10, 0.2, 0.8))}
-    (tmp_path / "sheet").mkdir()
-    cv2.imwrite(str(tmp_path / "sheet" / "0-0.png"), np.full((30, 40, 3), 90, np.uint8))
+    (tmp_path / "sheet" / "streets").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "sheet" / "streets" / "0-0.png"), np.full((30, 40, 3), 90, np.uint8))
+    streets = {"images": 50, "annotated_images": 574, "rows": rows}
+    streets["sheet"] = [{"name": "a.jpg", "rows": {"original": "0-0.png"}}]
     about = {
-        "set": "<b>.json",
-        "grey": True,
-        "pictures": 50,
-        "annotated_pictures": 574,
+        "sets": ["<b>.json"],
+        "view": "grey",
         "weights": "yolov8s",
-        "rows": rows,
+        "judge": None,
+        "claim": "fast",
+        "kinds": {"streets": streets},
     }
     about |= {
         "environment": {"python": "3.11"},
         "attacks": {"fast, attacked": {"steps": 9, "seed": 0}},
     }
-    about |= {"sheet": [{"name": "a.jpg", "rows": {"original": "0-0.png"}}]}
     (tmp_path / "results.json").write_text(json.dumps(about))
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(6, 8))
@@ -105,7 +111,7 @@ class Page(HTMLParser):
 def test_the_page_needs_nothing_else(folder: Path) -> None:
     text = html(read_results(folder), folder)
     page = Page(text)
-    assert page.headings == 6
+    assert page.headings == 4
     pictures = [source for source in page.sources if not source.startswith("#")]
     assert len(pictures) == 3 and all(
         source.startswith("data:image/png;base64,") for source in pictures
@@ -116,7 +122,11 @@ def test_the_page_needs_nothing_else(folder: Path) -> None:
 
 def test_it_says_what_it_cannot_tell(folder: Path) -> None:
     text = markdown(read_results(folder), folder)
-    assert "50 pictures of 574 of <b>.json, turned grey" in text and "a quick look" in text
+    assert (
+        "Images of <b>.json, seen grey" in text
+        and "50 images of 574" in text
+        and "a quick look" in text
+    )
     assert "judged by what was found on the originals: mtcnn" in text
     assert "Too few to tell: of the faces that mtcnn finds on the originals, 7 large." in text
     assert "none of 100 faces, the true share may still be 3.0%" in text
@@ -125,15 +135,15 @@ def test_it_says_what_it_cannot_tell(folder: Path) -> None:
         and "Faces are judged by annotated faces" not in text
     )
     found = read_results(folder)
-    found["evaluation"]["rows"]["original"]["mtcnn_against"] = "annotations"
+    found["evaluation"]["kinds"]["streets"]["rows"]["original"]["mtcnn_against"] = "annotations"
     text = markdown(found, folder)
-    assert "annotated faces on 30 pictures" in text and "20 pictures do not count" in text
+    assert "annotated faces on 30 images" in text and "20 images do not count" in text
     assert "95 % of bootstrap" in text
 
 
 def test_attacked_rows_stand_beside_their_rows(folder: Path) -> None:
     text = markdown(read_results(folder), folder)
-    before, after = text.split("## What an attacker recovers")
+    before, after = text.split("## streets: what an attacker recovers")
     assert "fast, attacked" not in before
     names = [
         line.split("|")[1].strip()

@@ -8,13 +8,16 @@ stdout.
 from roi_anon_ros.cli import (
     anonymize,
     bag,
+    comparison,
     decoding,
     encoding,
     evaluation,
     exporting,
     ground,
+    heads,
     information,
     seal,
+    subsets,
     training,
 )
 from roi_anon_ros.cli.run import app
@@ -23,12 +26,15 @@ __all__ = [
     "app",
     "anonymize",
     "bag",
+    "comparison",
     "decoding",
     "encoding",
     "evaluation",
     "exporting",
     "ground",
+    "heads",
     "information",
     "seal",
+    "subsets",
     "training",
 ]

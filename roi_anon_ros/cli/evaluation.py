@@ -1,6 +1,4 @@
-"""``evaluate``, ``attack``, ``identify``, ``bench`` and ``report``: what the project claims,
-measured.
-"""
+"""``attack``, ``identify``, ``bench`` and ``report``: what the project claims, measured."""
 
 from __future__ import annotations
 
@@ -20,122 +18,8 @@ from roi_anon_ros.cli.run import (
     usage_errors,
 )
 
+#: Where results go.
 OUT = Path("runs/evaluate")
-
-
-@app.command()
-def evaluate(
-    annotations: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SET", help="Annotations: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder."
-        ),
-    ],
-    images: Annotated[
-        Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")
-    ] = None,
-    rows: Annotated[
-        str,
-        typer.Option(
-            help="Models (name or file, behind it @ and an engine), jpeg:Q, avif:Q, webp:Q, the "
-            "same behind blur+, pixelate+ or mask+, and attack:FILE; the original is always there."
-        ),
-    ] = "fast,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
-    weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
-    yunet: Annotated[
-        Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")
-    ] = None,
-    limit: Annotated[
-        int, typer.Option(help="Only so many pictures, spread over the set; 0: all.", min=0)
-    ] = 0,
-    grey: Annotated[
-        bool, typer.Option("--grey", help="Send them as a monochrome camera sees them.")
-    ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
-) -> None:
-    """Measure rate, persons and faces of models, JPEG and AVIF side by side, on pictures that none
-    of them saw.
-
-    Persons are YOLOv8's at any score (average precision), faces MTCNN's and YuNet's, all against
-    SET's boxes, or against what is found on the originals where SET has none. An interrupted run
-    goes on picture by picture. Results: table.md, curve.png, results.json and the pictures of
-    sheet/ in OUT, for roi-anon report.
-    """
-    with interruptible("evaluate"):
-        must_exist(annotations)
-        quiet_libraries()
-
-        from roi_anon_ros import files, storage
-        from roi_anon_ros.codec.picture import check_picture
-        from roi_anon_ros.datasets import read_set, spread
-        from roi_anon_ros.detect import MtcnnFaces, YoloPersons, YunetFaces, find_weights
-        from roi_anon_ros.evaluate.measure import LEAST_SCORE, Cache, environment, measure, summary
-        from roi_anon_ros.evaluate.methods import ORIGINAL, make_methods
-        from roi_anon_ros.evaluate.report.curves import save_plot
-        from roi_anon_ros.evaluate.report.sheet import pick, save_sheet
-        from roi_anon_ros.evaluate.report.tables import overview, to_markdown
-
-        run = Run(resumes=True)
-        with usage_errors():
-            reading = read_set(annotations, images)
-            compared = make_methods(rows)
-            found_weights = find_weights(weights)
-            detectors = {
-                "persons": YoloPersons(weights, confidence=LEAST_SCORE["persons"]),
-                "mtcnn": MtcnnFaces(confidence=LEAST_SCORE["faces"]),
-            }
-            if yunet is not None:
-                detectors["yunet"] = YunetFaces(yunet, confidence=LEAST_SCORE["faces"])
-        for problem in reading.problems:
-            run.fail(annotations, problem)
-        records = []
-        for record in spread(reading.records, limit) if limit else reading.records:
-            try:
-                check_picture(files.read_picture(record.path))
-                records.append(record)
-            except (
-                OSError,
-                ValueError,
-            ) as error:  # one that a row cannot take is left out of all of them
-                run.fail(record.path, error)
-        if not records:
-            usage_error(f"{annotations}: no pictures")
-        results: dict[str, Any] = {}
-        base, about_us = None, environment()
-        judges = [storage.digest(path, digits=12) for path in (found_weights, yunet) if path]
-        with run.progress:
-            for row in compared:
-                key = json.dumps([row.key, judges, about_us, grey])
-                with Cache(out / "cache", row.name, key) as cache:
-                    pairs = list(
-                        run.track(
-                            measure(records, row, detectors, cache, grey), len(records), row.name
-                        )
-                    )
-                base = base or pairs
-                results[row.name] = summary(pairs, base)
-            shown = pick(records)
-            sheet = save_sheet(
-                out / "sheet", run.track(compared, len(compared), "sheet"), shown, grey
-            )
-        about = {
-            "set": annotations.name,
-            "grey": grey,
-            "pictures": len(records),
-            "annotated_pictures": len(reading.records),
-            "weights": Path(weights).stem,
-            "environment": about_us,
-            "attacks": {row.name: row.attack for row in compared if row.attack},
-            "rows": results,
-            "sheet": sheet,
-        }
-        markdown = "\n".join(map(to_markdown, overview(results, results[ORIGINAL])))
-        storage.write_bytes(out / "table.md", markdown.encode())
-        storage.write_bytes(out / "results.json", json.dumps(about, indent=1).encode())
-        save_plot(results, out / "curve.png")
-        typer.echo(markdown)
-        if run.failed:
-            raise typer.Exit(1)
 
 
 @app.command()

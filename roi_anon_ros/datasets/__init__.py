@@ -4,6 +4,7 @@ from roi_anon_ros.datasets.coco import read_coco
 from roi_anon_ros.datasets.crowdhuman import read_crowdhuman
 from roi_anon_ros.datasets.reading import Reading
 from roi_anon_ros.datasets.records import KINDS, Boxes, Record, heads_of
+from roi_anon_ros.datasets.sequences import Frame, read_sequences
 from roi_anon_ros.datasets.sets import read_set
 from roi_anon_ros.datasets.splits import (
     SHARES,
@@ -13,6 +14,7 @@ from roi_anon_ros.datasets.splits import (
     without_overlap,
     write_split,
 )
+from roi_anon_ros.datasets.subsets import select_images
 from roi_anon_ros.datasets.voc import read_voc
 from roi_anon_ros.datasets.yolo import read_yolo
 
@@ -20,15 +22,18 @@ __all__ = [
     "KINDS",
     "SHARES",
     "Boxes",
+    "Frame",
     "Reading",
     "Record",
     "for_training",
     "heads_of",
     "read_coco",
     "read_crowdhuman",
+    "read_sequences",
     "read_set",
     "read_voc",
     "read_yolo",
+    "select_images",
     "split",
     "spread",
     "without_overlap",

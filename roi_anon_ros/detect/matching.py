@@ -27,9 +27,8 @@ def match(found: Detections, truth: np.ndarray, least_overlap: float = 0.5) -> n
     """
     taken = np.full(len(found.boxes), -1, np.int64)
     free = overlaps(found.boxes, truth)
-    for i in np.argsort(-found.scores, kind="stable"):
-        if free.shape[1] == 0:
-            break
+    order = np.argsort(-found.scores, kind="stable")
+    for i in order[(free >= least_overlap).any(axis=1)[order]]:
         best = int(free[i].argmax())
         if free[i, best] >= least_overlap:
             taken[i] = best

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -35,7 +36,12 @@ class Judged:
     found: np.ndarray
 
 
-def judge(detections: Detections, truth: Boxes, least_overlap: float) -> Judged:
+def judge(
+    detections: Detections,
+    truth: Boxes,
+    least_overlap: float,
+    heights: tuple[float, float] = (0, math.inf),
+) -> Judged:
     """Judge the detections on one picture.
 
     A box is found by the surest detection that overlaps it enough, and once. A detection that found
@@ -45,15 +51,24 @@ def judge(detections: Detections, truth: Boxes, least_overlap: float) -> Judged:
         detections: on the picture.
         truth: annotated boxes.
         least_overlap: intersection over union, 0 to 1.
+        heights: pixels, from and below: other boxes are ignored, and a detection of another height
+            counts only where it found a box (as COCO counts by area).
     """
-    counted = truth.xyxy[~truth.ignore]
+    ignored = truth.ignore | ~_within(truth.xyxy, heights)
+    counted = truth.xyxy[~ignored]
     box = match(detections, counted, least_overlap)
-    on_ignored = (overlaps(detections.boxes, truth.xyxy[truth.ignore]) >= least_overlap).any(axis=1)
-    kept = (box >= 0) | ~on_ignored
+    on_ignored = (overlaps(detections.boxes, truth.xyxy[ignored]) >= least_overlap).any(axis=1)
+    kept = (box >= 0) | (~on_ignored & _within(detections.boxes, heights))
     found = np.full(len(counted), -1, np.float32)
     found[box[box >= 0]] = detections.scores[box >= 0]
     sizes = (counted[:, 2:] - counted[:, :2]).max(axis=1, initial=0).astype(float)
     return Judged(detections.scores[kept], box[kept] >= 0, sizes, found)
+
+
+def _within(boxes: np.ndarray, heights: tuple[float, float]) -> np.ndarray:
+    """Which boxes ``[n, 4]`` are of a height from the first and below the second."""
+    tall = boxes[:, 3] - boxes[:, 1]
+    return (tall >= heights[0]) & (tall < heights[1])
 
 
 def average_precision(pictures: Sequence[Judged], points: int = 0) -> float:
@@ -85,20 +100,77 @@ def average_precision(pictures: Sequence[Judged], points: int = 0) -> float:
     return float((np.diff(recall, prepend=0) * precision).sum())
 
 
+def recall(images: Sequence[Judged], score: float) -> float:
+    """Share of the annotated boxes found by a detection of this score or more; nan without any."""
+    found = [image.found >= score for image in images]
+    return float(np.concatenate(found).mean()) if sum(map(len, found)) else float("nan")
+
+
+def draw_images(count: int, seed: int = 0) -> list[np.ndarray]:
+    """The resamples of a bootstrap: as many images as there are, drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(count, size=count) for _ in range(RESAMPLES)]
+
+
+def count_draws(count: int, seed: int = 0) -> np.ndarray:
+    """How often each resample of :func:`draw_images` has each image: ``[RESAMPLES, count]``."""
+    draws = draw_images(count, seed)
+    return np.array([np.bincount(draw, minlength=count) for draw in draws])
+
+
 def bootstrap(
-    pictures: Sequence[T], figure: Callable[[list[T]], float], seed: int = 0
+    images: Sequence[T], figure: Callable[[list[T]], float], seed: int = 0
 ) -> tuple[float, float]:
-    """95 % interval of a figure over a set, from sets of as many pictures drawn from it with
+    """95 % interval of a figure over a set, from sets of as many images drawn from it with
     replacement.
 
     Args:
-        pictures: the set.
+        images: the set.
         figure: of a set.
         seed: of the draws.
     """
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(len(pictures), size=len(pictures)) for _ in range(RESAMPLES)]
-    low, high = np.nanpercentile(
-        [figure([pictures[i] for i in draw]) for draw in draws], [2.5, 97.5]
-    )
+    draws = draw_images(len(images), seed)
+    return to_interval(np.array([figure([images[i] for i in draw]) for draw in draws]))
+
+
+def to_interval(figures: np.ndarray) -> tuple[float, float]:
+    """What holds 95 % of a figure's values over resamples; nan where all of them are."""
+    if np.isnan(figures).all():
+        return float("nan"), float("nan")
+    low, high = np.nanpercentile(figures, [2.5, 97.5])
     return float(low), float(high)
+
+
+def average_precisions(images: Sequence[Judged], times: np.ndarray) -> np.ndarray:
+    """:func:`average_precision` under all points, of many resamples at once.
+
+    Args:
+        images: judged.
+        times: how often each resample has each image, ``[R, images]``.
+
+    Returns:
+        ``[R]``; nan where nothing is annotated.
+    """
+    boxes = times @ np.array([len(image.sizes) for image in images])
+    scores = np.concatenate([image.scores for image in images])
+    correct = np.concatenate([image.correct for image in images])
+    owner = np.repeat(np.arange(len(images)), [len(image.scores) for image in images])
+    order = np.argsort(-scores, kind="stable")
+    ranked = times[:, owner[order]].astype(float)
+    right = ranked * correct[order]
+    seen = np.cumsum(ranked, axis=1)
+    precision = np.cumsum(right, axis=1) / np.maximum(seen, 1)
+    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    return _divide((right * precision).sum(axis=1), boxes)
+
+
+def recalls(images: Sequence[Judged], score: float, times: np.ndarray) -> np.ndarray:
+    """:func:`recall` of many resamples at once, ``[R]``; see :func:`average_precisions`."""
+    boxes = times @ np.array([len(image.sizes) for image in images])
+    found = times @ np.array([(image.found >= score).sum() for image in images])
+    return _divide(found, boxes)
+
+
+def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a / b, nan where b is 0."""
+    return np.divide(a, b, out=np.full(len(a), np.nan), where=b != 0)

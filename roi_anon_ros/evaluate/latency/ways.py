@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from roi_anon_ros.codec import MAX_SIZE, Codec
 from roi_anon_ros.codec.engines.stages import ANALYSIS_THREADS
+from roi_anon_ros.codec.latents import AUTO_QUALITY
 from roi_anon_ros.codec.modelfile import model_of
 from roi_anon_ros.codec.networks import (
     AnonymizingCodec,
@@ -81,7 +82,7 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
         model = model_of(net, name)
         return codec_way(Codec(model, parsed.engine), name, note)
     if parsed.kind is Kind.MODEL:
-        return codec_way(load_codec(parsed), name)
+        return codec_way(load_codec(parsed), name, quality=parsed.quality)
     method = make_method(name)
     note = "Pillow's encoder with its other defaults" if parsed.kind is Kind.STILL else ""
     return Timed(
@@ -89,11 +90,11 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
     )
 
 
-def codec_way(codec: Codec, name: str, note: str = "") -> Timed:
-    """A model as the nodes run it: pictures to packets at their own size, and back."""
+def codec_way(codec: Codec, name: str, note: str = "", quality: float = AUTO_QUALITY) -> Timed:
+    """A model as the nodes run it: images to packets at their own size, and back."""
 
     def encode(image: np.ndarray) -> tuple[bytes, dict[str, float]]:
-        encoded = codec.encode(image, 0)
+        encoded = codec.encode(image, 0, quality)
         return encoded.packet, encoded.seconds
 
     def decode(packet: bytes) -> tuple[np.ndarray, dict[str, float]]:

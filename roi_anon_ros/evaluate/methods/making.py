@@ -12,11 +12,25 @@ import PIL
 from roi_anon_ros.anonymize import FaceAnonymizer
 from roi_anon_ros.anonymize.faces import BLUR, GROW, HIDE, TILES
 from roi_anon_ros.codec import MAX_SIZE, Codec
-from roi_anon_ros.codec.engines import STAGES, version_of
+from roi_anon_ros.codec.engines import stages_of, version_of
+from roi_anon_ros.codec.hiding import Hiding
+from roi_anon_ros.codec.latents import (
+    DEFAULT_QUALITY,
+    SMALL_QUALITY,
+    SMALL_SIDE,
+    check_quality,
+)
+from roi_anon_ros.codec.regions import paint
 from roi_anon_ros.detect import MtcnnFaces
 from roi_anon_ros.evaluate.attack.storage import read_attack
 from roi_anon_ros.evaluate.methods.method import ATTACKED, ORIGINAL, Method
-from roi_anon_ros.evaluate.methods.names import STILL_CODECS, Kind, Name, parse_name
+from roi_anon_ros.evaluate.methods.names import (
+    DEFAULT_MODEL,
+    STILL_CODECS,
+    Kind,
+    Name,
+    parse_name,
+)
 from roi_anon_ros.files import decode_image, encode_image
 from roi_anon_ros.storage import digest
 
@@ -38,6 +52,47 @@ def _face_anonymizer(hide: str) -> Anonymizer:
     return Anonymizer(lambda: FaceAnonymizer(hide, MtcnnFaces()), lambda: f" {GROW} {BLUR} {TILES}")
 
 
+#: What the name of the anonymizer begins with that paints the heads which a model's map finds.
+STAMPS = "stamps"
+
+
+def make_stamps(model: str) -> Anonymizer:
+    """What a model does to an image before it codes it: heads found and painted over.
+
+    Args:
+        model: its name or its file.
+
+    Raises:
+        ModelFileError: the model cannot be loaded.
+        ValueError: it has no head map.
+    """
+    codec = Codec.load(model)
+    if not codec.model.latents.has_quality:
+        raise ValueError(f"model {model}: has no head map; name one that has: {STAMPS}:MODEL+...")
+
+    def hide(image: np.ndarray) -> np.ndarray:
+        _, hidden = Hiding().find(codec.engine.map_heads, image, [], (1.0, 1.0))
+        return paint(image, hidden.regions)
+
+    return Anonymizer(lambda: hide, lambda: f" {codec.fingerprint}")
+
+
+def find_anonymizer(name: str) -> Anonymizer:
+    """An anonymizer by its name, ``stamps`` and ``stamps:MODEL`` among them.
+
+    Raises:
+        ValueError: there is none of this name.
+        ModelFileError: its model cannot be loaded.
+    """
+    kind, _, model = name.partition(":")
+    if kind == STAMPS:
+        return make_stamps(model or DEFAULT_MODEL)
+    if name not in ANONYMIZERS:
+        known = ", ".join([*filter(None, ANONYMIZERS), STAMPS])
+        raise ValueError(f"anonymizer {name!r}, must be one of {known}")
+    return ANONYMIZERS[name]
+
+
 #: Anonymizers by name.
 ANONYMIZERS: dict[str, Anonymizer] = {
     "": Anonymizer(lambda: np.asarray, lambda: ""),
@@ -51,8 +106,9 @@ def make_method(text: str) -> Method:
     Args:
         text: as :func:`parse_name` takes it. Still codecs are Pillow's encoders with their other
             defaults; ``blur+``, ``pixelate+`` and ``mask+`` treat the faces that MTCNN finds first,
-            see ``anonymize/``; a model codes an image at the image's own size; ``attack:FILE`` is
-            what an attacker recovers, see ``attack/``.
+            see ``anonymize/``, and ``stamps+`` paints the heads that the map of a model finds; a
+            model codes an image at the image's own size; ``attack:FILE`` is what an attacker
+            recovers, see ``attack/``.
 
     Raises:
         ValueError: no method has this name, or an attack's file cannot be used.
@@ -94,14 +150,14 @@ def _make_original(text: str, name: Name) -> Method:
 
 
 def _make_still(text: str, name: Name) -> Method:
-    if name.anonymizer not in ANONYMIZERS:
-        known = ", ".join(filter(None, ANONYMIZERS))
-        raise ValueError(f"{text}: anonymizer {name.anonymizer!r}, must be one of {known}")
-    anonymizer = ANONYMIZERS[name.anonymizer]
+    try:
+        anonymizer = find_anonymizer(name.anonymizer)
+    except ValueError as error:
+        raise ValueError(f"{text}: {error}") from error
     hide = anonymizer.make()
 
     def encode(image: np.ndarray) -> bytes:
-        return encode_image(hide(image), STILL_CODECS[name.subject], quality=name.quality)
+        return encode_image(hide(image), STILL_CODECS[name.subject], quality=int(name.quality))
 
     return Method(text, f"{text} Pillow {PIL.__version__}{anonymizer.key()}", encode, decode_image)
 
@@ -109,15 +165,19 @@ def _make_still(text: str, name: Name) -> Method:
 def _make_model(text: str, name: Name) -> Method:
     codec = load_codec(name)
     key = codec.fingerprint
-    for stage in STAGES if name.engine != "torch" else ():
-        codec.warm_up(
-            stage
-        )  # an engine is tried when it is first used: refused now, not at some image
+    quality = check_quality(name.quality)
+    if codec.model.latents.has_quality:
+        key += f" quality {quality or (DEFAULT_QUALITY, SMALL_QUALITY, SMALL_SIDE)}"
+    elif name.quality:
+        raise ValueError(f"{text}: model {codec.name} has one rate, its name takes no quality")
+    for stage in stages_of(codec.model) if name.engine != "torch" else ():
+        # An engine is tried when it is first used: refused now, not at some image.
+        codec.warm_up(stage)
         key += f" {codec.engine.runs(stage)} {version_of(codec.engine.package)}"
     return Method(
         text,
         key,
-        lambda image: codec.encode(image, 0).packet,
+        lambda image: codec.encode(image, 0, quality).packet,
         lambda packet: codec.decode(packet, MAX_SIZE**2).at_source_size(),
         lambda packet: codec.latent(packet, MAX_SIZE**2),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -18,16 +17,16 @@ ATTACKED = ", attacked"
 
 @dataclass(frozen=True)
 class Method:
-    """One way to send a picture.
+    """One way to send an image.
 
     Attributes:
         name: as :func:`make_method` takes it.
-        key: all that its result depends on beside the picture.
-        encode: a picture, uint8 ``[H, W, 3]`` RGB, to what is sent.
-        decode: what was sent to the picture that a receiver sees, of the same size.
+        key: all that its result depends on besides the image.
+        encode: an image, uint8 ``[H, W, 3]`` RGB, to what is sent.
+        decode: what was sent to the image that a receiver sees, of the same size.
         latent: of a model, what was sent to the quantised latent, float32 ``[N, h, w]``: all that
             the receiver has.
-        attack: of an attacked row, the attack's ``steps``, ``batch``, ``seed`` and ``pictures``.
+        attack: of an attacked method, the attack's ``steps``, ``batch``, ``seed`` and ``pictures``.
     """
 
     name: str
@@ -52,6 +51,6 @@ class Method:
 
 
 def slug(name: str) -> str:
-    """A method's name as part of a file's name."""
-    path, at, engine = name.partition("@")
-    return re.sub(r"[^a-z0-9]+", "-", f"{Path(path).stem}{at}{engine}".lower()).strip("-")
+    """A method's name as part of a file's name: without folders and the suffix of model files."""
+    plain = re.sub(r"[^:+@]*/", "", name).replace(".safetensors", "")
+    return re.sub(r"[^a-z0-9@]+", "-", plain.lower()).strip("-")

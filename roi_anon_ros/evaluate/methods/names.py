@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 from roi_anon_ros.codec.engines import ENGINES
+from roi_anon_ros.codec.latents import AUTO_QUALITY
 from roi_anon_ros.evaluate.methods.method import ORIGINAL
 
 #: The still codecs: Pillow's name of each.
 STILL_CODECS = {"jpeg": "JPEG", "avif": "AVIF", "webp": "WEBP"}
 ATTACK = "attack:"
+#: The model of a name that says none.
+DEFAULT_MODEL = "fast"
 #: The paper's network the paper's own way, and the same network through this package's codec.
 PAPER = "paper"
 PAPER_HERE = "paper-here"
@@ -34,14 +38,15 @@ class Name:
     Attributes:
         kind: what it stands for.
         subject: the file of an attack, the still codec, or the model; empty for others.
-        quality: of a still codec, 0 to 100.
+        quality: of a still codec, 0 to 100; of a model that has every rate, 1 to 8; 0: what
+            fits the size of the image, or the model has one rate.
         anonymizer: what treats an image before a still codec; empty for none.
         engine: what runs the networks of a model.
     """
 
     kind: Kind
     subject: str = ""
-    quality: int = 0
+    quality: float = AUTO_QUALITY
     anonymizer: str = ""
     engine: str = "torch"
 
@@ -51,9 +56,10 @@ def parse_name(text: str) -> Name:
 
     Args:
         text: ``original``; ``jpeg:Q``, ``avif:Q`` or ``webp:Q``; the same after an anonymizer's
-            name and ``+``, such as ``blur+avif:10``; ``attack:FILE``; ``paper``, ``paper:MODEL``,
-            ``paper-here`` or ``paper-here@ENGINE``; else a model, by its name or its file, and
-            after it perhaps ``@`` and an engine.
+            name and ``+``, such as ``blur+avif:10`` or ``stamps:MODEL+avif:10``; ``attack:FILE``;
+            ``paper``, ``paper:MODEL``, ``paper-here`` or ``paper-here@ENGINE``; else a model, by
+            its name or its file, after it perhaps ``@`` and an engine, then perhaps ``:`` and a
+            quality, such as ``roi:4`` or ``roi@openvino:4.5``.
 
     Raises:
         ValueError: a still codec without a quality from 0 to 100.
@@ -70,9 +76,18 @@ def parse_name(text: str) -> Name:
         if not quality.isdigit() or int(quality) > 100:
             raise ValueError(f"{text}: quality {quality!r}, must be from 0 to 100")
         return Name(Kind.STILL, codec, int(quality), anonymizer)
-    model, _, engine = text.rpartition("@")
+    return _parse_model(text)
+
+
+def _parse_model(text: str) -> Name:
+    """A model's name, with an engine and a quality where it has them."""
+    rated = re.fullmatch(r"(.+):(\d+(?:\.\d+)?)", text)
+    rest = rated[1] if rated else text
+    quality = float(rated[2]) if rated else AUTO_QUALITY
+    model, _, engine = rest.rpartition("@")
     if engine not in ENGINES:
-        model, engine = text, "torch"
+        model = rest
+        engine = "torch"
     if model == PAPER_HERE:
         return Name(Kind.PAPER_HERE, engine=engine)
-    return Name(Kind.MODEL, model, engine=engine)
+    return Name(Kind.MODEL, model, quality, engine=engine)

@@ -4,31 +4,34 @@ of them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.interpolate import PchipInterpolator
 
 from roi_anon_ros.evaluate.methods import ATTACKED, ORIGINAL
+from roi_anon_ros.evaluate.summary import PERSON_DETECTORS
 
 #: A point of a curve: rate in bits per pixel, and what is had for it.
 Point = tuple[float, float]
 
 
 def families(names: Sequence[str]) -> dict[str, list[str]]:
-    """Rows by the curve that they lie on: those that differ in quality alone; a model is a curve of
-    one point.
+    """Rows by the curve that they lie on: those that differ in quality alone; a model of one rate
+    is a curve of one point.
 
     The original and attacked rows are on none: they are no ways to send.
     """
     curves: dict[str, list[str]] = {}
     for name in names:
         if name != ORIGINAL and not name.endswith(ATTACKED):
-            kind, colon, quality = name.rpartition(":")
-            curves.setdefault(kind if colon and quality.isdigit() else name, []).append(name)
+            rated = re.fullmatch(r"(.+):\d+(\.\d+)?", name)
+            curves.setdefault(rated[1] if rated else name, []).append(name)
     return curves
 
 
@@ -81,12 +84,19 @@ def bd_rate(anchor: Sequence[Point], points: Sequence[Point]) -> float | None:
     return float(np.expm1(means[1] - means[0]))
 
 
-def bd_rates(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
-    """:func:`bd_rate` for persons of every curve against each still codec's of two points or more,
-    by their names.
+def bd_rates(
+    results: Mapping[str, Mapping[str, Any]], detector: str = "persons"
+) -> dict[str, dict[str, float | None]]:
+    """:func:`bd_rate` of every curve against each still codec's of two points or more, by their
+    names.
+
+    Args:
+        results: ``summary`` by the method's name.
+        detector: of persons, whose average precision is compared.
     """
+    key = f"{detector}_ap"
     curves = {
-        family: [(results[name]["bits_per_pixel"], results[name]["persons_ap"]) for name in names]
+        family: [(results[name]["bits_per_pixel"], results[name][key]) for name in names]
         for family, names in families(list(results)).items()
     }
     anchors = [family for family in ("avif", "jpeg", "webp") if len(curves.get(family, [])) > 1]
@@ -97,52 +107,62 @@ def bd_rates(results: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, fl
 
 
 def plot(results: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Persons' average precision and the share of faces found, over bits per pixel on a log scale.
+    """Average precision of each detector of persons, and the share of faces that each detector of
+    them finds, over bits per pixel on a log scale.
 
     Bars hold 95 %; the dashed line is the unprotected original.
     """
     base = results[ORIGINAL]
-    faces = [name.removesuffix("_share") for name in base if name.endswith("_share")]
-    figure = Figure(figsize=(4.6 * (1 + len(faces)) + 1.2, 4.2), layout="constrained")
-    axes = figure.subplots(1, 1 + len(faces), squeeze=False)[0]
-    for ax, name in zip(axes, ["persons", *faces], strict=True):
-        key = "persons_ap" if name == "persons" else f"{name}_share"
+    keys = [f"{name}_ap" for name in PERSON_DETECTORS if f"{name}_ap" in base]
+    keys += [name for name in base if name.endswith("_share")]
+    figure = Figure(figsize=(4.6 * len(keys) + 1.2, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(keys), squeeze=False)[0]
+    for ax, key in zip(axes, keys, strict=True):
         ax.axhline(base[key], color="grey", linestyle="--", linewidth=1, label=ORIGINAL)
         for family, names in families(list(results)).items():
-            rows = sorted((results[row] for row in names), key=lambda row: row["bits_per_pixel"])
-            rate, value = ([row[k] for row in rows] for k in ("bits_per_pixel", key))
-            value = np.array(value)
-            low, high = np.array([row[f"{key}_interval"] for row in rows]).T
-            one = len(rows) == 1
-            ax.errorbar(
-                rate,
-                value,
-                yerr=np.stack([value - low, high - value]).clip(0),
-                marker="*" if one else "o",
-                markersize=12 if one else 4,
-                linewidth=1.2,
-                elinewidth=0.6,
-                capsize=2,
-                label=family,
-            )
-        ax.set_xscale("log")
-        ax.set_xlabel("bits per pixel")
-        ax.set_ylabel(
-            "average precision" if name == "persons" else "faces found, of those in the originals"
-        )
-        ax.set_title(
-            "persons, YOLOv8 (higher is better)"
-            if name == "persons"
-            else f"faces, {name} (lower is better)"
-        )
-        ax.set_ylim(0, None)
-        ax.grid(alpha=0.3, which="both")
-        ax.xaxis.set_major_formatter("{x:g}")
-        ax.xaxis.set_minor_formatter(
-            lambda x, _: f"{x:g}" if f"{x:g}".rstrip("0").rstrip(".")[-1] in "25" else ""
-        )
+            _draw_curve(ax, family, [results[row] for row in names], key)
+        _label_axes(ax, key)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
+
+
+def _draw_curve(ax: Axes, family: str, rows: list[Mapping[str, Any]], key: str) -> None:
+    """One curve with its intervals."""
+    rows = sorted(rows, key=lambda row: row["bits_per_pixel"])
+    value = np.array([row[key] for row in rows])
+    low, high = np.array([row[f"{key}_interval"] for row in rows]).T
+    one = len(rows) == 1
+    ax.errorbar(
+        [row["bits_per_pixel"] for row in rows],
+        value,
+        yerr=np.stack([value - low, high - value]).clip(0),
+        marker="*" if one else "o",
+        markersize=12 if one else 4,
+        linewidth=1.2,
+        elinewidth=0.6,
+        capsize=2,
+        label=family,
+    )
+
+
+def _label_axes(ax: Axes, key: str) -> None:
+    """Titles and scales of one panel."""
+    name, _, figure = key.rpartition("_")
+    ax.set_xscale("log")
+    ax.set_xlabel("bits per pixel")
+    if figure == "ap":
+        judge = "YOLOv8" if name == "persons" else "a detector that did not guide"
+        ax.set_ylabel("average precision")
+        ax.set_title(f"persons, {judge} (higher is better)")
+    else:
+        ax.set_ylabel("faces found, of those in the originals")
+        ax.set_title(f"faces, {name} (lower is better)")
+    ax.set_ylim(0, None)
+    ax.grid(alpha=0.3, which="both")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(
+        lambda x, _: f"{x:g}" if f"{x:g}".rstrip("0").rstrip(".")[-1] in "25" else ""
+    )
 
 
 def save_plot(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:

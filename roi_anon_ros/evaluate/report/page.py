@@ -14,21 +14,31 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
+from roi_anon_ros.anonymize.faces import HIDE
 from roi_anon_ros.evaluate.latency import tables as latency
-from roi_anon_ros.evaluate.measure import SCORES
 from roi_anon_ros.evaluate.methods import ATTACKED, ORIGINAL
 from roi_anon_ros.evaluate.report import curves
+from roi_anon_ros.evaluate.report import heads as of_heads
 from roi_anon_ros.evaluate.report.tables import (
+    claims,
+    detectors_of,
     faces_of,
+    heights,
     identities,
     overview,
     rates,
     sizes,
     to_markdown,
 )
+from roi_anon_ros.evaluate.summary import SCORES
 
 #: What the commands leave in a folder, by the name that the page has for it.
-FILES = {"evaluation": "results.json", "identity": "identity.json", "bench": "bench.json"}
+FILES = {
+    "evaluation": "results.json",
+    "heads": "heads.json",
+    "identity": "identity.json",
+    "bench": "bench.json",
+}
 #: Fewer boxes than this are called too few: one of them is more than three percent.
 FEW = 30
 
@@ -60,6 +70,8 @@ def sections(found: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     parts = []
     if "evaluation" in found:
         parts += _evaluation(found["evaluation"], folder)
+    if "heads" in found:
+        parts += of_heads.sections(found["heads"])
     if "identity" in found:
         parts.append(_identity(found["identity"]))
     if "bench" in found:
@@ -95,119 +107,124 @@ def markdown(found: Mapping[str, Any], folder: Path) -> str:
 
 
 def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
-    results = about["rows"]
-    base = results[ORIGINAL]
-    faces = faces_of(base)
-    attacked = {name: row for name, row in results.items() if name.endswith(ATTACKED)}
-    plain = {name: row for name, row in results.items() if name not in attacked}
+    kinds = about["kinds"]
+    worst = next(iter(kinds))
     versions = ", ".join(f"{name} {number}" for name, number in about["environment"].items())
-    of_all = (
-        f" of {about['annotated_pictures']}"
-        if about["annotated_pictures"] != about["pictures"]
-        else ""
-    )
+    judged = f" and {about['judge']} (judge), which did not guide" if about["judge"] else ""
     text = [
-        f"{about['pictures']} pictures{of_all} of {about['set']}{', turned grey' * about['grey']}, "
-        "each row at the "
-        f"picture's own size. Persons: average precision of {about['weights']} at overlap 0.5, "
-        f"{base['persons_boxes']} "
-        "boxes. Faces: what is annotated and a detector finds. In brackets: 95 % of bootstrap "
-        "resamples of the "
-        "pictures; after a count of faces: its share of those found on the originals. PSNR and "
-        "MS-SSIM are outside the heads, PSNR also inside them.",
-        *_limits(base, faces, about),
+        f"Each kind of images has tables of its own; they stand in the order of what "
+        f"{about['claim']} leaves of the average precision on persons, {worst} the worst.",
+        f"Images of {', '.join(about['sets'])}, seen {about['view']}, each sent at its own size. "
+        f"Persons: average precision of {about['weights']}{judged} at overlap 0.5, and recall at "
+        "the server's score of 0.25. Faces: what is annotated and a detector finds. In brackets: "
+        "95 % of bootstrap resamples of the images; after a count of faces: its share of those "
+        "found on the originals. PSNR and MS-SSIM are outside the heads, PSNR also inside them.",
+        "Rate against AVIF: Bjøntegaard difference at equal average precision of persons, over "
+        "the range that both curves reach; a method of one quality is compared at its own "
+        "precision. -30 % is 30 % fewer bits; – where the curves share no precision.",
+        *_partial_judges(about),
+        f"Measured with {versions}.",
     ]
-    parts = [
-        {
-            "title": "Rate, persons and faces",
-            "text": text,
-            "tables": overview(plain, base),
-            "plots": [_png(curves.plot(results))],
-        },
-        {
-            "title": "Rate at equal utility",
-            "text": [
-                "Bjøntegaard difference of the rate against a still codec at equal average "
-                "precision of persons, over "
-                "the range that both curves reach; a row of one quality is compared at its own "
-                "precision. -30 % is 30 "
-                "% fewer bits; – where the curves share no precision."
-            ],
-            "tables": [rates(curves.bd_rates(results))],
-        },
-        {
-            "title": "Faces by size and by score",
-            "text": [
-                "True positives by the longest side of the face, in pixels, and true / false "
-                "positives at several "
-                f"scores ({', '.join(map(str, SCORES))}); AP of faces with all points."
-            ],
-            "tables": [sizes(plain, name) for name in faces],
-        },
-    ]
-    if attacked:
-        named = {name.removesuffix(ATTACKED): name for name in attacked}
-        both = {n: results[n] for row, name in named.items() for n in (row, name) if n in results}
-        parts.append(
-            {
-                "title": "What an attacker recovers who trained for it",
-                "text": [
-                    "The attacker has the encoder and pictures of its own, and trained a decoder "
-                    "of its own from what "
-                    "is sent to the originals, with the same budget for every row (roi-anon "
-                    "attack). Detectors look at "
-                    "what it recovers. A row that stays low here withstood this attacker, at this "
-                    "budget and no other.",
-                    *_budgets(about["attacks"]),
-                ],
-                "tables": overview({ORIGINAL: base} | both, base),
-            }
-        )
-    if about.get("sheet"):
-        parts.append(
-            {
-                "title": "Look for yourself",
-                "text": ["Pictures with large heads, as each row's receiver sees them."],
-                "sheet": [
-                    {
-                        row: (folder / "sheet" / file).read_bytes()
-                        for row, file in picture["rows"].items()
-                    }
-                    for picture in about["sheet"]
-                ],
-            }
-        )
-    parts[0]["text"].append(f"Measured with {versions}.")
+    summary = {
+        "title": f"The worst kind of images: {worst}",
+        "text": text,
+        "tables": [claims(kinds, about["claim"])],
+    }
+    parts = [summary]
+    for name, results in kinds.items():
+        parts += _kind(name, results, about, folder / "sheet" / name)
     return parts
 
 
-def _limits(base: Mapping[str, Any], faces: list[str], about: Mapping[str, Any]) -> list[str]:
-    """What the set cannot tell, and judges that are not impartial."""
-    said, pictures = [], about["pictures"]
-    if "persons_by_hand_boxes" in base:
+def _kind(
+    name: str, results: Mapping[str, Any], about: Mapping[str, Any], sheet: Path
+) -> list[dict[str, Any]]:
+    """The sections of one kind of images."""
+    rows = results["rows"]
+    base = rows[ORIGINAL]
+    faces = faces_of(base)
+    attacked = {row: figures for row, figures in rows.items() if row.endswith(ATTACKED)}
+    plain = {row: figures for row, figures in rows.items() if row not in attacked}
+    images = f"{results['images']} images"
+    if results["annotated_images"] != results["images"]:
+        images += f" of {results['annotated_images']}"
+    tables = [heights(plain, detector) for detector in detectors_of(base)]
+    tables += overview(plain, base)
+    tables += [rates(curves.bd_rates(rows, d), d) for d in detectors_of(base)]
+    tables += [sizes(plain, face) for face in faces]
+    text = [
+        f"{images}, {base['persons_boxes']} person boxes.",
+        *_limits(base, faces, results["images"]),
+        "Faces by size: true positives by the longest side of the face, pixels; by score: true / "
+        f"false positives at several scores ({', '.join(map(str, SCORES))}).",
+    ]
+    whole = {"title": name, "text": text, "tables": tables, "plots": [_png(curves.plot(rows))]}
+    if results["sheet"]:
+        whole["sheet"] = [
+            {row: (sheet / file).read_bytes() for row, file in image["rows"].items()}
+            for image in results["sheet"]
+        ]
+    if not attacked:
+        return [whole]
+    return [whole, _attacks(name, rows, attacked, about["attacks"])]
+
+
+def _attacks(
+    kind: str,
+    rows: Mapping[str, Any],
+    attacked: Mapping[str, Any],
+    budgets: Mapping[str, Mapping[str, int]],
+) -> dict[str, Any]:
+    """What an attacker recovers, next to what he attacked."""
+    base = rows[ORIGINAL]
+    named = {name.removesuffix(ATTACKED): name for name in attacked}
+    both = {n: rows[n] for row, name in named.items() for n in (row, name) if n in rows}
+    return {
+        "title": f"{kind}: what an attacker recovers who trained for it",
+        "text": [
+            "The attacker has the encoder and images of his own, and trained a decoder from what "
+            "is sent to the originals, with the same budget for every method (roi-anon attack). "
+            "Detectors look at what it recovers. A method that stays low here withstood this "
+            "attacker, at this budget and no other.",
+            *_budgets(budgets),
+        ],
+        "tables": overview({ORIGINAL: base} | both, base),
+    }
+
+
+def _partial_judges(about: Mapping[str, Any]) -> list[str]:
+    """Judges that are not impartial."""
+    said = []
+    rows = next(iter(about["kinds"].values()))["rows"]
+    if any(name.partition("+")[0] in HIDE for name in rows):
         said.append(
-            f"Of the {base['persons_boxes']} person boxes only {base['persons_by_hand_boxes']} are "
-            "on pictures whose "
-            "persons people drew; the others were found by a detector, and a detector of its "
-            "family agrees with it. "
-            "The column “drawn by hand” is the ratio on the former alone."
-        )
-    if any(base[f"{name}_against"] == "annotations" for name in faces):
-        by = base["faces_judged_by"]
-        said.append(
-            f"Faces are judged by annotated faces on {by.get('face', 0)} pictures, by heads (backs "
-            "and helmets too) "
-            f"on {by.get('head', 0)}, and {by.get('nothing', 0)} pictures do not count for them."
-        )
-    if any("+" in name for name in about["rows"]):
-        said.append(
-            "blur+, pixelate+ and mask+ treat what MTCNN finds: of these rows MTCNN is no "
+            "blur+, pixelate+ and mask+ treat what MTCNN finds: of these methods MTCNN is no "
             "impartial judge."
         )
     if about["weights"].startswith("yolov8n"):
         said.append(
-            "Models trained here were guided by yolov8n; one with other weights is more impartial "
-            "(--weights)."
+            "Models trained here were guided by yolov8n; a second detector is more impartial "
+            "(--judge)."
+        )
+    return said
+
+
+def _limits(base: Mapping[str, Any], faces: list[str], images: int) -> list[str]:
+    """What the images of a kind cannot tell."""
+    said = []
+    if "persons_by_hand_boxes" in base:
+        said.append(
+            f"Of the {base['persons_boxes']} person boxes only {base['persons_by_hand_boxes']} are "
+            "on images whose persons people drew; the others were found by a detector, and a "
+            "detector of its family agrees with it. The column “drawn by hand” is the ratio on "
+            "the former alone."
+        )
+    if any(base[f"{name}_against"] == "annotations" for name in faces):
+        by = base["faces_judged_by"]
+        said.append(
+            f"Faces are judged by annotated faces on {by.get('face', 0)} images, by heads (backs "
+            f"and helmets too) on {by.get('head', 0)}, and {by.get('nothing', 0)} images do not "
+            "count for them."
         )
     against = [name for name in ("persons", *faces) if base[f"{name}_against"] == "original"]
     if against:
@@ -224,14 +241,12 @@ def _limits(base: Mapping[str, Any], faces: list[str], about: Mapping[str, Any])
         if base[f"{name}_true"] >= FEW:
             said.append(
                 f"Where {name} finds none of {base[f'{name}_true']} faces, the true share may "
-                "still be "
-                f"{1 - 0.05 ** (1 / base[f'{name}_true']):.1%} (95 %, were faces independent of "
-                "each other)."
+                f"still be {1 - 0.05 ** (1 / base[f'{name}_true']):.1%} (95 %, were faces "
+                "independent of each other)."
             )
-    if pictures < 100:
+    if images < 100:
         said.append(
-            f"{pictures} pictures are a quick look: differences of a few hundredths of AP are "
-            "noise."
+            f"{images} images are a quick look: differences of a few hundredths of AP are noise."
         )
     return said
 
@@ -244,7 +259,7 @@ def _budgets(attacks: Mapping[str, Mapping[str, int]]) -> list[str]:
     if len(said) == 1:
         return [f"The budget: {said.pop()}; colour pictures only."]
     return [
-        "The budgets DIFFER, and so the rows do not compare: "
+        "The budgets DIFFER, and so the methods do not compare: "
         + "; ".join(
             f"{row}: " + ", ".join(f"{name} {value}" for name, value in budget.items())
             for row, budget in attacks.items()

@@ -10,8 +10,8 @@ import numpy as np
 
 from roi_anon_ros.codec.picture import coded_size, resize
 from roi_anon_ros.datasets import Record, spread
-from roi_anon_ros.evaluate.measure import as_seen
 from roi_anon_ros.evaluate.methods import Method
+from roi_anon_ros.evaluate.views import VIEWS, View
 from roi_anon_ros.files import png
 from roi_anon_ros.storage import write_bytes
 
@@ -34,20 +34,23 @@ def pick(records: list[Record], count: int = PICTURES) -> list[Record]:
 
 
 def save_sheet(
-    folder: Path, rows: Iterable[Method], records: list[Record], grey: bool = False
+    folder: Path,
+    methods: Iterable[Method],
+    records: list[Record],
+    view: View = VIEWS["upright"],
 ) -> list[dict[str, Any]]:
-    """Send pictures by each row, and write what arrives as PNGs.
+    """Send images by each method, and write what arrives as PNGs.
 
     Returns:
-        For each picture ``name`` and ``rows``: the PNG's name in the folder by the name of the row.
+        For each image ``name`` and ``rows``: the PNG's name in the folder by the method's name.
     """
-    images = [as_seen(record, grey) for record in records]
+    images = [view.send(view.see(record)[0]) for record in records]
     sheet: list[dict[str, Any]] = [{"name": record.path.name, "rows": {}} for record in records]
-    for number, row in enumerate(rows):
+    for number, method in enumerate(methods):
         for index, (image, entry) in enumerate(zip(images, sheet, strict=True)):
-            seen: np.ndarray = row.decode(row.encode(image))
+            seen: np.ndarray = view.undo(method.decode(method.encode(image)))
             size = coded_size(seen.shape[1], seen.shape[0], SIDE)
             file = f"{index}-{number}.png"
             write_bytes(folder / file, png(resize(seen, *size)))
-            entry["rows"][row.name] = file
+            entry["rows"][method.name] = file
     return sheet

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from roi_anon_ros.evaluate.measure import SCORES, SIZES
+from roi_anon_ros.evaluate.report.curves import bd_rates, families
+from roi_anon_ros.evaluate.summary import HEIGHTS, PERSON_DETECTORS, SCORES, SIZES
 
 Table = list[list[str]]
 
@@ -15,6 +16,58 @@ def to_markdown(table: Table) -> str:
     """A table in Markdown, with an empty line behind it."""
     rows = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+#: What a table calls the detectors of persons.
+DETECTOR_TITLES = {"persons": "YOLOv8", "judge": "judge"}
+
+
+def claims(kinds: Mapping[str, Mapping[str, Any]], claim: str) -> Table:
+    """What a method leaves of each kind of images, in the order of the kinds.
+
+    Args:
+        kinds: results by kind, see ``comparison.compare``.
+        claim: the method's name.
+    """
+    base = next(iter(kinds.values()))["rows"][claim]
+    detectors = detectors_of(base)
+    head = [claim, "images", "persons", "bits per pixel (95 %)"]
+    for name in detectors:
+        title = DETECTOR_TITLES[name]
+        head += [f"AP, {title}, of the original's (95 %)", f"recall, {title}, likewise"]
+    table = [[*head, "rate against AVIF"]]
+    for kind, results in kinds.items():
+        row = results["rows"][claim]
+        line = [kind, str(results["images"]), str(row["persons_boxes"])]
+        line.append(interval(row, "bits_per_pixel"))
+        for name in detectors:
+            line += [interval(row, f"{name}_ratio"), interval(row, f"{name}_recall_ratio")]
+        table.append([*line, percent(_against_avif(results["rows"], claim))])
+    return table
+
+
+def _against_avif(rows: Mapping[str, Mapping[str, Any]], name: str) -> float | None:
+    """The rate against AVIF's of the curve that a method lies on."""
+    differences = bd_rates(rows)
+    for family, members in families(list(rows)).items():
+        if name in members:
+            return differences[family].get("avif")
+    return None
+
+
+def heights(rows: Mapping[str, Mapping[str, Any]], detector: str) -> Table:
+    """Average precision and recall by the height of persons, of the original's."""
+    base = next(iter(rows.values()))[f"{detector}_by_height"]
+    title = f"persons, {DETECTOR_TITLES[detector]}: AP and recall, of the original's"
+    labels = [f"{label} ({base[label]['boxes']} persons)" for label in HEIGHTS]
+    table = [[title, "AP, all (95 %)", "recall, all (95 %)", *labels]]
+    for name, row in rows.items():
+        line = [name, interval(row, f"{detector}_ratio"), interval(row, f"{detector}_recall_ratio")]
+        for part in row[f"{detector}_by_height"].values():
+            ratio = short_interval(part, "ratio")
+            line.append(f"{ratio}, {short_interval(part, 'recall_ratio')}")
+        table.append(line)
+    return table
 
 
 def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> list[Table]:
@@ -80,13 +133,16 @@ def sizes(rows: Mapping[str, Mapping[str, Any]], face: str) -> Table:
     return table
 
 
-def rates(differences: Mapping[str, Mapping[str, float | None]]) -> Table:
-    """``curves.bd_rates`` as a table."""
+def rates(
+    differences: Mapping[str, Mapping[str, float | None]], detector: str = "persons"
+) -> Table:
+    """``curves.bd_rates`` by a detector as a table."""
     anchors = list(dict.fromkeys(anchor for row in differences.values() for anchor in row))
-    table = [["rate against", *anchors]]
+    title = f"rate at equal AP, {DETECTOR_TITLES[detector]}, against"
+    table = [[title, *anchors]]
     for name, row in differences.items():
         cells = (row.get(anchor) for anchor in anchors)
-        table.append([name, *("–" if cell is None else f"{cell:+.0%}" for cell in cells)])
+        table.append([name, *map(percent, cells)])
     return table
 
 
@@ -103,6 +159,11 @@ def identities(scene: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     for name, row in rows.items():
         table.append([name, *(interval(row[mode], key) for mode in modes for key in figures)])
     return table
+
+
+def detectors_of(base: Mapping[str, Any]) -> list[str]:
+    """Names of the detectors of persons in a summary."""
+    return [name for name in PERSON_DETECTORS if f"{name}_ap" in base]
 
 
 def faces_of(base: Mapping[str, Any]) -> list[str]:
@@ -122,6 +183,18 @@ def interval(row: Mapping[str, Any], key: str) -> str:
         if math.isnan(row[key])
         else "{:.3f} ({:.3f} to {:.3f})".format(row[key], *row[f"{key}_interval"])
     )
+
+
+def short_interval(row: Mapping[str, Any], key: str) -> str:
+    """A figure with its 95 % interval, two digits each."""
+    if math.isnan(row[key]):
+        return "–"
+    return "{:.2f} ({:.2f} to {:.2f})".format(row[key], *row[f"{key}_interval"])
+
+
+def percent(change: float | None) -> str:
+    """A change as a signed percentage; – where there is none."""
+    return "–" if change is None else f"{change:+.0%}"
 
 
 def number(value: float) -> str:

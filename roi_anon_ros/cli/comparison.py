@@ -1,0 +1,164 @@
+"""``evaluate``: every method on every kind of images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roi_anon_ros.cli.evaluation import OUT
+from roi_anon_ros.cli.run import (
+    Run,
+    app,
+    interruptible,
+    must_exist,
+    quiet_libraries,
+    usage_errors,
+)
+
+if TYPE_CHECKING:
+    from roi_anon_ros.detect import Detector
+
+
+@app.command()
+def evaluate(
+    sets: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SET...",
+            help="Annotations: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder.",
+        ),
+    ],
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="The images' folder, once for each SET, where they do not say it."),
+    ] = None,
+    rows: Annotated[
+        str,
+        typer.Option(
+            help="Methods: models (name or file, after it perhaps @ and an engine, then : and a "
+            "quality), jpeg:Q, avif:Q, webp:Q, the same after blur+, pixelate+, mask+, stamps+ or "
+            "stamps:MODEL+, and attack:FILE; the original is always there. The kinds of images "
+            "are ordered by the first one."
+        ),
+    ] = "fast,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
+    weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            help="A second person detector, that did not guide: persons, or weights (.safetensors "
+            "of YOLOX-nano, YOLO's .pt or .onnx)."
+        ),
+    ] = None,
+    yunet: Annotated[
+        Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(help="Only so many images of each kind, spread over it; 0: all.", min=0)
+    ] = 0,
+    view: Annotated[
+        str,
+        typer.Option(
+            help="How the camera sees the scenes: upright, turned-90, turned-180, swapped (red "
+            "and blue), grey, close-up."
+        ),
+    ] = "upright",
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
+) -> None:
+    """Measure rate, persons and faces of models, JPEG and AVIF side by side, on images that none of
+    them saw, each kind of images alone, the worst kind first.
+
+    Persons are YOLOv8's at any score (average precision) and at the server's (recall), faces
+    MTCNN's and YuNet's, all against SET's boxes, or against what is found on the originals where a
+    kind has none. An image's kind is its source in a COCO JSON, else the set's name. An interrupted
+    run goes on image by image. Results: table.md, curve-KIND.png, results.json and the images of
+    sheet/ in OUT, for roi-anon report.
+    """
+    with interruptible("evaluate"):
+        for annotations in sets:
+            must_exist(annotations)
+        quiet_libraries()
+
+        from roi_anon_ros import storage
+        from roi_anon_ros.detect import find_weights
+        from roi_anon_ros.detect.choice import OURS, own_weights
+        from roi_anon_ros.evaluate.comparison import compare, read_kinds
+        from roi_anon_ros.evaluate.measure import environment
+        from roi_anon_ros.evaluate.methods import make_methods
+        from roi_anon_ros.evaluate.views import find_view
+
+        run = Run(resumes=True)
+        with usage_errors():
+            seen = find_view(view)
+            methods = make_methods(rows)
+            files = [find_weights(weights)]
+            if judge is not None:
+                files.append(own_weights() if judge == OURS else find_weights(judge))
+            if yunet is not None:
+                files.append(yunet)
+            detectors = _make_detectors(weights, judge, yunet)
+            kinds = read_kinds(sets, images or [], seen, limit, run.fail)
+        marks = [storage.digest(file, digits=12) for file in files]
+        with run.progress:
+            results = compare(kinds, methods, detectors, marks, (view, seen), out, run.track)
+        about = {
+            "sets": [annotations.name for annotations in sets],
+            "view": view,
+            "weights": Path(weights).stem,
+            "judge": Path(judge).stem if judge else None,
+            "claim": methods[min(1, len(methods) - 1)].name,
+            "environment": environment(),
+            "attacks": {method.name: method.attack for method in methods if method.attack},
+            "kinds": results,
+        }
+        typer.echo(_write(about, out))
+        if run.failed:
+            raise typer.Exit(1)
+
+
+def _make_detectors(weights: str, judge: str | None, yunet: Path | None) -> dict[str, Detector]:
+    """The detectors by name."""
+    from roi_anon_ros.detect import MtcnnFaces, YoloPersons, YunetFaces
+    from roi_anon_ros.detect.choice import make_detector
+    from roi_anon_ros.evaluate.measure import LEAST_SCORE
+
+    detectors: dict[str, Detector] = {
+        "persons": YoloPersons(weights, confidence=LEAST_SCORE["persons"])
+    }
+    if judge is not None:
+        detectors["judge"] = make_detector(judge, LEAST_SCORE["persons"], "torch")
+    detectors["mtcnn"] = MtcnnFaces(confidence=LEAST_SCORE["faces"])
+    if yunet is not None:
+        detectors["yunet"] = YunetFaces(yunet, confidence=LEAST_SCORE["faces"])
+    return detectors
+
+
+def _write(about: dict[str, Any], out: Path) -> str:
+    """Write the results, and return the tables as Markdown, the worst kind first."""
+    from roi_anon_ros import storage
+    from roi_anon_ros.evaluate.methods import ORIGINAL
+    from roi_anon_ros.evaluate.report.curves import save_plot
+    from roi_anon_ros.evaluate.report.tables import (
+        claims,
+        detectors_of,
+        heights,
+        overview,
+        to_markdown,
+    )
+
+    kinds = about["kinds"]
+    lines = [f"Worst kind of images: {next(iter(kinds))}", ""]
+    lines.append(to_markdown(claims(kinds, about["claim"])))
+    for name, results in kinds.items():
+        rows = results["rows"]
+        base = rows[ORIGINAL]
+        lines += [f"{name}, {results['images']} images", ""]
+        tables = [heights(rows, detector) for detector in detectors_of(base)]
+        lines += map(to_markdown, [*tables, *overview(rows, base)])
+        save_plot(rows, out / f"curve-{name}.png")
+    markdown = "\n".join(lines)
+    storage.write_bytes(out / "table.md", markdown.encode())
+    storage.write_bytes(out / "results.json", json.dumps(about, indent=1).encode())
+    return markdown

@@ -1,0 +1,173 @@
+"""``heads``: what a model paints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roi_anon_ros.cli.evaluation import OUT
+from roi_anon_ros.cli.run import (
+    Run,
+    app,
+    interruptible,
+    must_exist,
+    quiet_libraries,
+    usage_error,
+    usage_errors,
+)
+
+if TYPE_CHECKING:
+    from roi_anon_ros.codec import Codec
+    from roi_anon_ros.datasets import Frame, Record
+    from roi_anon_ros.evaluate.views import View
+
+
+@app.command()
+def heads(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="Name or file, after it perhaps @ and an engine, : and a quality."
+        ),
+    ],
+    sets: Annotated[
+        list[Path] | None, typer.Argument(metavar="[SET...]", help="Annotations, as evaluate's.")
+    ] = None,
+    images: Annotated[
+        list[Path] | None,
+        typer.Option(help="The images' folder, once for each SET, where they do not say it."),
+    ] = None,
+    video: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A COCO JSON of frames: images with frame_id, perhaps video_id and seconds, "
+            "boxes of heads with track_id. May be given several times."
+        ),
+    ] = None,
+    rate: Annotated[
+        float, typer.Option(help="Frames in a second, where they do not have seconds.")
+    ] = 15.0,
+    hold: Annotated[
+        float, typer.Option(help="Seconds for which a head in a video stays hidden.")
+    ] = 0.5,
+    views: Annotated[
+        str, typer.Option(help="As evaluate's --view, a list with commas.")
+    ] = "upright,turned-90,turned-180,swapped,grey,close-up",
+    limit: Annotated[
+        int, typer.Option(help="Only so many images of each kind, spread over it; 0: all.", min=0)
+    ] = 0,
+    packets: Annotated[
+        int, typer.Option(help="So many images of each kind are encoded for packets.", min=0)
+    ] = 12,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
+) -> None:
+    """Count the heads that a model paints: by height, kind of image and view, and in videos.
+
+    Also encode images again with noise, black and another image under the painted regions, and
+    count the packets that stay the same. Results: heads.md and heads.json in OUT, for roi-anon
+    report.
+    """
+    with interruptible("evaluate"):
+        for path in [*(sets or []), *(video or [])]:
+            must_exist(path)
+        if not sets and not video:
+            usage_error("nothing to measure: name a SET, or a --video")
+        quiet_libraries()
+        from roi_anon_ros import storage
+        from roi_anon_ros.codec.hiding import Hiding
+        from roi_anon_ros.codec.latents import check_quality
+        from roi_anon_ros.datasets import read_sequences
+        from roi_anon_ros.evaluate.comparison import read_kinds
+        from roi_anon_ros.evaluate.heads import check_paints
+        from roi_anon_ros.evaluate.measure import environment
+        from roi_anon_ros.evaluate.methods import Kind, parse_name
+        from roi_anon_ros.evaluate.methods.making import load_codec
+        from roi_anon_ros.evaluate.report.heads import tables
+        from roi_anon_ros.evaluate.report.tables import to_markdown
+        from roi_anon_ros.evaluate.views import VIEWS, find_view
+
+        run = Run(resumes=False)
+        with usage_errors():
+            name = parse_name(model)
+            if name.kind is not Kind.MODEL:
+                raise ValueError(f"{model}: is a {name.kind.value}, must be a model")
+            codec = load_codec(name)
+            check_paints(codec)
+            quality = check_quality(name.quality)
+            Hiding(hold=hold)
+            videos = {}
+            for file in video or []:
+                for label, frames in read_sequences(file, rate=rate).items():
+                    videos[f"{file.stem}/{label}"] = frames
+        about: dict[str, Any] = {
+            "model": codec.name,
+            "fingerprint": codec.fingerprint,
+            "quality": quality,
+            "environment": environment(),
+        }
+        with run.progress:
+            with usage_errors():
+                chosen = {view: find_view(view) for view in views.split(",")}
+                kinds = {}
+                if sets:
+                    kinds = read_kinds(sets, images or [], VIEWS["upright"], limit, run.fail)
+                about["kinds"] = {
+                    kind: {
+                        "views": _count_heads(codec, kind, found.records, chosen, run),
+                        "packets": _count_packets(codec, quality, found.records, packets, run),
+                    }
+                    for kind, found in kinds.items()
+                }
+                about["videos"] = _count_videos(codec, videos, hold, run)
+        markdown = "\n".join(map(to_markdown, tables(about)))
+        storage.write_bytes(out / "heads.md", markdown.encode())
+        storage.write_bytes(out / "heads.json", json.dumps(about, indent=1).encode())
+        typer.echo(markdown)
+        if run.failed:
+            raise typer.Exit(1)
+
+
+def _count_heads(
+    codec: Codec, kind: str, records: list[Record], views: dict[str, View], run: Run
+) -> dict[str, Any]:
+    """What of the heads of one kind of images is painted, by the name of the view."""
+    from roi_anon_ros.evaluate.heads import look_at_heads, sum_up_paint
+
+    counted = {}
+    for name, view in views.items():
+        taken = [record for record in records if view.takes(record)]
+        steps = look_at_heads(taken, codec, view)
+        painted = list(run.track(steps, len(taken), f"{kind}, {name}"))
+        if painted:
+            counted[name] = sum_up_paint(painted)
+    return counted
+
+
+def _count_packets(
+    codec: Codec, quality: float, records: list[Record], count: int, run: Run
+) -> dict[str, Any]:
+    """Packets of one kind of images that do not depend on what is hidden."""
+    from roi_anon_ros.datasets import spread
+    from roi_anon_ros.evaluate.interference import compare_packets, count_same
+    from roi_anon_ros.files import read_picture
+
+    chosen = spread(records, count)
+    images = (read_picture(record.path) for record in chosen)
+    steps = compare_packets(images, codec, quality)
+    return count_same(run.track(steps, len(chosen), "packets"))
+
+
+def _count_videos(
+    codec: Codec, videos: dict[str, list[Frame]], hold: float, run: Run
+) -> dict[str, Any]:
+    """What of the heads in each video is painted, by the video's name."""
+    from roi_anon_ros.evaluate.tracks import look_at_frames, sum_up_video
+
+    counted = {}
+    for name, frames in videos.items():
+        steps = look_at_frames(frames, codec, hold)
+        counted[name] = sum_up_video(list(run.track(steps, len(frames), name)))
+    return counted
