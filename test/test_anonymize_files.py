@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 av = pytest.importorskip("av")
 
 from roi_anon_ros.anonymize import jobs  # noqa: E402
-from roi_anon_ros.files.images import read_image  # noqa: E402
 from roi_anon_ros.anonymize.regions import Region, polygon  # noqa: E402
-from roi_anon_ros.files.videos import Video  # noqa: E402
 from roi_anon_ros.cli import app  # noqa: E402
+from roi_anon_ros.files.images import read_image  # noqa: E402
+from roi_anon_ros.files.videos import Video  # noqa: E402
 
 WIDTH = 96
 HEIGHT = 64

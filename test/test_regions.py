@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from roi_anon_ros.files.images import read_image
 from roi_anon_ros.anonymize.regions import Region, Regions, feathered, polygon, union
 from roi_anon_ros.anonymize.sources import Annotated, Bodies, Detected, Polygons
 from roi_anon_ros.anonymize.tracks import Tracker, fill_gaps
 from roi_anon_ros.detect import Detections, YunetFaces
+from roi_anon_ros.files.images import read_image
 
 SIDE = st.floats(-40, 140)
 BOX = st.tuples(SIDE, SIDE, st.floats(1, 80), st.floats(1, 80)).map(
