@@ -51,7 +51,7 @@ def encode_stream(
             later = [
                 (float(other - time), ahead.hidden.found)
                 for other, ahead in waiting
-                if other - time <= hiding.hold and ahead.hidden is not None
+                if float(other - time) <= hiding.hold and ahead.hidden is not None
             ]
             found = replace(found, hidden=found.hidden.with_later(later))
         return codec.encode_found(found, quality).packet, time
@@ -61,7 +61,7 @@ def encode_stream(
         if index < skip:
             continue
         waiting.append((time, found))
-        while time - waiting[0][0] > hiding.hold:  # it has seen all that its hold reaches
+        while float(time - waiting[0][0]) > hiding.hold:  # it has seen all that its hold reaches
             yield encode_first()
     while waiting:
         yield encode_first()
