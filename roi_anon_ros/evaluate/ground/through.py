@@ -15,7 +15,7 @@ from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.detect import Detections, YoloPersons
 from roi_anon_ros.evaluate.ground.play import Source
 from roi_anon_ros.evaluate.ground.sequences import Sequence
-from roi_anon_ros.files import VideoReader
+from roi_anon_ros.files import Video
 from roi_anon_ros.ground.floor import Floor
 
 #: Metres around the places of the truth in which people are annotated.
@@ -77,18 +77,18 @@ def detect_through(
     (camera,) = sequence.cameras
     found = Through(camera)
     hiding = Hiding()
-    frames = VideoReader(video).frames()
+    frames = Video(video).frames()
     for moment in sequence.moments:
-        image = next(frames, None)
-        if image is None:
+        frame = next(frames, None)
+        if frame is None:
             frames_there = len(found.sizes)
             wanted = len(sequence.moments)
             raise ValueError(f"{video}: got {frames_there} frames, must be {wanted} or more")
-        encoded = codec.encode(image, hiding=hiding, stamp=moment.stamp)
+        encoded = codec.encode(frame.image, hiding=hiding, stamp=moment.stamp)
         decoded = codec.decode(encoded.packet)
         seen = detect([decoded.image])[0]
         seen.boxes = decoded.header.to_source(seen.boxes)
-        found.original.append(_with_scores(detect([image])[0]))
+        found.original.append(_with_scores(detect([frame.image])[0]))
         found.decoded.append(_with_scores(seen))
         found.sizes.append(len(encoded.packet))
         yield found
