@@ -49,7 +49,6 @@ START = 1_700_000_000
 FRAME = 100_000_007
 DTYPES = {PointField.FLOAT32: "<f4", PointField.UINT32: "<u4"}
 CAMERAS = ("north", "south")
-OK, WARN, ERROR = (0, 1, 2)
 
 
 def points_of(cloud: PointCloud2) -> np.ndarray:
@@ -304,7 +303,7 @@ def test_when_the_server_dies_nothing_comes_and_the_twin_says_why(stage: Stage) 
 
 @pytest.mark.parametrize(
     ("reason", "shift"),
-    [("stamp in the future", 5), ("stamp too old", -5), ("stamp of zero", None)],
+    [("stamp in the future", 5), ("older than the one before", -5), ("stamp of zero", None)],
 )
 def test_stamps_of_another_time_bring_no_cloud(
     stage: Stage, reason: str, shift: int | None
@@ -313,8 +312,7 @@ def test_stamps_of_another_time_bring_no_cloud(
     stage.forget()
     stamp = Time() if shift is None else Time(sec=stage.stamp().sec + shift)
     stage.send("north", (1.0, 0.5), stamp=stamp)
-    report = stage.counted("north", f"dropped, {reason}")
-    assert report["level"] == ERROR
+    stage.counted("north", f"dropped, {reason}")
     assert not stage.clouds["north"] and not stage.fused
     stage.recover("north")
 
