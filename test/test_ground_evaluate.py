@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ground_scene import box_of, make_camera
 
+pytest.importorskip("av")
 pytest.importorskip("motmetrics")
 
 from roi_anon_ros.codec import Codec
@@ -14,7 +15,7 @@ from roi_anon_ros.detect import Detections
 from roi_anon_ros.evaluate.ground import measure, play
 from roi_anon_ros.evaluate.ground.sequences import Moment, Sequence, read_pets, read_wildtrack
 from roi_anon_ros.evaluate.ground.through import annotated_area, detect_through
-from roi_anon_ros.files import write_video
+from roi_anon_ros.files import Frame, write_video
 from roi_anon_ros.ground.floor import Floor, is_inside
 from roi_anon_ros.ground.locate import BodyPrior, locate
 
@@ -136,8 +137,10 @@ def test_boxes_through_a_codec_are_in_pixels_of_the_original(tmp_path: Path) -> 
     """A real packet there and back; the detector alone is replaced, by one that is exact."""
     sequence = make_sequence(3)
     codec = Codec.load("fast")
-    frames = np.random.default_rng(0).integers(0, 256, (3, 180, 320, 3), np.uint8)
-    video = write_video(tmp_path / "video.avi", iter(frames), Fraction(10))
+    noise = np.random.default_rng(0).integers(0, 256, (3, 180, 320, 3), np.uint8)
+    frames = [Frame(image, Fraction(number, 10)) for number, image in enumerate(noise)]
+    video = tmp_path / "video.mp4"
+    write_video(video, ".mp4", frames, Fraction(10))
     *_, found = detect_through(sequence, video, codec, OnePerson())
     assert len(found.sizes) == 3 and min(found.sizes) > 0
     expected = [128, 36, 160, 144, 0.8]

@@ -194,7 +194,7 @@ class PeopleNode(NewestFramesNode):
             self._publish_camera(camera, stamp, message.header.stamp)
             self._publish_site(stamp, message.header.stamp)
         seconds = {"place": located - started, "publish": time.perf_counter() - located}
-        return seconds, {"age of the image (s)": self._now() - stamp}
+        return seconds, {}
 
     def _add(self, camera: str, message: Detection2DArray) -> float:
         """Take a frame in.
@@ -203,13 +203,14 @@ class PeopleNode(NewestFramesNode):
             Its stamp, seconds.
 
         Raises:
-            RefusedError, NoTransformError, ValueError: nobody can be placed from it.
+            RefusedError, NoTransformError, AgeError, ValueError: nobody can be placed from it.
         """
         people = self._people
         stamp = messages.to_seconds(message.header.stamp)
         if stamp == 0:
             raise RefusedError("stamp of zero", "must be the image's")
         try:
+            self.check_age(message)
             boxes = messages.to_boxes(message)
             if people.site.cameras[camera].pose is None:
                 header = message.header
@@ -267,10 +268,6 @@ class PeopleNode(NewestFramesNode):
     def _header(self, stamp: Time) -> HeaderMessage:
         return HeaderMessage(frame_id=self._people.site.frame, stamp=stamp)
 
-    def _now(self) -> float:
-        """The node's clock, seconds: a simulation's or a bag's where the node follows one."""
-        return 1e-9 * self.get_clock().now().nanoseconds
-
     # What comes at any time
 
     def _take_camera_info(self, camera: str, info: CameraInfo) -> None:
@@ -305,10 +302,10 @@ class PeopleNode(NewestFramesNode):
                         self._people.fail(camera, f"{node}: {status.message}")
 
     def _tell_twin(self) -> None:
-        """Publish one cycle of the twin while the node is active."""
+        """Publish one cycle of the twin while the node is active and not muted."""
         transforms = self._transforms
         page = self._page
-        if not self._twin.is_activated:
+        if self._muted or not self._twin.is_activated:
             return
         robot = None
         if self.value("robot_frame") and transforms is not None:
