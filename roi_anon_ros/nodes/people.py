@@ -62,6 +62,7 @@ class PeopleNode(NewestFramesNode):
     """
 
     role = "people"
+    in_order = False  # a late frame still tells where people were
 
     def __init__(self) -> None:
         super().__init__()
