@@ -86,7 +86,11 @@ def probe(codec: Codec) -> Iterator[Probe]:
             autostart="true",
             diagnostics_period=DIAGNOSTICS_PERIOD,
         )
-        probe.wait_for(lambda: "/decoder: decoder" in probe.diagnostics, "diagnostics", START_LIMIT)
+        name = "/decoder: decoder"
+        probe.wait_for(lambda: name in probe.diagnostics, "diagnostics", START_LIMIT)
+        probe.wait_for(
+            lambda: probe.diagnostics[name].message == "no frame yet", "the decoder", START_LIMIT
+        )
         yield probe
 
 

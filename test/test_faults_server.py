@@ -65,6 +65,9 @@ def probe(codec: Codec) -> Iterator[Probe]:
         words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
         probe.start("server", "-c", SERVER, "--ros-args", *words)
         probe.wait_for(lambda: NAME in probe.diagnostics, "diagnostics", START_LIMIT)
+        probe.wait_for(
+            lambda: probe.diagnostics[NAME].message == "no frame yet", "the server", START_LIMIT
+        )
         yield probe
 
 

@@ -62,6 +62,7 @@ class PeopleNode(NewestFramesNode):
     """
 
     role = "people"
+    in_order = False  # a late frame still tells where people were
 
     def __init__(self) -> None:
         super().__init__()
@@ -186,6 +187,7 @@ class PeopleNode(NewestFramesNode):
         self, topic: str, message: Detection2DArray
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Place the persons of one frame, and publish what comes of it."""
+        self.check_age(message)
         camera = self._cameras[topic]
         started = time.perf_counter()
         with self._lock:

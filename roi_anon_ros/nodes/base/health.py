@@ -10,6 +10,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.nodes.base.stamps import Stamps
 
 #: Frames that medians and 95th percentiles look back on.
@@ -24,6 +25,12 @@ MUTED = "muted"
 LONGEST = 300
 #: Share of the frames that may be lost on their way before that is worth a warning.
 LOST = 0.1
+
+
+class AgeError(RoiAnonError, ValueError):
+    """A frame whose result comes too late."""
+
+    reason = "age"
 
 
 class Level(IntEnum):

@@ -17,8 +17,7 @@ from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_srvs.srv import SetBool
 
-from roi_anon_ros.errors import RoiAnonError
-from roi_anon_ros.nodes.base.health import Level, cut
+from roi_anon_ros.nodes.base.health import AgeError, Level, cut
 from roi_anon_ros.nodes.base.settings import SettingsNode
 from roi_anon_ros.nodes.base.worker import Worker
 
@@ -42,12 +41,6 @@ RELIABILITIES = {
 }
 
 
-class AgeError(RoiAnonError, ValueError):
-    """A frame whose result comes too late."""
-
-    reason = "age"
-
-
 def newest_only() -> QoSProfile:
     """Best effort, depth 1: the newest frame wins. A fresh profile, for overrides change it."""
     return QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -65,6 +58,7 @@ class NewestFramesNode(SettingsNode):
     Attributes:
         role: the node's default name, and the name of its status in the diagnostics.
         loss: whether frames that never arrive are worth a warning.
+        in_order: whether frames that come late are dropped; otherwise the subclass judges stamps.
         max_batch: frames, each of another topic, that are worked on at once where so many wait.
         reliability: of :data:`RELIABILITIES`, that :meth:`setup` may set.
         worker: the thread that works, and how the frames fare.
@@ -72,6 +66,7 @@ class NewestFramesNode(SettingsNode):
 
     role: str
     loss: bool = False
+    in_order: bool = True
     max_batch: int = 1
     reliability: str = "best_effort"
 
@@ -351,7 +346,8 @@ class NewestFramesNode(SettingsNode):
         )
 
     def _take(self, topic: str, message: Any) -> None:
-        self.worker.put(topic, message, _stamp_of(message), self._now())
+        stamp = _stamp_of(message) if self.in_order else None
+        self.worker.put(topic, message, stamp, self._now())
 
     def _reliability_for(self, topic: str) -> ReliabilityPolicy:
         """What to ask of the publishers of a topic, of whom some may not be known yet."""

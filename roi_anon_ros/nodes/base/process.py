@@ -32,6 +32,10 @@ def run(node_type: type[Node], args: list[str] | None = None) -> None:
         node = node_type()
     except ParameterException as error:
         raise SystemExit(f"parameters: {error}") from None
+    except Exception:
+        if rclpy.ok():
+            raise
+        return  # asked to end before it was made
     executor = MultiThreadedExecutor(THREADS)
     executor.add_node(node)
     try:
