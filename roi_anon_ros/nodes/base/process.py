@@ -8,7 +8,7 @@ import sys
 import threading
 
 import rclpy
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 
@@ -44,6 +44,8 @@ def run(node_type: type[Node], args: list[str] | None = None) -> None:
                 executor.spin()
             except ExternalShutdownException:
                 break
+            except InvalidHandle:  # what another thread destroyed while this one waited for it
+                continue
             except Exception as error:  # as when a client asks for a transition that is not allowed
                 if rclpy.ok():
                     node.get_logger().error(f"a request failed: {error}")
