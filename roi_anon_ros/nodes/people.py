@@ -187,7 +187,6 @@ class PeopleNode(NewestFramesNode):
         self, topic: str, message: Detection2DArray
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Place the persons of one frame, and publish what comes of it."""
-        self.check_age(message)
         camera = self._cameras[topic]
         started = time.perf_counter()
         with self._lock:
