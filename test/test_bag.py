@@ -30,8 +30,9 @@ from rosbags.interfaces import (  # noqa: E402
 )
 from rosbags.typesys import Stores, get_typestore  # noqa: E402
 
-from roi_anon_ros.anonymize.bags import messages, recording  # noqa: E402
+from roi_anon_ros.anonymize.bags import recording  # noqa: E402
 from roi_anon_ros.cli import app  # noqa: E402
+from roi_anon_ros.files.bags import messages  # noqa: E402
 from roi_anon_ros.files.bags.messages import LATENT_FIELDS, ImageMessage, shows_images  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
