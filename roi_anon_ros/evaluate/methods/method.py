@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
 #: The unprotected baseline of every table.
 ORIGINAL = "original"
@@ -33,7 +32,7 @@ class Method:
     key: str
     encode: Callable[[np.ndarray], bytes]
     decode: Callable[[bytes], np.ndarray]
-    latent: Callable[[bytes], Tensor] | None = None
+    latent: Callable[[bytes], np.ndarray] | None = None
     attack: dict[str, int] | None = None
 
     def receive(self, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
@@ -47,7 +46,7 @@ class Method:
         if self.latent is None:
             return image, None
         # float16 tells symbols apart up to 2048; the networks see them in bfloat16 anyway.
-        return image, self.latent(data).numpy().clip(-6e4, 6e4).astype(np.float16)
+        return image, self.latent(data).clip(-6e4, 6e4).astype(np.float16)
 
 
 def slug(name: str) -> str:
