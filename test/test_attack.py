@@ -79,9 +79,10 @@ def latent_row(to_latent: Callable[[torch.Tensor], torch.Tensor]) -> Method:
     """A row that shows grey, and whose latent is a function of the padded ``[3, H, W]``."""
     original = make_method("original")
 
-    def latent(data: bytes) -> torch.Tensor:
+    def latent(data: bytes) -> np.ndarray:
         x = torch.from_numpy(original.decode(data)).permute(2, 0, 1)[None].float() / 255
-        return to_latent(F.pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16), mode="replicate"))[0]
+        padded = F.pad(x, (0, -x.shape[3] % 16, 0, -x.shape[2] % 16), mode="replicate")
+        return to_latent(padded)[0].numpy()
 
     return Method(
         "fake",

@@ -23,6 +23,8 @@ from roi_anon_ros.nodes.base.images import to_rgb
 from roi_anon_ros.nodes.base.latents import to_message
 from roi_anon_ros.nodes.decoder import scale_camera
 
+pytestmark = pytest.mark.ros
+
 
 def describe_camera(width: int, height: int) -> CameraInfo:
     k = [500.0, 0.0, 99.0, 0.0, 510.0, 70.0, 0.0, 0.0, 1.0]

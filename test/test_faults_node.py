@@ -24,6 +24,8 @@ from roi_anon_ros.graph.probe import DIAGNOSTICS_PERIOD, RELIABLE, Probe
 from roi_anon_ros.graph.processes import START_LIMIT, Process
 from roi_anon_ros.nodes.base.health import LATE, MUTED
 
+pytestmark = pytest.mark.ros
+
 OK, WARN, ERROR = 0, 1, 2
 NODE = """
 import sys, time

@@ -23,6 +23,8 @@ from roi_anon_ros.codec.codec import Encoded  # noqa: E402
 from roi_anon_ros.graph.probe import DIAGNOSTICS_PERIOD  # noqa: E402
 from roi_anon_ros.nodes.base.latents import to_message  # noqa: E402
 
+pytestmark = pytest.mark.ros
+
 #: A server whose detector finds one person of score 0.5 in the middle of every image.
 SERVER = """
 import numpy as np
