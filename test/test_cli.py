@@ -297,8 +297,8 @@ def test_folder_with_a_broken_picture(tmp_path: Path, model: Path, codec: Codec)
     (source / "notes.txt").write_text("ignored")
     done = process("encode", source, out, "--model", model)
     assert done.returncode == 1
-    assert f"{source / 'sub' / 'broken.jpg'}: not a readable picture" in done.stderr
-    assert f"{source / 'empty.png'}: not a readable picture" in done.stderr
+    assert f"{source / 'sub' / 'broken.jpg'}: not a readable image" in done.stderr
+    assert f"{source / 'empty.png'}: not a readable image" in done.stderr
     assert f"{source / 'small.png'}: width: 15" in done.stderr
     assert len(done.stderr.splitlines()) == 3
     assert done.stdout.startswith("encoded 3 pictures, ")
@@ -650,6 +650,9 @@ def test_info_of_a_picture(tmp_path: Path, installed: Path, codec: Codec) -> Non
         "source_size": [100, 70],
         "coded_size": [50, 35],
         "padding": [14, 13],
+        "quality": 0.0,
+        "rotation": 0,
+        "share_painted": 0.0,
         "payload_bytes": len(packet) - 32,
         "bits_per_pixel": 8 * len(packet) / 7000,
     }

@@ -126,7 +126,7 @@ def test_what_is_refused_leaves_nothing(site: Path) -> None:
         (site / f"{named[:-1]}.seal").write_bytes(content)
         cases.append((named[:-1], "a", named))
     for name, key, named in cases:
-        result = unseal(site, name, "out.png" if name == "y" else "out.avi", key=key)
+        result = unseal(site, name, "out.png" if name == "y" else "out.mkv", key=key)
         assert result.exit_code == 1 and named in result.output, result.output
         assert not list(site.glob("out*")) and not (site / "log").exists()
 
@@ -173,8 +173,8 @@ def test_keys_are_listed_revoked_wrapped_and_destroyed(site: Path) -> None:
     assert "wrapped 1 segments for c, threshold 1" in result.output, result.output
     (entry,) = verify_log(site / "unsealed.log")
     assert (entry.action, entry.officers, entry.packets["for"]) == ("wrap", ["a"], ["c"])
-    assert unseal(site, "v", "v.avi", key="a").exit_code == 1
-    assert unseal(site, "v", "v.avi", key="c").exit_code == 0
+    assert unseal(site, "v", "v.mkv", key="a").exit_code == 1
+    assert unseal(site, "v", "v.mkv", key="c").exit_code == 0
 
     assert (
         "destroyed the keys of 0 segments in 2 files"

@@ -370,7 +370,7 @@ def test_a_damaged_annotation_costs_its_picture_alone(tmp_path: Path) -> None:
         "kind.png: lacks '99'",
         f"size.png: has {W}x{H} pixels, its annotation says {H}x{H}",
         "gone.png: no such file",
-        "text.png: not a readable picture",
+        "text.png: not a readable image",
         "images[6]: lacks 'file_name'",
         "image_id nobody",
     ):

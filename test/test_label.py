@@ -86,7 +86,7 @@ def test_a_folder_becomes_a_set_to_train_on(tmp_path: Path, fakes: dict[str, typ
     (tmp_path / "notes.txt").write_text("ignored")
     done = call(tmp_path)
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"{tmp_path / 'sub' / 'broken.jpg'}: not a readable picture")
+    assert done.stderr.startswith(f"{tmp_path / 'sub' / 'broken.jpg'}: not a readable image")
     assert done.stdout == "labelled 2 pictures, 6 boxes; 1 files with errors\n"
     assert kinds_of(tmp_path / "labels.json") == {
         name: [

@@ -237,7 +237,7 @@ def test_bad_packets_are_dropped_counted_and_survived(
     # A hostile writer knows how to make a CRC.
     hostile = packets.pack(header, noise.randbytes(len(packet) - packets.OVERHEAD))
     newer = bytearray(packet[:-4])
-    newer[4] = 2
+    newer[4] = 9
     newer += zlib.crc32(newer).to_bytes(4, "little")
     bad = {
         "length": [b"", packet[:-1], packet[:20], packet + b"\0"],

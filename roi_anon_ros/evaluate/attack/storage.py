@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -27,7 +29,7 @@ def write_attack(
     tensors = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
     last = history[-LAST:]
     losses = {name: sum(terms[name] for terms in last) / len(last) for name in last[0]}
-    metadata = about | {"losses": losses, "fingerprint": fingerprint(tensors).hex()}
+    metadata = about | {"losses": losses, "fingerprint": fingerprint(to_arrays(tensors)).hex()}
     write_bytes(path, save(tensors, metadata={"roi_anon_attack": json.dumps(metadata)}))
 
 
@@ -61,7 +63,7 @@ def read_attack(path: Path) -> tuple[Attacker, dict[str, Any]]:
             f"{path}: format_version {about.get('format_version')}, this release reads "
             f"{FORMAT_VERSION}"
         )
-    if about.get("fingerprint") != fingerprint(tensors).hex():
+    if about.get("fingerprint") != fingerprint(to_arrays(tensors)).hex():
         raise ValueError(f"{path}: damaged: its weights do not match their fingerprint")
     try:
         net = Attacker(about["channels"], about["factor"])
@@ -69,3 +71,8 @@ def read_attack(path: Path) -> tuple[Attacker, dict[str, Any]]:
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: does not fit its network: {error}") from error
     return net.to(memory_format=torch.channels_last).eval(), about
+
+
+def to_arrays(tensors: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Tensors as arrays, of which a fingerprint is made."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
