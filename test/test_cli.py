@@ -300,7 +300,8 @@ def test_folder_with_a_broken_picture(tmp_path: Path, model: Path, codec: Codec)
     assert f"{source / 'sub' / 'broken.jpg'}: not a readable image" in done.stderr
     assert f"{source / 'empty.png'}: not a readable image" in done.stderr
     assert f"{source / 'small.png'}: width: 15" in done.stderr
-    assert len(done.stderr.splitlines()) == 3
+    assert "left out, files in .txt are not read: notes.txt" in done.stderr
+    assert len(done.stderr.splitlines()) == 4
     assert done.stdout.startswith("encoded 3 pictures, ")
     assert done.stdout.endswith("; 3 files with errors\n")
     assert set(state(out)) == {f"{name}.ran" for name in images}

@@ -164,6 +164,7 @@ def test_who_sits_or_is_cut_off_has_no_guessed_head_and_crowds_are_unknown() -> 
 
 def test_the_loss_equals_its_literal_form() -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.codec.headmap import THRESHOLD
     from roi_anon_ros.train.heads import head_loss
 
     torch.manual_seed(0)
@@ -187,7 +188,7 @@ def test_the_loss_equals_its_literal_form() -> None:
     distance /= max(float(place_weight.sum()), 1)
     assert terms["head"].item() == pytest.approx(entropy / 2 / 60, rel=1e-4)
     assert terms["loss"].item() == pytest.approx(entropy / 120 + 0.3 * distance, rel=1e-4)
-    hot = F.sigmoid(answer[:, 0]) > 0.3
+    hot = F.sigmoid(answer[:, 0]) > THRESHOLD
     assert terms["recall"].item() == pytest.approx(hot[head > 0].float().mean().item())
 
 
