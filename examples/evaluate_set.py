@@ -14,8 +14,9 @@ from own_detector import HogPersons
 from roi_anon_ros.datasets import read_set
 from roi_anon_ros.detect import MtcnnFaces
 from roi_anon_ros.evaluate.latency.images import default_picture
-from roi_anon_ros.evaluate.measure import look, summary
+from roi_anon_ros.evaluate.measure import look
 from roi_anon_ros.evaluate.methods import make_methods
+from roi_anon_ros.evaluate.summary import summary
 from roi_anon_ros.files import png
 
 
@@ -24,8 +25,10 @@ def make_set(folder: Path) -> Path:
     image, _ = default_picture()
     (folder / "image.png").write_bytes(png(image))
     entry = {"id": 1, "file_name": "image.png", "height": image.shape[0], "width": image.shape[1]}
+    entry["annotated"] = []
+    categories = [{"id": 1, "name": "person"}]
     target = folder / "set.json"
-    target.write_text(json.dumps({"images": [entry], "annotations": [], "categories": []}))
+    target.write_text(json.dumps({"images": [entry], "annotations": [], "categories": categories}))
     return target
 
 
