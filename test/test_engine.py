@@ -451,3 +451,11 @@ def test_processors_have_names_of_their_own(
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
     assert machine.processor(tmp_path) == name
+
+
+def test_an_exported_file_names_no_place_of_the_machine(model: Model, tmp_path: Path) -> None:
+    need("onnxruntime")
+    pytest.importorskip("onnxscript", reason="the export extra is not installed")
+    written = export(replace(model, path=tmp_path / "model.safetensors"))
+    for path in written.values():
+        assert b".py" not in path.read_bytes()

@@ -39,6 +39,11 @@ def export(model: Model) -> dict[Stage, Path]:
             input_names=[stage.takes],
             output_names=[stage.gives],
         )
+        # Where each node came from: files and lines of the machine that exports.
+        onnx.model.graph.metadata_props.clear()
+        for node in onnx.model.graph:
+            node.metadata_props.clear()
+            node.doc_string = None
         onnx.model.metadata_props[MARK] = model.fingerprint.hex()
         beside = path.with_suffix(".part")
         onnx.save(beside, external_data=False)

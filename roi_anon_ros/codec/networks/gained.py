@@ -20,6 +20,7 @@ from roi_anon_ros.codec.networks.base import (
     fixed_threads,
     pad_to_multiple,
 )
+from roi_anon_ros.codec.networks.fast import Bottleneck
 from roi_anon_ros.codec.networks.headmap import HeadMap
 
 #: Buffers of a model that code its latent.
@@ -36,25 +37,6 @@ CHANNEL_KERNEL = ((0.0, 1.0, 0.0), (1.0, 2.0, 1.0), (0.0, 1.0, 0.0))
 CONTEXT_CLAMP = 63.0
 #: The smallest likelihood: 30 bits for a symbol.
 SMALLEST_LIKELIHOOD = 2.0**-30
-
-
-class Bottleneck(nn.Module):
-    """Residual bottleneck, 1×1 → 3×3 with dilation → 1×1, ``[B, C, H, W]`` to the same shape."""
-
-    def __init__(self, channels: int, dilation: int = 1) -> None:
-        super().__init__()
-        inner = channels // 2
-        self.branch = nn.Sequential(
-            nn.Conv2d(channels, inner, 1),
-            nn.ReLU(),
-            nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation),
-            nn.ReLU(),
-            nn.Conv2d(inner, channels, 1),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``x`` plus its branch."""
-        return x + self.branch(x)
 
 
 def round_through(x: Tensor) -> Tensor:
