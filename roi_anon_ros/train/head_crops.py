@@ -21,7 +21,7 @@ from roi_anon_ros.train.crops import ImageCrops
 from roi_anon_ros.train.head_targets import HeadLabels, View, label_heads, make_targets
 
 #: Share of the crops that are made around a head, where there is one.
-AROUND_HEADS = 0.75
+AROUND_HEADS = 0.55
 #: The largest head in a crop, in sides of it: beyond the crop.
 LARGEST = 1.3
 #: Weight of a cell without a head where some people were left out in the annotation, at most.
