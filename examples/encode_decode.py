@@ -7,7 +7,7 @@ from roi_anon_ros.evaluate.latency.images import default_picture
 from roi_anon_ros.files import png
 
 image, name = default_picture()  # uint8 [H, W, 3], RGB
-codec = Codec.load("fast")
+codec = Codec.load("roi")
 encoded = codec.encode(image)
 decoded = codec.decode(encoded.packet)
 Path("anonymous.png").write_bytes(png(decoded.at_source_size()))

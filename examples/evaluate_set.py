@@ -40,7 +40,7 @@ def main() -> None:
         records = read_set(annotations, images).records
         detectors = {"persons": HogPersons(), "mtcnn": MtcnnFaces(confidence=0.1)}
         originals = None
-        for method in make_methods("fast,avif:10"):
+        for method in make_methods("roi,avif:10"):
             seen = [(record, look(record, method, detectors)) for record in records]
             originals = originals or seen  # the first method sends the originals
             figures = summary(seen, originals)

@@ -36,7 +36,7 @@ class HogPersons:
 def main() -> None:
     """Count the persons before and after."""
     image, name = default_picture()
-    codec = Codec.load("fast")
+    codec = Codec.load("roi")
     decoded = codec.decode(codec.encode(image).packet).at_source_size()
     detector: Detector = HogPersons()
     before, after = detector([image, decoded])

@@ -23,7 +23,7 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "namespace", default_value="", description="Namespace of the nodes and topics"
     ),
-    DeclareLaunchArgument("model", default_value="fast", description="Model"),
+    DeclareLaunchArgument("model", default_value="roi", description="Model"),
     DeclareLaunchArgument(
         "image", default_value="image_raw", description="Topic of the camera's pictures"
     ),

@@ -25,7 +25,7 @@ SITE_FILE = HERE.parent / "config" / "site.yaml"
 
 ARGUMENTS = [
     DeclareLaunchArgument("site", default_value=str(SITE_FILE), description="Site file"),
-    DeclareLaunchArgument("model", default_value="fast", description="Model"),
+    DeclareLaunchArgument("model", default_value="roi", description="Model"),
     DeclareLaunchArgument(
         "inputs",
         default_value="{}",

@@ -39,7 +39,7 @@ def need_weights() -> None:
 
 def test_from_picture_to_detections(tmp_path: Path) -> None:
     need_weights()
-    assert "fast" in list_models()
+    assert "roi" in list_models()
     picture = Path(import_ultralytics().utils.ASSETS) / "zidane.jpg"
     run = run_demo(tmp_path, "--input", str(picture))
     assert run.returncode == 0, run.stdout + run.stderr

@@ -15,6 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from roi_anon_ros.boxes import share_covered
 from roi_anon_ros.cli import app
 from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.detect import Detections
@@ -33,7 +34,7 @@ from roi_anon_ros.evaluate.precision import (
     recalls,
 )
 from roi_anon_ros.evaluate.report.tables import claims, overview, to_markdown
-from roi_anon_ros.evaluate.summary import summary
+from roi_anon_ros.evaluate.summary import sum_up_faces, summary
 from roi_anon_ros.evaluate.views import VIEWS
 
 
@@ -168,6 +169,26 @@ def test_resamples_at_once_are_those_one_by_one(seed: int) -> None:
         drawn = [images[i] for i in draw]
         assert precisions[number] == pytest.approx(average_precision(drawn), nan_ok=True)
         assert found_shares[number] == pytest.approx(recall(drawn, 0.5), nan_ok=True)
+
+
+def test_faces_on_the_paint_are_nobodys() -> None:
+    """A stamp that looks like a face is counted apart, and neither a face found nor a mistake."""
+    mask = np.zeros((40, 60), bool)
+    mask[:, :20] = True
+    found = faces((0, 0, 10, 10, 0.9), (15, 0, 25, 10, 0.8), (40, 0, 50, 10, 0.75))
+    shares = [share_covered(box, mask) for box in found.boxes]
+    assert shares == [1, 0.5, 0]
+    assert share_covered(np.array([-9, -9, -1, -1], np.float32), mask) == 0
+    seen = Seen(1, 1, {}, None, {"mtcnn": found}, {"mtcnn": shares})
+    again = Seen.from_json(seen.to_json())
+    truth = boxes((0, 0, 10, 10), (15, 0, 25, 10))
+    record = Record(Path("a.jpg"), 60, 40, boxes(), boxes(), truth, frozenset(["face"]))
+    plain = Seen(1, 1, {}, None, {"mtcnn": found})
+    figures = sum_up_faces("mtcnn", [(record, again)], [(record, plain)])
+    assert (figures["mtcnn_true"], figures["mtcnn_false"], figures["mtcnn_stamps"]) == (1, 1, 1)
+    original = sum_up_faces("mtcnn", [(record, plain)], [(record, plain)])
+    assert (original["mtcnn_true"], original["mtcnn_false"]) == (2, 1)
+    assert original["mtcnn_stamps"] == 0
 
 
 def test_the_worst_kind_comes_first() -> None:

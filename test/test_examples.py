@@ -42,7 +42,7 @@ def test_evaluate_set(tmp_path: Path) -> None:
     pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
     lines = run("evaluate_set.py", tmp_path).splitlines()
     rates = {line.split(":")[0]: float(re.search(r"([\d.]+) bits", line)[1]) for line in lines[:1]}
-    assert [line.rpartition(": ")[0] for line in lines] == ["original", "fast", "avif:10"]
+    assert [line.rpartition(": ")[0] for line in lines] == ["original", "roi", "avif:10"]
     assert 24 <= rates["original"] < 24.1
 
 

@@ -25,7 +25,7 @@ def test_the_demos_nodes_have_their_own_parameter_files(monkeypatch: pytest.Monk
     assert nodes["server"].files == [str(CONFIG / "server.yaml")]
     assert nodes["edge"].values["image_reliability"] == "reliable"
     assert nodes["server"].values["publish_annotated"] is True
-    assert nodes["server"].values["model"] == nodes["edge"].values["model"] == "fast"
+    assert nodes["server"].values["model"] == nodes["edge"].values["model"] == "roi"
 
 
 def test_arguments_become_parameters_of_their_type(monkeypatch: pytest.MonkeyPatch) -> None:

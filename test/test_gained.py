@@ -9,7 +9,7 @@ import pytest
 import torch
 from gained_model import make_gained_model
 
-from roi_anon_ros.codec import Codec, PacketError, load_model
+from roi_anon_ros.codec import Codec, PacketError, find_painted, load_model
 from roi_anon_ros.codec.engines import trial_picture
 from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.codec.networks import GainedCodec
@@ -123,6 +123,7 @@ def test_a_turned_camera(codec: Codec, turns: int) -> None:
     assert decoded.image.shape == (64, 96, 3)
     shown = decoded.at_source_size()
     assert np.array_equal(np.rot90(shown, -turns), decoded.image)
+    assert np.array_equal(find_painted(encoded.packet), zone.mask(*mounted.shape[1::-1]))
 
 
 def test_turns_out_of_bounds_are_named(codec: Codec) -> None:

@@ -43,7 +43,8 @@ def row(rate: float, ap: float, faces: int, large: int) -> dict:
         "persons_ratio": ap / 0.9,
         "persons_ratio_interval": [ap / 0.9 - 0.05, ap / 0.9 + 0.05],
     }
-    figures |= {"mtcnn_against": "original", "mtcnn_boxes": 100, "mtcnn_ap": 0.5, "mtcnn_false": 3}
+    figures |= {"mtcnn_against": "original", "mtcnn_boxes": 100, "mtcnn_ap": 0.5}
+    figures |= {"mtcnn_false": 3, "mtcnn_stamps": 7}
     figures |= {
         "mtcnn_true": faces,
         "mtcnn_share": faces / 100,

@@ -43,7 +43,7 @@ def evaluate(
             "stamps:MODEL+, and attack:FILE; the original is always there. The kinds of images "
             "are ordered by the first one."
         ),
-    ] = "fast,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
+    ] = "roi,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
     weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
     judge: Annotated[
         str | None,

@@ -70,7 +70,7 @@ def encode(
         Path, typer.Argument(metavar="IN", help="A picture, a video, or a folder of them.")
     ],
     out: Annotated[str, typer.Argument(metavar="OUT", help="A .ran file, or a folder.")],
-    model: Annotated[str, typer.Option(help="Name of an installed model, or a file.")] = "fast",
+    model: Annotated[str, typer.Option(help="Name of an installed model, or a file.")] = "roi",
     max_side: Annotated[
         int | None,
         typer.Option(

@@ -107,7 +107,7 @@ def identify(
     yunet: Annotated[Path, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth.")],
     rows: Annotated[
         str, typer.Option(help="As evaluate's; the original is always there.")
-    ] = "fast,avif:10,blur+avif:10",
+    ] = "roi,avif:10,blur+avif:10",
     sizes: Annotated[
         str, typer.Option(help="Of heads in the scenes that are sent, pixels, one or more.")
     ] = "64,128",
@@ -195,7 +195,7 @@ def bench(
             "the paper's network "
             "the paper's way; paper-here: the same network through this package."
         ),
-    ] = "paper,paper-here,paper-here@openvino,fast,fast@openvino,fast@openvino-int8,"
+    ] = "paper,paper-here,paper-here@openvino,roi,roi@openvino,fast,fast@openvino,"
     "jpeg:10,avif:10,webp:10",
     sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one or more.")] = "512x512",
     rounds: Annotated[int, typer.Option(help="In each, every row has one turn.", min=2)] = 30,

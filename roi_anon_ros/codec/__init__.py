@@ -1,12 +1,19 @@
 """The anonymizing codec: networks, entropy coding, packets, model files. No ROS, no detector."""
 
-from roi_anon_ros.codec.codec import Codec, Decoded, Encoded
+from roi_anon_ros.codec.codec import Codec, Decoded, Encoded, find_painted
 from roi_anon_ros.codec.errors import CodecError, EngineError, ModelFileError, PacketError
-from roi_anon_ros.codec.modelfile import find_model, list_models, load_model, save_model
+from roi_anon_ros.codec.modelfile import (
+    DEFAULT_MODEL,
+    find_model,
+    list_models,
+    load_model,
+    save_model,
+)
 from roi_anon_ros.codec.packet import MAX_PIXELS, Header
 from roi_anon_ros.codec.picture import MAX_SIDE, MAX_SIZE, MIN_SIZE
 
 __all__ = [
+    "DEFAULT_MODEL",
     "MAX_PIXELS",
     "MAX_SIDE",
     "MAX_SIZE",
@@ -20,6 +27,7 @@ __all__ = [
     "ModelFileError",
     "PacketError",
     "find_model",
+    "find_painted",
     "list_models",
     "load_model",
     "save_model",

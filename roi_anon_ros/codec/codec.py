@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from roi_anon_ros.codec.engines import Stage, make_engine
@@ -310,6 +311,23 @@ class Codec:
             raise PacketError(
                 "size", f"padding {header.padding}, must reach the next multiple of {factor}"
             )
+
+
+def find_painted(packet: bytes | bytearray | memoryview) -> np.ndarray:
+    """Where a packet shows paint, and nobody: bool ``[H, W]`` at the size of the source.
+
+    Args:
+        packet: of any model; one that does not paint has no such place.
+
+    Raises:
+        PacketError: it is damaged.
+    """
+    header, _, cells = unpack(packet)
+    width, height = header.coded_size
+    mask = Regions.from_bytes(cells, width, height).mask(width, height)
+    turned_back = np.ascontiguousarray(np.rot90(mask, header.turns)).astype(np.uint8)
+    source = cv2.resize(turned_back, header.source_size, interpolation=cv2.INTER_NEAREST)
+    return source.astype(bool)
 
 
 class _Clock:

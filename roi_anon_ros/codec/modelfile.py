@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 LICENCE = "Apache-2.0"
+#: The shipped model that is taken where none is named.
+DEFAULT_MODEL = "roi"
 #: What a file may name as its architecture, with its hyperparameters, see ``codec.networks``.
 ARCHITECTURES = {"paper": {"N", "M"}, "fast": {"N"}, "gained": {"N"}}
 #: What the reference finds on the trial image: symbols at the highest quality, the head map's

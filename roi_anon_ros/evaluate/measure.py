@@ -6,7 +6,7 @@ import math
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from roi_anon_ros.boxes import share_covered
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.detect import Detections, Detector
 from roi_anon_ros.evaluate.methods import Method, slug
@@ -31,7 +32,7 @@ LEAST_SCORE = {"persons": 0.001, "faces": 0.1}
 #: scales.
 SIMILARITY_SIDE = 176
 #: Of what is measured on a picture; another one makes no use of older caches.
-FORMAT = 6
+FORMAT = 7
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Seen:
         similarity: MS-SSIM with the original outside the heads, None of a picture with a side below
             176 pixels.
         detections: by the name of a detector.
+        painted: of each of a detector of faces' detections, the share of its box that the method
+            painted over before it coded the image, 0 to 1.
     """
 
     bytes: int
@@ -53,6 +56,7 @@ class Seen:
     error: dict[str, tuple[float, int]]
     similarity: float | None
     detections: dict[str, Detections]
+    painted: dict[str, list[float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As a line of the cache."""
@@ -66,7 +70,7 @@ class Seen:
             "error": self.error,
             "similarity": self.similarity,
         }
-        return measured | {"detections": found}
+        return measured | {"detections": found, "painted": self.painted}
 
     @classmethod
     def from_json(cls, line: Mapping[str, Any]) -> Seen:
@@ -77,7 +81,8 @@ class Seen:
             label = "face" if name in FACE_DETECTORS else "person"
             found[name] = Detections(table[:, :4], table[:, 4], [label] * len(table))
         error = {place: tuple(sums) for place, sums in line["error"].items()}
-        return cls(line["bytes"], line["pixels"], error, line["similarity"], found)
+        similarity = line["similarity"]
+        return cls(line["bytes"], line["pixels"], error, similarity, found, line["painted"])
 
 
 class Cache(JsonLines):
@@ -141,7 +146,12 @@ def look(
     }
     found = {name: detector([decoded])[0] for name, detector in detectors.items()}
     seen_outside = np.where(inside[..., None], image, decoded)
-    return Seen(len(sent), inside.size, error, similarity(image, seen_outside), found)
+    painted = {}
+    if method.painted is not None:
+        mask = view.undo(method.painted(sent))
+        for name in found.keys() & set(FACE_DETECTORS):
+            painted[name] = [share_covered(box, mask) for box in found[name].boxes]
+    return Seen(len(sent), inside.size, error, similarity(image, seen_outside), found, painted)
 
 
 def similarity(a: np.ndarray, b: np.ndarray) -> float | None:

@@ -30,7 +30,10 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from roi_anon_msgs.msg import CompressedLatent
+from roi_anon_ros.boxes import share_covered
+from roi_anon_ros.codec import DEFAULT_MODEL, find_painted
 from roi_anon_ros.codec.picture import resize
+from roi_anon_ros.codec.regions import PAINTED_FACE
 from roi_anon_ros.detect import MtcnnFaces, YoloPersons
 from roi_anon_ros.detect.quiet_ultralytics import EXAMPLE_PHOTOS, example_photo
 from roi_anon_ros.errors import RoiAnonError
@@ -235,7 +238,9 @@ def report(
     total = 1000 * delivery.round_trip
     milliseconds["transport"] = max(total - sum(milliseconds.values()), 0.0)
     original = find_persons([image])[0]
-    faces = [len(find_faces([picture])[0].boxes) for picture in (image, delivery.decoded)]
+    faces = find_faces([delivery.decoded])[0]
+    painted = find_painted(bytes(latent.packet))
+    stamps = sum(share_covered(box, painted) >= PAINTED_FACE for box in faces.boxes)
     return {
         "picture": name,
         "model": latent.model_name,
@@ -251,7 +256,11 @@ def report(
         "bits_per_pixel": 8 * len(latent.packet) / (latent.source_width * latent.source_height),
         "milliseconds": milliseconds | {"total": total},
         "persons": {"original": len(original.boxes), "decoded": len(found.detections)},
-        "faces": {"original": faces[0], "decoded": faces[1]},
+        "faces": {
+            "original": len(find_faces([image])[0].boxes),
+            "decoded": len(faces.boxes) - stamps,
+            "stamps": stamps,
+        },
         "detections": [
             {
                 "class_id": detection.results[0].hypothesis.class_id,
@@ -271,7 +280,7 @@ def draw(image: np.ndarray, delivery: Delivery, result: dict, path: Path) -> Non
     sent, persons, faces = result["bytes"]["sent"], result["persons"], result["faces"]
     boxes = np.array(result["original_boxes"], np.float32).reshape(-1, 4)
     before = f"original with {persons['original']} persons, {faces['original']} faces"
-    after = f"decoded, {faces['decoded']} faces"
+    after = f"decoded, {faces['decoded']} faces besides stamps"
     marked = draw_boxes(image, boxes, np.array(result["original_scores"]))
     panels = {
         f"{before}\n{image.nbytes:,} bytes": marked,
@@ -320,9 +329,10 @@ def table(result: dict) -> Table:
         )
     for name, judge in (("persons", "YOLOv8"), ("faces", "MTCNN")):
         counts = result[name]
-        shown.add_row(
-            name, f"{counts['original']} → {counts['decoded']}", f"{judge}, original → decoded"
-        )
+        note = f"{judge}, original → decoded"
+        if name == "faces":
+            note += f"; {counts['stamps']} stamps, nobody's"
+        shown.add_row(name, f"{counts['original']} → {counts['decoded']}", note)
     return shown
 
 
@@ -392,7 +402,9 @@ def main() -> None:
         "--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)"
     )
     parser.add_argument(
-        "--model", default="fast", help="name or file of the codec's model (default: fast)"
+        "--model",
+        default=DEFAULT_MODEL,
+        help="name or file of the codec's model (default: %(default)s)",
     )
     parser.add_argument(
         "--weights", default="yolov8n", help="the person detector's weights (default: yolov8n)"
@@ -410,7 +422,7 @@ def main() -> None:
     console.print(
         f"{total['pictures']} pictures at {total['bits_per_pixel']:.3f} bits per pixel: "
         f"persons {persons['original']} → {persons['decoded']}, faces {faces['original']} → "
-        f"{faces['decoded']}; "
+        f"{faces['decoded']} besides {faces['stamps']} stamps, nobody's; "
         f"see {arguments.out}/*.png and *.json",
         soft_wrap=True,
     )

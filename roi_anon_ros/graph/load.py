@@ -27,7 +27,7 @@ from rich.progress import track as progress
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
-from roi_anon_ros.codec import Codec
+from roi_anon_ros.codec import DEFAULT_MODEL, Codec
 from roi_anon_ros.codec.engines import processor
 from roi_anon_ros.codec.picture import check_sides, resize
 from roi_anon_ros.detect import find_weights
@@ -90,7 +90,7 @@ def run(
     rate: float = 15.0,
     seconds: float = 10.0,
     size: tuple[int, int] = (640, 480),
-    model: str = "fast",
+    model: str = DEFAULT_MODEL,
     weights: str = "yolov8n",
     max_batch: int = 1,
     engine: str = "auto",
@@ -311,7 +311,9 @@ def main() -> None:
         "--size", default="640x480", help="WIDTHxHEIGHT of the pictures (default: %(default)s)"
     )
     parser.add_argument(
-        "--model", default="fast", help="name or file of the codec's model (default: %(default)s)"
+        "--model",
+        default=DEFAULT_MODEL,
+        help="name or file of the codec's model (default: %(default)s)",
     )
     parser.add_argument(
         "--weights", default="yolov8n", help="the person detector's weights (default: %(default)s)"

@@ -163,13 +163,17 @@ def print_sealing(images: list[np.ndarray], folder: Path) -> None:
 
 def print_encoding(images: list[np.ndarray]) -> None:
     """Print what the encoding costs that sealing comes on top of, mean of the images."""
-    from roi_anon_ros.codec import Codec  # torch takes seconds, and only this needs it
+    from roi_anon_ros.codec import (  # torch takes seconds, and only this needs it
+        DEFAULT_MODEL,
+        Codec,
+    )
 
-    codec = Codec.load("fast", "openvino")
+    codec = Codec.load(DEFAULT_MODEL, "openvino")
     codec.encode(images[0], 0)
     costs = [time_call(lambda i=image: codec.encode(i, 0)) for image in images]
     median, least = np.mean(costs, axis=0)
-    print(f"\nEncoding by fast and OpenVINO, of all cores: {median:.2f} ms, least {least:.2f} ms")
+    encoder = f"{DEFAULT_MODEL} and OpenVINO, of all cores"
+    print(f"\nEncoding by {encoder}: {median:.2f} ms, least {least:.2f} ms")
 
 
 def main(paths: list[str]) -> None:

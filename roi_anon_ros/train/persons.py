@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from roi_anon_ros.codec import MAX_SIDE, Codec
+from roi_anon_ros.codec import DEFAULT_MODEL, MAX_SIDE, Codec
 from roi_anon_ros.datasets import Record, split, spread, without_overlap
 from roi_anon_ros.detect import Detections, find_weights
 from roi_anon_ros.detect.choice import make_detector
@@ -113,7 +113,7 @@ class Config:
     train: list[dict[str, Any]]
     validation: list[dict[str, Any]] = field(default_factory=list)
     start: str = "yolox_nano"
-    codec: str = "fast"
+    codec: str = DEFAULT_MODEL
     qualities: list[int] = field(default_factory=list)
     max_side: int = MAX_SIDE
     teacher: str = "yolov8n"

@@ -11,7 +11,7 @@ import PIL
 
 from roi_anon_ros.anonymize import FaceAnonymizer
 from roi_anon_ros.anonymize.faces import BLUR, GROW, HIDE, TILES
-from roi_anon_ros.codec import MAX_SIZE, Codec
+from roi_anon_ros.codec import DEFAULT_MODEL, MAX_SIZE, Codec, find_painted
 from roi_anon_ros.codec.engines import stages_of, version_of
 from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.codec.latents import (
@@ -25,7 +25,6 @@ from roi_anon_ros.detect import MtcnnFaces
 from roi_anon_ros.evaluate.attack.storage import read_attack
 from roi_anon_ros.evaluate.methods.method import ATTACKED, ORIGINAL, Method
 from roi_anon_ros.evaluate.methods.names import (
-    DEFAULT_MODEL,
     STILL_CODECS,
     Kind,
     Name,
@@ -180,6 +179,7 @@ def _make_model(text: str, name: Name) -> Method:
         lambda image: codec.encode(image, 0, quality).packet,
         lambda packet: codec.decode(packet, MAX_SIZE**2).at_source_size(),
         lambda packet: codec.latent(packet, MAX_SIZE**2),
+        find_painted if codec.model.latents.has_quality else None,
     )
 
 
@@ -213,6 +213,7 @@ def load_attack(path: Path) -> Method:
         f"{method.key} attacked {mark}",
         method.encode,
         decode,
+        painted=method.painted,
         attack=budget,
     )
 

@@ -25,6 +25,8 @@ class Method:
         decode: what was sent to the image that a receiver sees, of the same size.
         latent: of a model, what was sent to the quantised latent, float32 ``[N, h, w]``: all that
             the receiver has.
+        painted: of a model that paints heads over, what was sent to where it did, bool ``[H, W]``:
+            a face that is found there is nobody's, since nothing under the paint was sent.
         attack: of an attacked method, the attack's ``steps``, ``batch``, ``seed`` and ``pictures``.
     """
 
@@ -33,6 +35,7 @@ class Method:
     encode: Callable[[np.ndarray], bytes]
     decode: Callable[[bytes], np.ndarray]
     latent: Callable[[bytes], np.ndarray] | None = None
+    painted: Callable[[bytes], np.ndarray] | None = None
     attack: dict[str, int] | None = None
 
     def receive(self, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:

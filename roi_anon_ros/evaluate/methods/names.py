@@ -13,8 +13,6 @@ from roi_anon_ros.evaluate.methods.method import ORIGINAL
 #: The still codecs: Pillow's name of each.
 STILL_CODECS = {"jpeg": "JPEG", "avif": "AVIF", "webp": "WEBP"}
 ATTACK = "attack:"
-#: The model of a name that says none.
-DEFAULT_MODEL = "fast"
 #: The paper's network the paper's own way, and the same network through this package's codec.
 PAPER = "paper"
 PAPER_HERE = "paper-here"

@@ -97,7 +97,7 @@ def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> 
             *(
                 title
                 for face in faces_of(base)
-                for title in (f"faces, {face} (95 %)", large, "false")
+                for title in (f"faces, {face} (95 %)", large, "false", "on stamps")
             ),
         ]
     ]
@@ -115,7 +115,8 @@ def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> 
         for face in faces_of(base):
             share = f": {interval(row, f'{face}_share')}" if f"{face}_share" in row else ""
             of_large = share_of(row[f"{face}_by_size"]["large"], base[f"{face}_by_size"]["large"])
-            faces[-1] += [f"{row[f'{face}_true']}{share}", of_large, str(row[f"{face}_false"])]
+            faces[-1] += [f"{row[f'{face}_true']}{share}", of_large]
+            faces[-1] += [str(row[f"{face}_false"]), str(row[f"{face}_stamps"])]
     return [persons, faces]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from roi_anon_ros.codec import Codec
+from roi_anon_ros.codec import DEFAULT_MODEL, Codec
 from roi_anon_ros.codec.engines import Stage
 from roi_anon_ros.codec.engines.choice import AUTO
 from roi_anon_ros.nodes.base.newest import NewestFramesNode
@@ -21,7 +21,9 @@ class CodecNode(NewestFramesNode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setting("model", "fast", "Name of an installed model, or path of a .safetensors file")
+        self.setting(
+            "model", DEFAULT_MODEL, "Name of an installed model, or path of a .safetensors file"
+        )
         self.setting(
             "engine",
             "auto",
