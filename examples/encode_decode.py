@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from roi_anon_ros.codec import Codec
-from roi_anon_ros.evaluate.latency.images import default_picture
+from roi_anon_ros.evaluate.latency.images import default_image
 from roi_anon_ros.files import png
 
-image, name = default_picture()  # uint8 [H, W, 3], RGB
+image, name = default_image()  # uint8 [H, W, 3], RGB
 codec = Codec.load("roi")
 encoded = codec.encode(image)
 decoded = codec.decode(encoded.packet)

@@ -13,7 +13,7 @@ from own_detector import HogPersons
 
 from roi_anon_ros.datasets import read_set
 from roi_anon_ros.detect import MtcnnFaces
-from roi_anon_ros.evaluate.latency.images import default_picture
+from roi_anon_ros.evaluate.latency.images import default_image
 from roi_anon_ros.evaluate.measure import look
 from roi_anon_ros.evaluate.methods import make_methods
 from roi_anon_ros.evaluate.summary import summary
@@ -22,7 +22,7 @@ from roi_anon_ros.files import png
 
 def make_set(folder: Path) -> Path:
     """Write a set of one image that nobody annotated, as a COCO JSON."""
-    image, _ = default_picture()
+    image, _ = default_image()
     (folder / "image.png").write_bytes(png(image))
     entry = {"id": 1, "file_name": "image.png", "height": image.shape[0], "width": image.shape[1]}
     entry["annotated"] = []

@@ -5,7 +5,7 @@ import numpy as np
 
 from roi_anon_ros.codec import Codec
 from roi_anon_ros.detect import Detections, Detector
-from roi_anon_ros.evaluate.latency.images import default_picture
+from roi_anon_ros.evaluate.latency.images import default_image
 
 
 class HogPersons:
@@ -35,7 +35,7 @@ class HogPersons:
 
 def main() -> None:
     """Count the persons before and after."""
-    image, name = default_picture()
+    image, name = default_image()
     codec = Codec.load("roi")
     decoded = codec.decode(codec.encode(image).packet).at_source_size()
     detector: Detector = HogPersons()

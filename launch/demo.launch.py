@@ -1,4 +1,4 @@
-"""Camera, edge and server node: ros2 launch roi_anon_ros demo.launch.py input:=PICTURE, FOLDER or
+"""Camera, edge and server node: ros2 launch roi_anon_ros demo.launch.py input:=IMAGE, FOLDER or
 VIDEO.
 """
 
@@ -18,14 +18,14 @@ from launch_ros.actions import Node
 HERE = Path(__file__).parent
 
 ARGUMENTS = [
-    DeclareLaunchArgument("input", description="A picture, a folder of pictures, or a video"),
-    DeclareLaunchArgument("rate", default_value="5.0", description="Pictures a second"),
+    DeclareLaunchArgument("input", description="An image, a folder of images, or a video"),
+    DeclareLaunchArgument("rate", default_value="5.0", description="Images a second"),
     DeclareLaunchArgument(
         "namespace", default_value="", description="Namespace of the nodes and topics"
     ),
     DeclareLaunchArgument("model", default_value="roi", description="Model"),
     DeclareLaunchArgument(
-        "image", default_value="image_raw", description="Topic of the camera's pictures"
+        "image", default_value="image_raw", description="Topic of the camera's images"
     ),
     DeclareLaunchArgument(
         "log_level", default_value="info", description="debug, info, warn, error or fatal"
@@ -49,7 +49,7 @@ def demo(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     )
     return [
         camera,
-        # The camera offers reliable; without it large pictures get lost on a busy machine.
+        # The camera offers reliable; without it large images get lost on a busy machine.
         include("edge", image=value("image"), image_reliability="reliable", **shared),
         include("server", publish_annotated="true", publish_anonymized="true", **shared),
     ]

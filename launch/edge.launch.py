@@ -50,7 +50,7 @@ ARGUMENTS = [
         for name, (_, text) in OVERRIDES.items()
     ),
     DeclareLaunchArgument(
-        "image", default_value="image_raw", description="Topic of the camera's raw pictures"
+        "image", default_value="image_raw", description="Topic of the camera's raw images"
     ),
     DeclareLaunchArgument(
         "autostart", default_value="true", description="Configure and activate by itself"

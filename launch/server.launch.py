@@ -26,8 +26,8 @@ OVERRIDES = {
     "confidence": (float, "Least score of a detection, 0 to 1"),
     "latent_topics": (yaml.safe_load, "As in [cam1/latent, cam2/latent]"),
     "max_pixels": (int, "Packets with more coded pixels are refused"),
-    "publish_anonymized": (truth, "true: publish the decoded pictures"),
-    "publish_annotated": (truth, "true: publish the decoded pictures with boxes"),
+    "publish_anonymized": (truth, "true: publish the decoded images"),
+    "publish_annotated": (truth, "true: publish the decoded images with boxes"),
     "use_sim_time": (truth, "true: follow /clock"),
 }
 ARGUMENTS = [

@@ -1,4 +1,4 @@
-"""Pictures of people as anonymized latents: a learned codec, and ROS 2 nodes at both ends of it."""
+"""Images of people as anonymized latents: a learned codec, and ROS 2 nodes at both ends of it."""
 
 import os
 import sys

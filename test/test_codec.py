@@ -1,4 +1,4 @@
-"""A model at work: files, golden packet, pictures to packets and back."""
+"""A model at work: files, golden packet, images to packets and back."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from roi_anon_ros.codec import (
     load_model,
     save_model,
 )
+from roi_anon_ros.codec.image import coded_size
 from roi_anon_ros.codec.networks import FastCodec, PaperCodec
 from roi_anon_ros.codec.packet import pack, unpack
-from roi_anon_ros.codec.picture import coded_size
 
 GOLDEN = Path(__file__).parent / "golden"
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def make_image(height: int, width: int) -> np.ndarray:
     y, x = np.mgrid[0:height, 0:width]
     waves = [127 + 100 * np.sin(x / 7 + y / 11), 127 + 100 * np.cos(x / 13), (x * 3 + y * 5) % 256]
     return np.stack(waves, -1).round().astype(np.uint8)
@@ -60,7 +60,7 @@ def test_golden_symbols_encode_to_the_golden_packet(codec: Codec) -> None:
 
 
 def test_encode_and_decode(codec: Codec) -> None:
-    image = picture(50, 70)
+    image = make_image(50, 70)
     encoded = codec.encode(image)
     assert set(encoded.seconds) == {"fit", "analysis", "entropy", "pack"}
     assert encoded.bits_per_pixel == 8 * len(encoded.packet) / 3500
@@ -70,14 +70,14 @@ def test_encode_and_decode(codec: Codec) -> None:
     assert decoded.header == encoded.header
 
 
-def test_a_large_picture_is_fitted_and_comes_back_at_its_size(codec: Codec) -> None:
-    encoded = codec.encode(picture(90, 300), max_side=100)
+def test_a_large_image_is_fitted_and_comes_back_at_its_size(codec: Codec) -> None:
+    encoded = codec.encode(make_image(90, 300), max_side=100)
     assert encoded.header.source_size == (300, 90)
     assert encoded.header.coded_size == (100, 30)
     decoded = codec.decode(encoded.packet)
     assert decoded.image.shape == (30, 100, 3)
     assert decoded.at_source_size().shape == (90, 300, 3)
-    assert codec.encode(picture(90, 300), max_side=0).header.coded_size == (300, 90)
+    assert codec.encode(make_image(90, 300), max_side=0).header.coded_size == (300, 90)
 
 
 @pytest.mark.parametrize(
@@ -108,18 +108,18 @@ def test_coded_size_keeps_the_aspect(
         (None, "NoneType, must be a numpy array"),
     ],
 )
-def test_what_is_no_picture_is_named(codec: Codec, image: object, what: str) -> None:
+def test_what_is_no_image_is_named(codec: Codec, image: object, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         codec.encode(image)
 
 
 def test_max_side_out_of_bounds_is_named(codec: Codec) -> None:
     with pytest.raises(ValueError, match="max_side: 9, must be 0 or from 16 to 8192"):
-        codec.encode(picture(20, 20), max_side=9)
+        codec.encode(make_image(20, 20), max_side=9)
 
 
 def test_a_packet_of_another_model_is_refused(codec: Codec) -> None:
-    header, payload, _ = unpack(codec.encode(picture(50, 70)).packet)
+    header, payload, _ = unpack(codec.encode(make_image(50, 70)).packet)
     foreign = Header(b"\0" * 8, header.source_size, header.coded_size, header.padding)
     with pytest.raises(PacketError, match="of model 0000000000000000, this is tiny") as caught:
         codec.decode(pack(foreign, bytes(payload)))
@@ -137,7 +137,7 @@ def test_too_many_pixels_are_refused_before_anything_is_decoded(codec: Codec) ->
 
 def test_a_hostile_packet_with_a_valid_crc_raises_the_typed_error(codec: Codec) -> None:
     rng = np.random.default_rng(4)
-    packet = codec.encode(picture(50, 70)).packet
+    packet = codec.encode(make_image(50, 70)).packet
     refused = 0
     for _ in range(400):
         body = bytearray(packet[:-4])
@@ -155,7 +155,7 @@ def test_a_hostile_packet_with_a_valid_crc_raises_the_typed_error(codec: Codec) 
 
 
 def test_padding_other_than_the_codecs_own_is_refused(codec: Codec) -> None:
-    header, payload, _ = unpack(codec.encode(picture(50, 70)).packet)
+    header, payload, _ = unpack(codec.encode(make_image(50, 70)).packet)
     other = Header(header.fingerprint, header.source_size, header.coded_size, (26, 14))
     with pytest.raises(PacketError, match="next multiple of 16"):
         codec.decode(pack(other, bytes(payload)))

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.train import crops as module
-from roi_anon_ros.train.crops import Crops, WholePictures, collate
+from roi_anon_ros.train.crops import Crops, WholeImages, collate
 
 NONE = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, bool))
 
@@ -26,10 +26,10 @@ def boxes(*rows: tuple[float, ...], ignore: tuple[bool, ...] | None = None) -> B
     return Boxes(np.array(rows, np.float32), np.array(ignore or [False] * len(rows)))
 
 
-def record(path: Path, picture: np.ndarray, heads: Boxes = NONE, persons: Boxes = NONE) -> Record:
-    """Write the picture (RGB) and describe it."""
-    assert cv2.imwrite(str(path), picture[..., ::-1])
-    height, width = picture.shape[:2]
+def record(path: Path, image: np.ndarray, heads: Boxes = NONE, persons: Boxes = NONE) -> Record:
+    """Write the image (RGB) and describe it."""
+    assert cv2.imwrite(str(path), image[..., ::-1])
+    height, width = image.shape[:2]
     return Record(path, width, height, persons, heads, NONE, frozenset(("person", "head")))
 
 
@@ -56,7 +56,7 @@ def test_crops_repeat(records: list[Record]) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_picture_is_replaced_and_named_once(
+def test_a_damaged_image_is_replaced_and_named_once(
     records: list[Record],
     workers: int,
     capfd: pytest.CaptureFixture[str],
@@ -86,23 +86,23 @@ def test_a_damaged_picture_is_replaced_and_named_once(
     assert all(torch.equal(batches[i], preloaded[i][0]) for i in range(40))
 
 
-def test_without_a_single_picture_there_are_no_crops(records: list[Record]) -> None:
+def test_without_a_single_image_there_are_no_crops(records: list[Record]) -> None:
     with pytest.raises(ValueError, match="records: none"):
         Crops([], size=64, seed=0)
     for r in records:
         r.path.write_bytes(b"")
-    with pytest.raises(ValueError, match="records: none of the pictures can be decoded"):
+    with pytest.raises(ValueError, match="records: none of the images can be decoded"):
         Crops(records, size=64, seed=0)[0]
-    with pytest.raises(ValueError, match="records: none of the pictures can be decoded"):
-        WholePictures(records)
+    with pytest.raises(ValueError, match="records: none of the images can be decoded"):
+        WholeImages(records)
 
 
 def test_the_cache_ends_at_its_bound(
     records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    decode = module.read_picture
-    monkeypatch.setattr(module, "read_picture", lambda path: read.append(path) or decode(path))
+    decode = module.read_pixels
+    monkeypatch.setattr(module, "read_pixels", lambda path: read.append(path) or decode(path))
     monkeypatch.setattr(module, "CACHE_BYTES", noise(0).nbytes)
     crops = Crops(records, size=64, seed=1)
     crops.preload()
@@ -129,10 +129,10 @@ def test_boxes_follow_their_content(
     width, height = size
     x1, y1 = round(corner[0] * width), round(corner[1] * height)
     x2, y2 = x1 + max(round(side * width), 3), y1 + max(round(side * height), 3)
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[y1:y2, x1:x2] = 255
+    image = np.zeros((height, width, 3), np.uint8)
+    image[y1:y2, x1:x2] = 255
     path = tmp_path_factory.mktemp("crop") / "p.png"
-    crops = Crops([record(path, picture, boxes((x1, y1, x2, y2)))], 96, seed=0, around_heads=1)
+    crops = Crops([record(path, image, boxes((x1, y1, x2, y2)))], 96, seed=0, around_heads=1)
     crops.preload()
     seen = 0
     for i in range(8):
@@ -150,30 +150,28 @@ def test_ignored_heads_are_hidden_and_ignored_persons_left_out(tmp_path: Path) -
     heads = boxes((10, 10, 60, 60), (70, 10, 120, 60), ignore=(True, False))
     persons = boxes((0, 0, 64, 120), (64, 0, 128, 120), ignore=(True, False))
     r = record(tmp_path / "a.png", noise(0), heads, persons)
-    x, shown, kept = WholePictures([r])[0]
+    x, shown, kept = WholeImages([r])[0]
     assert x.shape == (3, 120, 160)
     assert shown.tolist() == heads.xyxy.tolist() and kept.tolist() == [[64, 0, 128, 120]]
     most = [len(item[1]) - len(item[2]) for item in map(Crops([r], 64, 0).__getitem__, range(40))]
     assert max(most) == 1  # both heads and one person
 
 
-def test_whole_pictures_have_whole_boxes(records: list[Record]) -> None:
+def test_whole_images_have_whole_boxes(records: list[Record]) -> None:
     records[2].path.write_bytes(b"")
-    pictures = WholePictures(records)
-    assert [r.path.name for r in pictures.records] == ["0.png", "1.png", "3.png", "4.png", "5.png"]
-    x, heads, persons = pictures[2]
+    images = WholeImages(records)
+    assert [r.path.name for r in images.records] == ["0.png", "1.png", "3.png", "4.png", "5.png"]
+    x, heads, persons = images[2]
     assert torch.equal(x, torch.from_numpy(noise(3)).permute(2, 0, 1) / 255)
     assert heads.tolist() == [[20, 15, 45, 40]] and persons.tolist() == [[10, 10, 54, 120]]
-    batch, regions, _ = collate([pictures[2]])
+    batch, regions, _ = collate([images[2]])
     assert batch.shape == (1, 3, 120, 160) and regions.boxes.tolist() == heads.tolist()
 
 
-def test_large_whole_pictures_shrink_to_what_a_camera_codes(tmp_path: Path) -> None:
-    picture = np.zeros((960, 1280, 3), np.uint8)
-    picture[200:400, 600:700] = 255
-    x, heads, _ = WholePictures([record(tmp_path / "a.png", picture, boxes((600, 200, 700, 400)))])[
-        0
-    ]
+def test_large_whole_images_shrink_to_what_a_camera_codes(tmp_path: Path) -> None:
+    image = np.zeros((960, 1280, 3), np.uint8)
+    image[200:400, 600:700] = 255
+    x, heads, _ = WholeImages([record(tmp_path / "a.png", image, boxes((600, 200, 700, 400)))])[0]
     assert x.shape == (3, 480, 640)
     (y1, x1), (y2, x2) = (
         (x.mean(0) > 0.5).nonzero().amin(0),
@@ -183,7 +181,7 @@ def test_large_whole_pictures_shrink_to_what_a_camera_codes(tmp_path: Path) -> N
 
 
 def test_heads_come_in_all_sizes(tmp_path: Path) -> None:
-    """Pictures with heads of 12 to 400 pixels: in crops of 192 pixels, every octave from 8 on has
+    """Images with heads of 12 to 400 pixels: in crops of 192 pixels, every octave from 8 on has
     its share.
     """
     records = []
@@ -201,7 +199,7 @@ def test_heads_come_in_all_sizes(tmp_path: Path) -> None:
 
 
 def test_a_share_of_the_crops_has_the_size_at_which_a_camera_codes(tmp_path: Path) -> None:
-    """A head of 50 pixels in a picture that a camera would halve is one of 25 in them, and of all
+    """A head of 50 pixels in an image that a camera would halve is one of 25 in them, and of all
     sizes in others.
     """
     r = record(tmp_path / "a.png", np.zeros((960, 1280, 3), np.uint8), boxes((620, 460, 670, 510)))
@@ -222,9 +220,9 @@ def test_sensor_and_transmission_leave_their_marks(tmp_path: Path) -> None:
     """Three of ten crops are grey, three have another colour; half of the others are exposed, and
     keep their hue.
     """
-    picture = np.full((200, 200, 3), (90, 120, 60), np.uint8)
-    picture[::2] += 20
-    crops = Crops([record(tmp_path / "a.png", picture)], size=64, seed=0)
+    image = np.full((200, 200, 3), (90, 120, 60), np.uint8)
+    image[::2] += 20
+    crops = Crops([record(tmp_path / "a.png", image)], size=64, seed=0)
     colours = torch.stack([crops[i][0].mean((1, 2)) for i in range(200)]) * 255
     plain = torch.tensor([100.0, 130.0, 70.0])
     grey = colours.amax(1) - colours.amin(1) < 3

@@ -95,7 +95,7 @@ def row(rate: float, ap: float, faces: int) -> dict:
     return {"bits_per_pixel": rate, "persons_ap": ap, "mtcnn_share": faces / 100} | interval
 
 
-def test_rows_fall_into_curves_and_the_plot_is_a_picture(tmp_path: Path) -> None:
+def test_rows_fall_into_curves_and_the_plot_is_an_image(tmp_path: Path) -> None:
     results = {
         "original": row(24, 0.95, 100),
         "fast": row(0.12, 0.75, 2),

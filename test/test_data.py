@@ -38,7 +38,7 @@ from roi_anon_ros.datasets import (
 
 W, H = 160, 120
 
-#: Kind, x1, y1, x2, y2 in whole pixels inside the picture.
+#: Kind, x1, y1, x2, y2 in whole pixels inside the image.
 Rows = list[tuple[str, int, int, int, int]]
 
 
@@ -50,7 +50,7 @@ def record(path: str, annotated: tuple[str, ...] = ("head",)) -> Record:
     return Record(Path(path), W, H, boxes(), boxes(), boxes(), frozenset(annotated))
 
 
-def write_picture(path: Path, size: tuple[int, int] = (W, H)) -> Path:
+def write_image(path: Path, size: tuple[int, int] = (W, H)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, (90, 120, 60)).save(path)
     return path
@@ -62,11 +62,11 @@ def write_json(path: Path, content: object) -> Path:
     return path
 
 
-def coco(pictures: dict[str, Rows], names: tuple[str, ...] = KINDS, **more: object) -> dict:
+def coco(rows_of: dict[str, Rows], names: tuple[str, ...] = KINDS, **more: object) -> dict:
     """A COCO JSON; ``more`` goes into each image."""
     number = {name: 7 * i for i, name in enumerate(names, 1)}
     images, annotations = [], []
-    for name, rows in pictures.items():
+    for name, rows in rows_of.items():
         images.append({"id": f"#{name}", "file_name": name, "width": W, "height": H} | more)
         for kind, x1, y1, x2, y2 in rows:
             box = {
@@ -99,23 +99,23 @@ def yolo(rows: Rows, names: tuple[str, ...] = KINDS) -> str:
     )
 
 
-def write_set(folder: Path, form: str, pictures: dict[str, Rows]) -> Path:
-    """Write a set in one of the forms; the pictures' names come without suffix. Return what to
+def write_set(folder: Path, form: str, images: dict[str, Rows]) -> Path:
+    """Write a set in one of the forms; the images' names come without suffix. Return what to
     read.
     """
-    for name in pictures:
-        write_picture(
+    for name in images:
+        write_image(
             folder
             / {"crowdhuman": "Images", "voc": "JPEGImages"}.get(form, "images")
             / f"{name}.jpg"
         )
     if form == "coco":
         return write_json(
-            folder / "images.json", coco({f"{name}.jpg": rows for name, rows in pictures.items()})
+            folder / "images.json", coco({f"{name}.jpg": rows for name, rows in images.items()})
         )
     if form == "crowdhuman":
         lines = []
-        for name, rows in pictures.items():
+        for name, rows in images.items():
             heads = iter([row[1:] for row in rows if row[0] == "head"])
             gtboxes = []
             for kind, x1, y1, x2, y2 in rows:
@@ -135,7 +135,7 @@ def write_set(folder: Path, form: str, pictures: dict[str, Rows]) -> Path:
         return folder / "annotation_train.odgt"
     place = folder / {"voc": "Annotations", "yolo": "labels"}[form]
     place.mkdir(parents=True, exist_ok=True)
-    for name, rows in pictures.items():
+    for name, rows in images.items():
         if form == "voc":
             (place / f"{name}.xml").write_text(voc(rows, f"{name}.jpg"))
         else:
@@ -231,7 +231,7 @@ def test_crowdhuman_as_published(tmp_path: Path) -> None:
         ("02", "273273,3c"),
         ("03", "273274,4d"),
     ):
-        write_picture(tmp_path / f"CrowdHuman_train{part}" / "Images" / f"{name}.jpg")
+        write_image(tmp_path / f"CrowdHuman_train{part}" / "Images" / f"{name}.jpg")
     for reading in (read_set(file), read_set(file, tmp_path)):
         first, second = reading.records
         assert first.persons.xyxy.tolist() == [
@@ -261,7 +261,7 @@ def test_coco_counts_what_it_clips_and_drops(tmp_path: Path) -> None:
         ("head", 165, 4, 170, 9),
         ("head", 5, 5, 15, 15),
     ]
-    write_picture(tmp_path / "sub" / "a.png")
+    write_image(tmp_path / "sub" / "a.png")
     reading = read_coco(write_json(tmp_path / "all.json", coco({"sub/a.png": rows})))
     (a,) = reading.records
     assert a.path == tmp_path / "sub" / "a.png"
@@ -276,7 +276,7 @@ def test_coco_ignores_crowds(tmp_path: Path) -> None:
     )
     content["annotations"][0]["iscrowd"] = 1
     content["annotations"][2]["ignore"] = 1
-    write_picture(tmp_path / "all" / "a.png")
+    write_image(tmp_path / "all" / "a.png")
     (a,) = read_coco(write_json(tmp_path / "all.json", content)).records
     assert a.persons.ignore.tolist() == [True, False]
     assert a.heads.ignore.tolist() == [True]
@@ -304,7 +304,7 @@ def test_what_counts_as_annotated(
 ) -> None:
     rows = [(kind, 10, 10, 30, 40) for kind in kinds.split()]
     more = {} if stated is None else {"annotated": stated}
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     (a,) = read_coco(
         write_json(tmp_path / "all.json", coco({"a.png": rows}, names, **more))
     ).records
@@ -318,7 +318,7 @@ def test_a_head_is_grown_from_each_face(tmp_path: Path) -> None:
     rows = [("face", 40, 50, 60, 90), ("face", 0, 0, 20, 20)]
     content = coco({"a.png": rows}, ("face",))
     content["annotations"][1]["ignore"] = 1
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     (a,) = read_coco(write_json(tmp_path / "all.json", content)).records
     np.testing.assert_allclose(a.heads.xyxy, [[37, 36, 63, 94], [0, 0, 23, 22]], atol=1e-5)
     assert a.heads.ignore.tolist() == a.faces.ignore.tolist() == [False, True]
@@ -344,7 +344,7 @@ def test_grown_heads_are_those_of_the_real_set(shared_dir: Path, tmp_path: Path)
     assert compared > 1000
 
 
-def test_a_damaged_annotation_costs_its_picture_alone(tmp_path: Path) -> None:
+def test_a_damaged_annotation_costs_its_image_alone(tmp_path: Path) -> None:
     rows = [("head", 1, 1, 9, 9)]
     content = coco(
         {
@@ -358,8 +358,8 @@ def test_a_damaged_annotation_costs_its_picture_alone(tmp_path: Path) -> None:
     content["annotations"] += [{"bbox": [1, 2, 3, 4]}, {"image_id": "nobody"}, 7]
     content["images"] += [{"id": 1}]
     for name in ("good.png", "nan.png", "kind.png", "size.png"):
-        write_picture(tmp_path / name)
-    (tmp_path / "text.png").write_text("no picture")
+        write_image(tmp_path / name)
+    (tmp_path / "text.png").write_text("no image")
     reading = read_coco(write_json(tmp_path / "all.json", content))
     assert [r.path.name for r in reading.records] == ["good.png"]
     text = "\n".join(reading.problems)
@@ -379,19 +379,19 @@ def test_a_damaged_annotation_costs_its_picture_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("box", [[60, 40, -20, 10], [60, 40, 20, -10], [60, 40, 0, 10]])
-def test_a_box_without_extent_costs_its_picture(tmp_path: Path, box: list[int]) -> None:
+def test_a_box_without_extent_costs_its_image(tmp_path: Path, box: list[int]) -> None:
     content = coco({"a.png": [("head", 1, 1, 9, 9)], "b.png": [("head", 1, 1, 9, 9)]})
     content["annotations"][0]["bbox"] = box
     for name in ("a.png", "b.png"):
-        write_picture(tmp_path / name)
+        write_image(tmp_path / name)
     reading = read_coco(write_json(tmp_path / "all.json", content))
     assert [r.path.name for r in reading.records] == ["b.png"]
     assert len(reading.problems) == 1 and "a.png: box: got x from 60" in reading.problems[0]
 
 
-def test_exchanged_corners_cost_their_picture(tmp_path: Path) -> None:
+def test_exchanged_corners_cost_their_image(tmp_path: Path) -> None:
     for name, left, right in (("a", "3e1", "10"), ("b", "10", "3e1")):
-        write_picture(tmp_path / f"{name}.png")
+        write_image(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.xml").write_text(
             f"<annotation><filename>{name}.png</filename><object><name>head</name><bndbox>"
             f"<xmin>{left}</xmin><ymin>20</ymin><xmax>{right}</xmax><ymax>50</ymax></bndbox>"
@@ -413,7 +413,7 @@ def test_coco_numbers_may_be_strings(tmp_path: Path, kind: type) -> None:
     annotation["category_id"] = kind(annotation["category_id"])
     annotation["bbox"] = [kind(side) for side in annotation["bbox"]]
     annotation["iscrowd"] = kind(0)
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     reading = read_coco(write_json(tmp_path / "all.json", content))
     assert reading.problems == []
     assert reading.records[0].heads.xyxy.tolist() == [[3, 4, 9, 10]]
@@ -430,8 +430,8 @@ def test_yolo_keypoints_and_scores_are_no_polygon(
     """After the box come keypoints, or a detector's score: the box alone is the head's."""
     told = {"names": ["person", "head"]} | ({"kpt_shape": shape} if shape else {})
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(told))
-    write_picture(tmp_path / "images" / "a.png", (200, 100))
-    write_picture(tmp_path / "images" / "b.png", (200, 100))
+    write_image(tmp_path / "images" / "a.png", (200, 100))
+    write_image(tmp_path / "images" / "b.png", (200, 100))
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text(f"1 0.5 0.3 0.1 0.1 {more}\n")
     (tmp_path / "labels" / "b.txt").write_text(f"1 0.5 0.3 0.1 0.1 {more} 0.5 0.5\n")
@@ -442,7 +442,7 @@ def test_yolo_keypoints_and_scores_are_no_polygon(
     assert len(reading.problems) == 1 and "b.txt: line 1: " in reading.problems[0]
 
 
-def test_a_picture_on_its_side_has_the_size_it_is_shown_at(tmp_path: Path) -> None:
+def test_an_image_on_its_side_has_the_size_it_is_shown_at(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (H, W)).save(tmp_path / "a.jpg", exif=exif)
@@ -453,7 +453,7 @@ def test_a_picture_on_its_side_has_the_size_it_is_shown_at(tmp_path: Path) -> No
 
 def test_yolo_as_roboflow_exports_it(tmp_path: Path) -> None:
     for part in ("train", "valid"):
-        write_picture(tmp_path / part / "images" / "a_jpg.rf.1f2e.jpg")
+        write_image(tmp_path / part / "images" / "a_jpg.rf.1f2e.jpg")
         (tmp_path / part / "labels").mkdir()
         (tmp_path / part / "labels" / "a_jpg.rf.1f2e.txt").write_text("0 0.5 0.5 0.25 0.5\n")
     told = {
@@ -490,11 +490,11 @@ def test_yolo_as_ultralytics_publishes_it(tmp_path: Path) -> None:
         "val/words": "head 0.1 0.1 0.1 0.1\n",
     }
     for name, lines in text.items():
-        write_picture(tmp_path / "set" / "images" / f"{name}.jpg")
+        write_image(tmp_path / "set" / "images" / f"{name}.jpg")
         labels = tmp_path / "set" / "labels" / f"{name}.txt"
         labels.parent.mkdir(parents=True, exist_ok=True)
         labels.write_text(lines)
-    write_picture(tmp_path / "set" / "images" / "val" / "unlabelled.jpg")
+    write_image(tmp_path / "set" / "images" / "val" / "unlabelled.jpg")
     reading = read_set(tmp_path)
     records = {r.path.stem: r for r in reading.records}
     assert set(records) == {"a", "empty", "unlabelled"}
@@ -517,14 +517,14 @@ def test_yolo_as_ultralytics_publishes_it(tmp_path: Path) -> None:
 def test_voc_layouts(tmp_path: Path) -> None:
     rows = [("person", 0, 0, 50, 100), ("head", 10, 0, 30, 20), ("dog", 1, 1, 5, 5)]
     beside = tmp_path / "beside"  # as Roboflow exports it
-    write_picture(beside / "a.jpg")
+    write_image(beside / "a.jpg")
     (beside / "a.xml").write_text(voc(rows, "a.jpg", difficult=1))
     (a,) = read_set(beside).records
     assert a.persons.xyxy.tolist() == [[0, 0, 50, 100]] and a.persons.ignore.tolist() == [True]
     assert a.heads.xyxy.tolist() == [[10, 0, 30, 20]]
 
     small = tmp_path / "small"  # lower case, a name without suffix, no size, and damaged files
-    write_picture(small / "images" / "b.png")
+    write_image(small / "images" / "b.png")
     (small / "annotations").mkdir()
     (small / "annotations" / "b.xml").write_text(voc(rows, "b", size=(0, 0)))
     (small / "annotations" / "c.xml").write_text(voc(rows, "c.png"))
@@ -553,13 +553,13 @@ def test_voc_layouts(tmp_path: Path) -> None:
             '{"images": [], "annotations": [], "categories": []}',
             "categories: none is a person",
         ),
-        ("a.json", json.dumps(coco({})), "no picture can be read; there is none in it"),
+        ("a.json", json.dumps(coco({})), "no image can be read; there is none in it"),
         (
             "a.json",
             json.dumps(coco({"lost.png": []})),
-            "no picture can be read; .*lost.png: no such file",
+            "no image can be read; .*lost.png: no such file",
         ),
-        ("a.odgt", "\n", "a.odgt: no picture can be read"),
+        ("a.odgt", "\n", "a.odgt: no image can be read"),
         ("a.odgt", "{", "a.odgt: line 1: "),
         ("missing.odgt", None, "missing.odgt: No such file"),
         ("data.yaml", "names: [cat]", "names: none is a person, head or face: cat"),
@@ -609,7 +609,7 @@ def test_whatever_is_in_a_file_is_read_or_refused(
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        write_picture(folder / "a.png"), write_picture(folder / "a.jpg")
+        write_image(folder / "a.png"), write_image(folder / "a.jpg")
         content = {"images": images, "annotations": boxes, "categories": categories}
         for file in (
             write_json(folder / "a.json", content),
@@ -630,7 +630,7 @@ def test_whatever_is_in_a_file_is_read_or_refused(
     width=st.integers(1, 8192),
     height=st.integers(1, 8192),
 )
-def test_boxes_stay_in_the_picture(box: np.ndarray, width: int, height: int) -> None:
+def test_boxes_stay_in_the_image(box: np.ndarray, width: int, height: int) -> None:
     clipped = clip_boxes(box, width, height)
     assert (clipped >= 0).all() and (clipped <= [width, height, width, height]).all()
     assert np.array_equal(clip_boxes(clipped, width, height), clipped)
@@ -640,7 +640,7 @@ def test_boxes_stay_in_the_picture(box: np.ndarray, width: int, height: int) -> 
         assert (clip_boxes(head, width, height) == head).all()
 
 
-def test_pictures_without_annotated_heads_are_not_for_training() -> None:
+def test_images_without_annotated_heads_are_not_for_training() -> None:
     records = [
         record("a.jpg"),
         record("b.jpg", ("person",)),
@@ -649,7 +649,7 @@ def test_pictures_without_annotated_heads_are_not_for_training() -> None:
     ]
     kept, reasons = for_training(records)
     assert kept == [records[0], records[3]]
-    assert reasons == ["2 of 4 pictures left out: heads are not annotated on them"]
+    assert reasons == ["2 of 4 images left out: heads are not annotated on them"]
     assert for_training(kept) == (kept, [])
 
 

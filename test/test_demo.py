@@ -1,4 +1,4 @@
-"""The whole graph, from a picture to detections, as ``make demo`` runs it: two nodes as processes,
+"""The whole graph, from an image to detections, as ``make demo`` runs it: two nodes as processes,
 real DDS.
 """
 
@@ -37,11 +37,11 @@ def need_weights() -> None:
         pytest.skip(f"no YOLO weights: {error}")
 
 
-def test_from_picture_to_detections(tmp_path: Path) -> None:
+def test_from_image_to_detections(tmp_path: Path) -> None:
     need_weights()
     assert "roi" in list_models()
-    picture = Path(import_ultralytics().utils.ASSETS) / "zidane.jpg"
-    run = run_demo(tmp_path, "--input", str(picture))
+    image = Path(import_ultralytics().utils.ASSETS) / "zidane.jpg"
+    run = run_demo(tmp_path, "--input", str(image))
     assert run.returncode == 0, run.stdout + run.stderr
     result = json.loads((tmp_path / "zidane.json").read_text())
     assert result["source_size"] == [1280, 720] and result["coded_size"] == [640, 360]

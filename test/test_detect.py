@@ -1,4 +1,4 @@
-"""Detectors on the two pictures in the ultralytics wheel, and the ways to their weights."""
+"""Detectors on the two images in the ultralytics wheel, and the ways to their weights."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from roi_anon_ros.detect.weights import NPM_FILES, WHEEL_FILES
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_WEIGHTS = ROOT.parent / "shared" / "weights"
 
-# Measured by hand on the pictures, in their pixels.
+# Measured by hand on the images, in their pixels.
 BUS_PERSONS = [(55, 400, 245, 900), (225, 405, 342, 858), (670, 395, 810, 880)]
 ZIDANE_PERSONS = [(120, 200, 1152, 718), (750, 42, 1137, 718)]
 ZIDANE_FACES = [(530, 245, 665, 455), (900, 85, 1060, 290)]
 
 
-def picture(name: str) -> np.ndarray:
-    """Return one of the wheel's pictures as uint8 [H, W, 3] RGB."""
+def read_example(name: str) -> np.ndarray:
+    """Return one of the wheel's images as uint8 [H, W, 3] RGB."""
     import_ultralytics()
     from ultralytics.utils import ASSETS
 
@@ -107,7 +107,7 @@ def mtcnn() -> MtcnnFaces:
 
 @pytest.mark.weights
 def test_persons_are_found_where_they_stand(persons: YoloPersons) -> None:
-    bus, zidane = picture("bus.jpg"), picture("zidane.jpg")
+    bus, zidane = read_example("bus.jpg"), read_example("zidane.jpg")
     on_bus, on_zidane = persons([bus, zidane])
     for found, image, truth in ((on_bus, bus, BUS_PERSONS), (on_zidane, zidane, ZIDANE_PERSONS)):
         assert_sound(found, image, "person")
@@ -120,17 +120,17 @@ def test_persons_are_found_where_they_stand(persons: YoloPersons) -> None:
 
 @pytest.mark.weights
 def test_colours_reach_the_network_in_order(persons: YoloPersons) -> None:
-    zidane = picture("zidane.jpg")
+    zidane = read_example("zidane.jpg")
     right, swapped = (persons([image])[0] for image in (zidane, zidane[..., ::-1]))
     # The second man scores 0.82 in true colours and 0.6 in swapped ones, with both files.
     assert right.scores.min() > 0.75 > swapped.scores.min()
 
 
 @pytest.mark.weights
-def test_a_batch_is_what_its_pictures_are_alone(persons: YoloPersons) -> None:
+def test_a_batch_is_what_its_images_are_alone(persons: YoloPersons) -> None:
     bus, zidane, grey = (
-        picture("bus.jpg"),
-        picture("zidane.jpg"),
+        read_example("bus.jpg"),
+        read_example("zidane.jpg"),
         np.full((480, 640, 3), 128, np.uint8),
     )
     batch = [zidane, grey, bus, zidane]
@@ -147,7 +147,7 @@ def test_a_batch_is_what_its_pictures_are_alone(persons: YoloPersons) -> None:
 @pytest.mark.weights
 def test_confidence_is_a_floor(persons: YoloPersons) -> None:
     strict = YoloPersons(str(persons.weights), confidence=0.84, device="cpu")
-    bus = picture("bus.jpg")
+    bus = read_example("bus.jpg")
     expected = int((persons([bus])[0].scores >= 0.84).sum())
     assert 0 < expected < 4
     assert len(strict([bus])[0].boxes) == expected
@@ -196,16 +196,16 @@ def test_weights_without_persons_are_refused(tmp_path: Path) -> None:
 
 
 def test_pillow_stays_as_it_was(tmp_path: Path) -> None:
-    """ultralytics' Image.open raises ModuleNotFoundError for a broken picture."""
+    """ultralytics' Image.open raises ModuleNotFoundError for a broken image."""
     import_ultralytics()
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(UnidentifiedImageError):
         Image.open(tmp_path / "broken.jpg")
     assert Image.open.__module__ == "PIL.Image"
 
 
 def test_mtcnn_finds_both_faces(mtcnn: MtcnnFaces) -> None:
-    zidane = picture("zidane.jpg")
+    zidane = read_example("zidane.jpg")
     (found,) = mtcnn([zidane])
     assert_sound(found, zidane, "face")
     assert len(found.boxes) == 2
@@ -215,7 +215,7 @@ def test_mtcnn_finds_both_faces(mtcnn: MtcnnFaces) -> None:
 
 @pytest.mark.parametrize("shape", [(240, 320), (1, 1), (12, 12), (5, 900), (19, 19), (21, 400)])
 @pytest.mark.parametrize("level", [0, 128, 255])
-def test_mtcnn_finds_nothing_on_plain_pictures(
+def test_mtcnn_finds_nothing_on_plain_images(
     mtcnn: MtcnnFaces, shape: tuple[int, int], level: int
 ) -> None:
     image = np.full((*shape, 3), level, np.uint8)
@@ -228,7 +228,7 @@ def test_mtcnn_that_breaks_is_an_error(mtcnn: MtcnnFaces, monkeypatch: pytest.Mo
     inner = mtcnn._mtcnn
     monkeypatch.setattr(inner, "_onet", cv2.dnn.Net())  # a network that was never loaded
     with pytest.raises(cv2.error):
-        mtcnn([picture("zidane.jpg")])
+        mtcnn([read_example("zidane.jpg")])
 
 
 @pytest.mark.weights
@@ -236,7 +236,7 @@ def test_yunet_finds_both_faces() -> None:
     model = SHARED_WEIGHTS / "face_detection_yunet_2023mar.onnx"
     if not model.is_file():
         pytest.skip(f"{model.name} is not here; it is not shipped")
-    zidane = picture("zidane.jpg")
+    zidane = read_example("zidane.jpg")
     found, nothing = YunetFaces(model)([zidane, np.zeros((100, 200, 3), np.uint8)])
     assert_sound(found, zidane, "face")
     assert len(nothing.boxes) == 0
@@ -287,7 +287,7 @@ def test_openvino_finds_what_the_reference_finds(
     before = sorted(weights.parent.iterdir())
     detect = YoloPersons(weights, device="cpu", engine="openvino")
     assert sorted(weights.parent.iterdir()) == before, "nothing is written beside the weights"
-    for image in (picture("bus.jpg"), picture("zidane.jpg")):
+    for image in (read_example("bus.jpg"), read_example("zidane.jpg")):
         (expected,), (found,) = reference([image]), detect([image])
         assert len(found.boxes) == len(expected.boxes)
         assert np.abs(found.scores - expected.scores).max() < 0.03

@@ -18,14 +18,14 @@ from sensor_msgs.msg import Image  # isort: skip
 
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import Codec
-from roi_anon_ros.codec.engines import trial_picture
+from roi_anon_ros.codec.engines import trial_image
 from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.codec.packet import unpack
 
 pytestmark = pytest.mark.ros
 
 OK, WARN, ERROR = 0, 1, 2
-DARK = trial_picture(96, 64) // 2
+DARK = trial_image(96, 64) // 2
 WHITE = DARK.copy()
 WHITE[24:40, 48:64] = 255
 ZONE = "[[18, 10], [38, 10], [38, 29], [18, 29]]"

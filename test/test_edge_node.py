@@ -43,13 +43,13 @@ RED_OF = {  # one pixel, or two of them where the colour is shared
 }
 
 
-def picture(seed: int, width: int = 96, height: int = 64) -> np.ndarray:
+def make_image(seed: int, width: int = 96, height: int = 64) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def message(image: np.ndarray, padding: int = 0, **fields: object) -> Image:
-    """An rgb8 message of an RGB picture, with padded rows, and with some fields as given."""
+    """An rgb8 message of an RGB image, with padded rows, and with some fields as given."""
     height, width = image.shape[:2]
     rows = np.pad(image.reshape(height, -1), ((0, 0), (0, padding)), constant_values=255)
     good = {"width": width, "height": height, "step": rows.shape[1], "encoding": "rgb8"}
@@ -77,7 +77,7 @@ def compressed(image: np.ndarray, suffix: str = ".jpg") -> bytes:
     return cv2.imencode(suffix, image[..., ::-1])[1].tobytes()
 
 
-GOOD = picture(0)
+GOOD = make_image(0)
 NAN = np.full((64, 96, 3), np.nan, np.float32)
 #: What is wrong, and the word it must be counted by.
 BAD_RAW = {
@@ -96,7 +96,7 @@ BAD_RAW = {
     "truncated data": (message(GOOD, data=message(GOOD).data[:-1]), "data"),
     "too much data": (message(GOOD, data=message(GOOD).data + array("B", [0])), "data"),
     "no size": (message(GOOD, width=0, height=0, step=0, data=array("B")), "size"),
-    "too small": (message(picture(0, 96, 8)), "size"),
+    "too small": (message(make_image(0, 96, 8)), "size"),
     "too large": (message(GOOD, width=8193), "size"),
     "huge size": (message(GOOD, width=2**32 - 1, height=2**32 - 1), "size"),
     "odd width": (message(GOOD, encoding="yuv422", width=95), "size"),
@@ -157,7 +157,7 @@ def test_a_bad_compressed_message_is_refused_by_its_field(what: str) -> None:
     assert caught.value.reason == reason
 
 
-def test_compressed_pictures_of_all_modes_are_read() -> None:
+def test_compressed_images_of_all_modes_are_read() -> None:
     png = CompressedImage(format="png", data=array("B", compressed(GOOD, ".png")))
     np.testing.assert_array_equal(decompress(png), GOOD)
     for mode in ("L", "RGBA"):
@@ -311,15 +311,15 @@ def test_every_bad_frame_is_dropped_counted_and_survived(
         report = counted(probe, f"dropped, {reason}", expected[reason])
         assert report["level"] == ERROR and report["message"].startswith(f"{reason}: "), what
         assert not latents, what
-        good = picture(len(expected))
+        good = make_image(len(expected))
         camera.publish(image := message(good, header=probe.header()))
         assert arrives(probe, latents, image).packet.tobytes() == codec.encode(good, 80).packet
     assert edge_report(probe)["level"] == OK
 
 
 def test_the_newest_frame_wins(probe: Probe, camera: object, latents: list) -> None:
-    camera.publish(message(picture(1, 640, 480), header=probe.header()))  # keeps the node busy
-    small = picture(2, 32, 32)
+    camera.publish(message(make_image(1, 640, 480), header=probe.header()))  # keeps the node busy
+    small = make_image(2, 32, 32)
     for _ in range(30):
         camera.publish(last := message(small, header=probe.header()))
     probe.wait_for(lambda: latents and latents[-1].header == last.header, "the last frame's latent")
@@ -445,7 +445,7 @@ def test_its_engine_is_chosen_by_parameter(
     assert configure("torch") and probe.transit("edge", "activate")
 
 
-def test_compressed_pictures(probe: Probe, latents: list, codec: Codec) -> None:
+def test_compressed_images(probe: Probe, latents: list, codec: Codec) -> None:
     clean_up(probe)
     value = ParameterValue(type=ParameterType.PARAMETER_STRING, string_value="compressed")
     request = SetParameters.Request(parameters=[Parameter(name="input_transport", value=value)])

@@ -35,7 +35,7 @@ from roi_anon_ros.codec.engines import (
     make_engine,
     onnx_file,
     stages_of,
-    trial_picture,
+    trial_image,
 )
 from roi_anon_ros.codec.engines.graph_engine import GraphEngine
 from roi_anon_ros.codec.modelfile import Model
@@ -45,7 +45,7 @@ pytestmark = pytest.mark.slow
 
 OTHERS = [name for name in ENGINES if name != "torch"]
 #: What the analysis in int8 is calibrated with.
-SEEN = [trial_picture(*size) for size in ((192, 128), (320, 240), (100, 75), (240, 320))]
+SEEN = [trial_image(*size) for size in ((192, 128), (320, 240), (100, 75), (240, 320))]
 
 
 def need(engine: str) -> None:
@@ -71,7 +71,7 @@ def scaled(net: PaperCodec | FastCodec) -> PaperCodec | FastCodec:
     """A network whose latent has symbols other than 0 and medians other than 0."""
     torch.manual_seed(0)
     with torch.no_grad():
-        y = net.g_a(torch.from_numpy(trial_picture(192, 128)).permute(2, 0, 1)[None] / 255)
+        y = net.g_a(torch.from_numpy(trial_image(192, 128)).permute(2, 0, 1)[None] / 255)
         net.g_a[-1].weight.mul_(4 / y.std())
         net.g_a[-1].bias.mul_(4 / y.std())
         net.entropy_bottleneck.quantiles.add_(torch.linspace(-2, 2, y.shape[1])[:, None, None])
@@ -96,13 +96,13 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("size", [(16, 16), (100, 75), (320, 240)], ids=str)
-def test_an_engine_finds_the_symbols_and_pictures_of_the_reference(
+def test_an_engine_finds_the_symbols_and_images_of_the_reference(
     model: Model, name: str, size: tuple[int, int]
 ) -> None:
     need(name)
     engine, reference = make_engine(name, model), TorchEngine(model)
-    picture = trial_picture(*size)
-    symbols, expected = engine.analyse(picture), reference.analyse(picture)
+    source = trial_image(*size)
+    symbols, expected = engine.analyse(source), reference.analyse(source)
     assert symbols.dtype == np.int32 and symbols.shape == expected.shape
     assert np.unique(expected).size > 5, "symbols that are all alike prove nothing"
     most, step, shades = TOLERANCE[name]
@@ -122,20 +122,20 @@ def test_the_shipped_model_loses_nothing_by_an_engine(name: str, tmp_path: Path)
         shipped = replace(shipped, path=tmp_path / "fast.safetensors")
         export(shipped)
     symbols_off, bytes_off = (0.015, 0.05) if name == "openvino-int8" else (0.004, 0.005)
-    picture = trial_picture(320, 240)
+    source = trial_image(320, 240)
     there, here = Codec(shipped), Codec(shipped, name)
-    symbols = there.engine.analyse(picture)
-    assert differences(here.engine.analyse(picture), symbols)[0] < symbols_off
+    symbols = there.engine.analyse(source)
+    assert differences(here.engine.analyse(source), symbols)[0] < symbols_off
     closed = np.unique(symbols.reshape(len(symbols), -1).T, axis=0, return_counts=True)[1].max()
     assert closed >= 6, (
         "the drawn head must close the gate, or an engine that leaves it open would pass"
     )
     assert (symbols != 0).mean() > 0.02, "symbols that are all alike prove nothing"
-    sent, ours = there.encode(picture), here.encode(picture)
+    sent, ours = there.encode(source), here.encode(source)
     assert abs(len(ours.packet) - len(sent.packet)) <= max(bytes_off * len(sent.packet), 8)
 
     def psnr(image: np.ndarray) -> float:
-        return -10 * np.log10(np.mean((image / 255.0 - picture / 255.0) ** 2))
+        return -10 * np.log10(np.mean((image / 255.0 - source / 255.0) ** 2))
 
     lost = psnr(there.decode(sent.packet).image) - psnr(here.decode(ours.packet).image)
     assert abs(lost) < 0.1
@@ -144,10 +144,10 @@ def test_the_shipped_model_loses_nothing_by_an_engine(name: str, tmp_path: Path)
 def test_every_engine_decodes_what_any_other_encoded(model: Model) -> None:
     for name in OTHERS:
         need(name)
-    picture = trial_picture(100, 75)
+    source = trial_image(100, 75)
     codecs = {name: Codec(model, name) for name in ENGINES}
     for encoder in codecs.values():
-        packet = encoder.encode(picture).packet
+        packet = encoder.encode(source).packet
         images = {name: decoder.decode(packet).image for name, decoder in codecs.items()}
         assert all(image.shape == (75, 100, 3) for image in images.values())
         for name, image in images.items():
@@ -155,35 +155,35 @@ def test_every_engine_decodes_what_any_other_encoded(model: Model) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_the_same_picture_makes_the_same_bytes(model: Model, name: str) -> None:
+def test_the_same_image_makes_the_same_bytes(model: Model, name: str) -> None:
     need(name)
-    picture = trial_picture(320, 240)
-    first = Codec(model, name).encode(picture).packet
+    source = trial_image(320, 240)
+    first = Codec(model, name).encode(source).packet
     again = Codec(model, name)
-    assert [again.encode(picture).packet for _ in range(3)] == [first] * 3
+    assert [again.encode(source).packet for _ in range(3)] == [first] * 3
 
 
 def test_a_damaged_packet_stays_an_error_of_the_packet(model: Model) -> None:
     need("openvino")
     codec = Codec(model, "openvino")
-    packet = bytearray(codec.encode(trial_picture(64, 64)).packet)
+    packet = bytearray(codec.encode(trial_image(64, 64)).packet)
     packet[-1] ^= 1
     with pytest.raises(PacketError, match="crc"):
         codec.decode(packet)
 
 
-def test_large_pictures_go_in_the_strips_of_the_reference(
+def test_large_images_go_in_the_strips_of_the_reference(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need("openvino")
     engine = make_engine("openvino", model)
-    picture = trial_picture(320, 240)
+    source = trial_image(320, 240)
     monkeypatch.setattr(graph_engine, "STRIP_PIXELS", 320 * 240 - 1)
     monkeypatch.setattr(
-        engine, "_build", lambda part: pytest.fail("built for a picture that is too large")
+        engine, "_build", lambda part: pytest.fail("built for an image that is too large")
     )
-    symbols = engine.analyse(picture)
-    assert np.array_equal(symbols, TorchEngine(model).analyse(picture))
+    symbols = engine.analyse(source)
+    assert np.array_equal(symbols, TorchEngine(model).analyse(source))
     assert np.array_equal(engine.synthesise(symbols), TorchEngine(model).synthesise(symbols))
 
 
@@ -219,15 +219,15 @@ def test_an_engine_that_is_not_the_reference_is_refused(
     model: Model, monkeypatch: pytest.MonkeyPatch, stage: Stage, spoil: Callable, message: str
 ) -> None:
     engine = Broken(model)
-    picture = trial_picture(64, 64)
-    symbols = engine.analyse(picture)  # as long as it is as good as the reference
+    source = trial_image(64, 64)
+    symbols = engine.analyse(source)  # as long as it is as good as the reference
     assert engine.synthesise(symbols).shape == (64, 64, 3)
     monkeypatch.setattr(Broken, stage.name, staticmethod(spoil))
     spoilt = Broken(model)
     with pytest.raises(EngineError, match=message):
-        spoilt.analyse(picture) if stage is ANALYSIS else spoilt.synthesise(symbols)
+        spoilt.analyse(source) if stage is ANALYSIS else spoilt.synthesise(symbols)
     with pytest.raises(EngineError, match=message):  # not only the first time
-        spoilt.analyse(picture) if stage is ANALYSIS else spoilt.synthesise(symbols)
+        spoilt.analyse(source) if stage is ANALYSIS else spoilt.synthesise(symbols)
 
 
 def not_finite(model: Model) -> Model:
@@ -245,14 +245,14 @@ def not_finite(model: Model) -> Model:
 
 def test_auto_says_why_the_reference_itself_fails(model: Model) -> None:
     with pytest.raises(ValueError, match="latent: not finite"):
-        make_engine("auto", not_finite(model)).analyse(trial_picture(64, 64))
+        make_engine("auto", not_finite(model)).analyse(trial_image(64, 64))
 
 
 def test_a_latent_that_is_not_finite_is_no_packet(model: Model) -> None:
     need("openvino")
     broken = not_finite(model)
     engine = make_engine("openvino", broken)
-    symbols = engine._build(ANALYSIS)(trial_picture(64, 64)[None])[
+    symbols = engine._build(ANALYSIS)(trial_image(64, 64)[None])[
         0
     ]  # as it would run, had nobody compared it
     with pytest.raises(ValueError, match="symbols: out of bounds"):
@@ -266,7 +266,7 @@ def test_what_a_foreign_library_raises_is_an_error_of_the_engine(
     engine = make_engine("openvino", model)
     monkeypatch.setattr(engine, "_build", lambda part: {}["missing"])
     with pytest.raises(EngineError, match="engine openvino: analysis: 'missing'"):
-        engine.analyse(trial_picture(64, 64))
+        engine.analyse(trial_image(64, 64))
 
 
 def test_an_unknown_engine_is_refused(model: Model) -> None:
@@ -294,7 +294,7 @@ def test_an_exported_network_is_of_one_model(
     with pytest.raises(
         EngineError, match=f"of model {model.fingerprint.hex()}, must be of {bytes(8).hex()}"
     ):
-        make_engine(name, foreign).analyse(trial_picture(32, 32))
+        make_engine(name, foreign).analyse(trial_image(32, 32))
 
 
 def test_what_an_engine_lacks_is_named(
@@ -305,7 +305,7 @@ def test_what_an_engine_lacks_is_named(
     for stage in stages_of(model):
         onnx_file(broken, stage).write_bytes(b"not a network")
     with pytest.raises(EngineError, match="broken-analysis.onnx"):
-        make_engine("onnxruntime", broken).analyse(trial_picture(32, 32))
+        make_engine("onnxruntime", broken).analyse(trial_image(32, 32))
     monkeypatch.setattr(machine, "find_spec", lambda name: None)
     for name in OTHERS:
         with pytest.raises(
@@ -318,9 +318,9 @@ def test_what_an_engine_lacks_is_named(
         export(model)
 
 
-def test_a_calibration_is_of_pictures_and_intact(model: Model, tmp_path: Path) -> None:
+def test_a_calibration_is_of_images_and_intact(model: Model, tmp_path: Path) -> None:
     need("openvino-int8")
-    with pytest.raises(ValueError, match="pictures: none"):
+    with pytest.raises(ValueError, match="images: none"):
         calibrate(model, [])
     broken = replace(model, path=tmp_path / "broken.safetensors")
     for suffix in (".xml", ".bin", ".sha256"):
@@ -328,12 +328,12 @@ def test_a_calibration_is_of_pictures_and_intact(model: Model, tmp_path: Path) -
             int8_file(model).with_suffix(suffix).read_bytes()
         )
     engine = make_engine("openvino-int8", broken)
-    engine.analyse(trial_picture(32, 32))
+    engine.analyse(trial_image(32, 32))
     assert re.fullmatch(r"openvino-int8 \(int8 [0-9a-f]{8}\)", engine.runs(ANALYSIS))
     weights = int8_file(broken).with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(EngineError, match="broken-analysis-int8.xml: damaged"):
-        make_engine("openvino-int8", broken).analyse(trial_picture(32, 32))
+        make_engine("openvino-int8", broken).analyse(trial_image(32, 32))
 
 
 def test_auto_takes_the_fastest_and_remembers_it(
@@ -348,24 +348,24 @@ def test_auto_takes_the_fastest_and_remembers_it(
 
     monkeypatch.setattr(AutoEngine, "_run", run)
     engine = make_engine("auto", model)
-    picture = trial_picture(100, 75)
-    symbols = engine.analyse(picture)
-    assert np.array_equal(symbols, make_engine("openvino", model).analyse(picture))
+    source = trial_image(100, 75)
+    symbols = engine.analyse(source)
+    assert np.array_equal(symbols, make_engine("openvino", model).analyse(source))
     assert engine.runs(ANALYSIS).startswith(
         "openvino, for 100x75: openvino 250.0 ms, torch 500.0 ms"
     )
     assert engine.runs(SYNTHESIS).startswith("not chosen"), "what is not used is not measured"
     measured = len(runs)
-    engine.analyse(picture)
-    engine.analyse(trial_picture(64, 64))
+    engine.analyse(source)
+    engine.analyse(trial_image(64, 64))
     assert len(runs) == measured, "it chooses once"
     again = make_engine("auto", model)
-    again.analyse(picture)
+    again.analyse(source)
     assert len(runs) == measured + 1 and again.runs(ANALYSIS).endswith("as measured before")
     (key,) = json.loads(own_cache.read_text())
     assert model.fingerprint.hex() in key and "analysis 100x75" in key
     own_cache.write_text("{")
-    make_engine("auto", model).analyse(picture)
+    make_engine("auto", model).analyse(source)
     assert len(runs) == 2 * measured + 1, "what cannot be read is measured anew"
 
 
@@ -376,9 +376,9 @@ def test_auto_goes_on_without_an_engine_that_fails(
     monkeypatch.setattr(Broken, "analysis", staticmethod(lambda symbols: symbols[:, ::-1]))
     monkeypatch.setattr(Broken, "synthesis", staticmethod(lambda image: 1 // 0))
     engine = make_engine("auto", model)
-    picture = trial_picture(100, 75)
-    symbols = engine.analyse(picture)
-    assert np.array_equal(symbols, TorchEngine(model).analyse(picture))
+    source = trial_image(100, 75)
+    symbols = engine.analyse(source)
+    assert np.array_equal(symbols, TorchEngine(model).analyse(source))
     assert np.array_equal(engine.synthesise(symbols), TorchEngine(model).synthesise(symbols))
     assert all(engine.runs(stage).startswith("torch, ") for stage in stages_of(model))
 
@@ -387,13 +387,13 @@ def test_auto_says_so_where_no_engine_works(model: Model, monkeypatch: pytest.Mo
     monkeypatch.setattr(choice, "ENGINES", {"openvino": Broken})
     monkeypatch.setattr(Broken, "analysis", staticmethod(lambda symbols: 1 // 0))
     with pytest.raises(EngineError, match="engine auto: none does the analysis: openvino: .*zero"):
-        make_engine("auto", model).analyse(trial_picture(64, 64))
+        make_engine("auto", model).analyse(trial_image(64, 64))
 
 
 def test_auto_works_where_nothing_can_be_written(model: Model, own_cache: Path) -> None:
     own_cache.parent.parent.mkdir(parents=True)
     own_cache.parent.write_text("a file in the folder's place")
-    assert make_engine("auto", model).analyse(trial_picture(32, 32)).shape[1:] == (2, 2)
+    assert make_engine("auto", model).analyse(trial_image(32, 32)).shape[1:] == (2, 2)
 
 
 def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(
@@ -401,23 +401,23 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(
 ) -> None:
     need("openvino")
     model = replace(model, path=own_cache.with_name("never_exported.safetensors"))
-    picture = trial_picture(100, 75)
-    expected = make_engine("openvino", model).analyse(picture)
+    source = trial_image(100, 75)
+    expected = make_engine("openvino", model).analyse(source)
     (kept,) = own_cache.parent.glob("*.xml")
     assert kept.name.startswith(f"{model.fingerprint.hex()}-analysis")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Stage, "program", lambda *_: pytest.fail("made again"))
-        assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)
+        assert np.array_equal(make_engine("openvino", model).analyse(source), expected)
     kept.write_text("no graph")
-    assert np.array_equal(make_engine("openvino", model).analyse(picture), expected)
+    assert np.array_equal(make_engine("openvino", model).analyse(source), expected)
 
 
 def test_openvino_reports_to_nobody(model: Model, tmp_path: Path) -> None:
     need("openvino")
     code = (
         "import sys; from roi_anon_ros.codec import Codec\n"
-        "from roi_anon_ros.codec.engines import trial_picture\n"
-        f"Codec.load({str(model.path)!r}, 'openvino').encode(trial_picture(32, 32))\n"
+        "from roi_anon_ros.codec.engines import trial_image\n"
+        f"Codec.load({str(model.path)!r}, 'openvino').encode(trial_image(32, 32))\n"
         "assert sys.modules['openvino_telemetry'] is None and 'openvino' in sys.modules"
     )
     # CI switches it off by itself, which would hide that nobody else did.

@@ -112,8 +112,8 @@ def test_average_precision_agrees_with_a_library() -> None:
         assert ours == pytest.approx([theirs, theirs], abs=0.01)
 
 
-def test_pictures_are_ranked_together() -> None:
-    """A sure mistake on one picture costs the hits of another: 1 of 2, then 2 of 3 right, two
+def test_images_are_ranked_together() -> None:
+    """A sure mistake on one image costs the hits of another: 1 of 2, then 2 of 3 right, two
     annotated in all.
     """
     one, other = judged([0.9, 0.4], [False, True], 1), judged([0.6], [True], 1)
@@ -207,19 +207,19 @@ def test_the_interval_holds_the_figure_and_narrows() -> None:
     assert bootstrap(few, np.mean) == (low, high)
 
 
-def picture() -> np.ndarray:
+def make_image() -> np.ndarray:
     noise = np.random.default_rng(2).integers(0, 255, (6, 8, 3), np.uint8)
     return cv2.resize(noise, (160, 120), interpolation=cv2.INTER_CUBIC)
 
 
 def record(path: Path, heads: Boxes, persons: Boxes) -> Record:
-    cv2.imwrite(str(path), picture()[..., ::-1])
+    cv2.imwrite(str(path), make_image()[..., ::-1])
     return Record(path, 160, 120, persons, heads, boxes(), frozenset(("person", "head")))
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "avif", "webp"])
 def test_a_better_quality_takes_more_bytes_and_less_error(kind: str) -> None:
-    image = picture()
+    image = make_image()
     row, better = make_method(f"{kind}:5"), make_method(f"{kind}:90")
     few, many = row.encode(image), better.encode(image)
     bad, good = row.decode(few), better.decode(many)
@@ -228,7 +228,7 @@ def test_a_better_quality_takes_more_bytes_and_less_error(kind: str) -> None:
 
 
 def test_the_original_is_itself_and_unknown_rows_are_refused() -> None:
-    image = picture()
+    image = make_image()
     original = make_method("original")
     sent = original.encode(image)
     assert np.array_equal(original.decode(sent), image) and len(sent) - 160 * 120 * 3 in range(
@@ -245,7 +245,7 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
     one = record(tmp_path / "a.png", boxes(head), boxes((30, 20, 80, 120)))
 
     def spoil(_: bytes) -> np.ndarray:
-        image = picture()
+        image = make_image()
         image[30:70, 40:60] = np.where(
             image[30:70, 40:60] > 127, image[30:70, 40:60] - 51, image[30:70, 40:60] + 51
         )
@@ -311,8 +311,8 @@ def test_what_is_not_annotated_is_judged_by_the_original(tmp_path: Path) -> None
     assert (figures["mtcnn_true"], figures["mtcnn_false"]) == (1, 1)
 
 
-def test_the_ratio_is_of_the_pictures_drawn(tmp_path: Path) -> None:
-    """One person a picture, found on every original and every second copy: half the precision,
+def test_the_ratio_is_of_the_images_drawn(tmp_path: Path) -> None:
+    """One person an image, found on every original and every second copy: half the precision,
     whatever is drawn.
     """
     person = boxes((0, 0, 20, 40))
@@ -351,7 +351,7 @@ def test_boxes_of_a_detector_are_told_from_those_of_people(tmp_path: Path) -> No
 
 
 def test_similarity_falls_with_the_noise_and_is_a_librarys() -> None:
-    image = cv2.resize(picture(), (200, 180))
+    image = cv2.resize(make_image(), (200, 180))
     noisy = [
         np.clip(image + np.random.default_rng(0).normal(0, sd, image.shape), 0, 255).astype(
             np.uint8
@@ -372,7 +372,7 @@ def test_similarity_falls_with_the_noise_and_is_a_librarys() -> None:
 
 
 def test_a_monochrome_camera_sends_grey(tmp_path: Path) -> None:
-    """The original of a grey picture is that grey picture, and detectors see it."""
+    """The original of a grey image is that grey image, and detectors see it."""
     one = record(tmp_path / "a.png", boxes(), boxes())
     shown: list[np.ndarray] = []
 
@@ -382,7 +382,7 @@ def test_a_monochrome_camera_sends_grey(tmp_path: Path) -> None:
 
     seen = look(one, make_method("original"), {"mtcnn": watch}, VIEWS["grey"])
     assert seen.error["outside"][0] == 0 and np.ptp(shown[0], axis=2).max() == 0
-    luma = picture() @ [0.299, 0.587, 0.114]
+    luma = make_image() @ [0.299, 0.587, 0.114]
     assert np.abs(shown[0][..., 0] - luma).max() < 1
 
 
@@ -395,7 +395,7 @@ def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
         {"mtcnn": faces((1, 2, 3, 4, 0.5)), "persons": faces()},
     )
     a, b = (record(tmp_path / name, boxes((1, 2, 3, 4)), boxes()) for name in ("a.png", "b.png"))
-    cv2.imwrite(str(b.path), 255 - picture())
+    cv2.imwrite(str(b.path), 255 - make_image())
     with Cache(tmp_path, "jpeg:10", "one") as cache:
         cache.add(a, seen)
         cache.add(b, seen)
@@ -408,7 +408,7 @@ def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
         again.add(b, seen)
     copied = tmp_path / "elsewhere.png"
     copied.write_bytes(b.path.read_bytes())
-    a.path.write_bytes(a.path.read_bytes() + b" ")  # another picture now
+    a.path.write_bytes(a.path.read_bytes() + b" ")  # another image now
     with Cache(tmp_path, "jpeg:10", "one") as third:
         assert third.get(a) is None and third.get(b) is not None
         assert third.get(dataclasses.replace(b, path=copied)) is not None
@@ -421,7 +421,7 @@ def test_a_cache_keeps_what_is_whole(tmp_path: Path) -> None:
 def test_the_command_compares_and_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real detectors on the pictures of the ultralytics wheel, labelled by the detectors
+    """Real detectors on the images of the ultralytics wheel, labelled by the detectors
     themselves.
     """
     ultralytics = pytest.importorskip("ultralytics", reason="ultralytics is not installed")
@@ -467,9 +467,9 @@ def test_the_command_compares_and_continues(
     monkeypatch.setattr(measure, "look", never)
     second = CliRunner().invoke(app, command)
     assert second.exit_code == 0 and second.output == first.output
-    # A picture that is too small for a model is named, left out of every row, and costs no other.
+    # An image that is too small for a model is named, left out of every row, and costs no other.
     monkeypatch.undo()
-    cv2.imwrite(str(tmp_path / "tiny.png"), picture()[:12])
+    cv2.imwrite(str(tmp_path / "tiny.png"), make_image()[:12])
     labels = json.loads((tmp_path / "labels.json").read_text())
     labels["images"].append({"id": 99, "file_name": "tiny.png", "width": 160, "height": 12})
     (tmp_path / "labels.json").write_text(json.dumps(labels))
@@ -485,10 +485,10 @@ def test_the_command_compares_and_continues(
 
 @pytest.mark.slow
 def test_the_attack_command_makes_a_row(tmp_path: Path) -> None:
-    """Two steps against JPEG, on a picture with a drawn head; what they recover is a row of the
+    """Two steps against JPEG, on an image with a drawn head; what they recover is a row of the
     evaluation.
     """
-    cv2.imwrite(str(tmp_path / "a.png"), cv2.resize(picture(), (200, 180)))
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.resize(make_image(), (200, 180)))
     head = {
         "id": 1,
         "image_id": 1,
@@ -517,7 +517,7 @@ def test_the_attack_command_makes_a_row(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*command, "--out", str(file)])
     assert done.exit_code == 0 and f"{file}: loss on heads 0." in done.stdout, done.output
     row = make_method(f"attack:{file}")
-    image = cv2.resize(picture(), (200, 180))
+    image = cv2.resize(make_image(), (200, 180))
     recovered = row.decode(row.encode(image))
     assert (
         row.name == "jpeg:5, attacked"

@@ -66,7 +66,7 @@ def test_exif_orientation_is_applied_in_every_format(tmp_path: Path, suffix: str
         path = tmp_path / f"{turn}{suffix}"
         laid = Image.fromarray(np.ascontiguousarray(lay(photo())))
         laid.save(path, exif=exif, quality=95)
-        assert difference(files.read_picture(path), photo()) < 4, turn
+        assert difference(files.read_pixels(path), photo()) < 4, turn
         assert read_size(path) == (64, 48), turn
 
 
@@ -77,7 +77,7 @@ def test_erased_pixels_stay_erased(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     options = {"lossless": True, "exact": True} if suffix == ".webp" else {}
     Image.fromarray(np.dstack([photo(), alpha])).save(path, **options)
-    image = files.read_picture(path)
+    image = files.read_pixels(path)
     assert not image[:, :20].any()
     assert difference(image[:, 20:], photo()[:, 20:]) < 2
 
@@ -86,12 +86,12 @@ def test_erased_pixels_of_16_bits_and_of_palettes_stay_erased(tmp_path: Path) ->
     deep = np.dstack([photo().astype(np.uint16) * 257, np.full((48, 64), 65535, np.uint16)])
     deep[:, :20, 3] = 0
     cv2.imwrite(str(tmp_path / "deep.png"), deep)
-    image = files.read_picture(tmp_path / "deep.png")
+    image = files.read_pixels(tmp_path / "deep.png")
     assert not image[:, :20].any()
     assert np.array_equal(image[:, 20:, ::-1], photo()[:, 20:])
     grey = Image.fromarray(photo()[..., 0]).convert("P")
     grey.save(tmp_path / "palette.png", transparency=int(np.array(grey)[0, 0]))
-    assert not files.read_picture(tmp_path / "palette.png")[0, 0].any()
+    assert not files.read_pixels(tmp_path / "palette.png")[0, 0].any()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -120,7 +120,7 @@ def test_a_thermal_range_is_stretched_and_hot_pixels_do_not_count(tmp_path: Path
     assert np.abs(read.image[..., 1].astype(int) - image)[1:19].max() <= 2
     assert read.notes == ["uint16: 29000 to 30016 are stretched to 0 to 255"]
     Image.fromarray((raw / 7).astype(np.float32)).save(tmp_path / "f.tif")
-    assert difference(files.read_picture(tmp_path / "f.tif"), read.image) < 1
+    assert difference(files.read_pixels(tmp_path / "f.tif"), read.image) < 1
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
@@ -131,7 +131,7 @@ def test_of_an_animation_the_first_image_is_read_and_that_is_said(
     path = tmp_path / "in" / f"a{suffix}"
     path.parent.mkdir()
     frames[0].save(path, save_all=True, append_images=frames[1:], quality=95)
-    assert difference(files.read_picture(path), photo()) < 5
+    assert difference(files.read_pixels(path), photo()) < 5
     (tmp_path / "in" / "b.heic").write_bytes(b"anything")
     (tmp_path / "in" / "c.jpg").symlink_to("nowhere")
     done = call("encode", tmp_path / "in", tmp_path / "out", "--model", MODEL)

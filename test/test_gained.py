@@ -10,7 +10,7 @@ import torch
 from gained_model import make_gained_model
 
 from roi_anon_ros.codec import Codec, PacketError, find_painted, load_model
-from roi_anon_ros.codec.engines import trial_picture
+from roi_anon_ros.codec.engines import trial_image
 from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.codec.networks import GainedCodec
 from roi_anon_ros.codec.packet import pack, unpack
@@ -29,7 +29,7 @@ def codec(tmp_path_factory: pytest.TempPathFactory) -> Codec:
 
 def dark(width: int = 96, height: int = 64) -> np.ndarray:
     """An image without white."""
-    return trial_picture(width, height) // 2
+    return trial_image(width, height) // 2
 
 
 def with_head(x: int, y: int) -> np.ndarray:

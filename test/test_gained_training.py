@@ -84,7 +84,7 @@ def settings(folder: Path, configuration: str, **changes: Any) -> dict[str, Any]
         "warmup": 1,
         "workers": 0,
         "precision": "32-true",
-        "validation_pictures": 2,
+        "validation_images": 2,
     } | changes
 
 

@@ -48,13 +48,13 @@ def literal(
     """The docstring's equation, anchor by anchor, from the head's inputs."""
     head = network.model[-1]
     seen = []
-    for picture in (x_hat, x):
+    for image in (x_hat, x):
         caught = []
         hook = head.register_forward_pre_hook(
             lambda _, inputs, caught=caught: caught.append([f.clone() for f in inputs[0]])
         )
         with torch.no_grad():
-            network(picture)
+            network(image)
         hook.remove()
         seen.append(caught[0])
     features, detections, persons = 0.0, 0.0, float(len(x))
@@ -89,7 +89,7 @@ def test_the_distance_is_the_equation(guide: PersonGuide, weights: Path) -> None
     assert guide(x, x, keep).item() == pytest.approx(0, abs=1e-6)
 
 
-def test_the_gradient_reaches_the_picture_and_stops_at_the_weights(guide: PersonGuide) -> None:
+def test_the_gradient_reaches_the_image_and_stops_at_the_weights(guide: PersonGuide) -> None:
     torch.manual_seed(2)
     x = torch.rand(1, 3, 64, 64)
     x_hat = torch.rand(1, 3, 64, 64, requires_grad=True)

@@ -103,15 +103,13 @@ def test_rank_one_splits_what_is_equal() -> None:
     assert rank_one(similarities, np.array([0, 1, 2, 0])) == pytest.approx([1, 1 / 2, 1 / 3, 0])
 
 
-def people(
-    persons: int, pictures: int, noise: float, seed: int = 0
-) -> tuple[list[str], np.ndarray]:
+def people(persons: int, images: int, noise: float, seed: int = 0) -> tuple[list[str], np.ndarray]:
     """Vectors of length 1 about a centre for each person."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(persons, 1, 16))
-    vectors = (centres + noise * rng.normal(size=(persons, pictures, 16))).reshape(-1, 16)
+    vectors = (centres + noise * rng.normal(size=(persons, images, 16))).reshape(-1, 16)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return [f"person {i}" for i in range(persons) for _ in range(pictures)], vectors.astype(
+    return [f"person {i}" for i in range(persons) for _ in range(images)], vectors.astype(
         np.float32
     )
 
@@ -120,9 +118,7 @@ def people(
 def test_a_comparison_is_its_literal_form(linked: bool) -> None:
     names, gallery = people(6, 3, 0.8)
     names[-2:] = ["alone", "lonely"]  # the last three are of three people
-    order = np.random.default_rng(3).permutation(
-        len(names)
-    )  # whose pictures need not stand together
+    order = np.random.default_rng(3).permutation(len(names))  # whose images need not stand together
     names, gallery = [names[i] for i in order], gallery[order]
     probes = gallery if linked else people(6, 3, 0.8, seed=1)[1]
     got = compare(names, gallery, None if linked else probes)
@@ -194,8 +190,8 @@ def save(folder: Path, names: list[str], grey: bool = True) -> None:
     for i, name in enumerate(names):
         (folder / name).mkdir(exist_ok=True)
         tiles = np.random.default_rng(i).integers(0, 255, (8, 8, 1 if grey else 3), np.uint8)
-        picture = cv2.resize(tiles, (100, 100), interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(folder / name / f"{name}_{i}.png"), picture)
+        image = cv2.resize(tiles, (100, 100), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / name / f"{name}_{i}.png"), image)
 
 
 def test_people_are_folders(tmp_path: Path) -> None:
@@ -217,12 +213,12 @@ def test_people_are_folders(tmp_path: Path) -> None:
 def test_a_point_of_the_head_is_found_in_the_scene(shape: tuple[int, int], size: int) -> None:
     """A white dot in the middle of a black head, where the head's centre is said to be."""
     height, width = shape
-    picture = np.zeros((height, width, 3), np.uint8)
+    face = np.zeros((height, width, 3), np.uint8)
     centre = np.array([(width - 1) / 2, (height - 1) / 2])
     rows, columns = np.mgrid[:height, :width]
     near = np.hypot(columns - centre[0], rows - centre[1]) < 0.12 * max(shape)
-    picture[near] = 255
-    image, points = Scene(size, grey=True)(picture, np.tile(centre, (5, 1)))
+    face[near] = 255
+    image, points = Scene(size, grey=True)(face, np.tile(centre, (5, 1)))
     assert image.shape == (4 * size, 4 * size, 3) and image.dtype == np.uint8
     assert np.ptp(image, axis=2).max() == 0
     weight = np.where(image[..., 0] > 215, 1.0, 0)
@@ -273,7 +269,7 @@ class Colours:
 
 
 class Everywhere:
-    """Stands for a finder of landmarks: none in the picture of one person."""
+    """Stands for a finder of landmarks: none in the image of one person."""
 
     def landmarks(self, image: np.ndarray) -> np.ndarray | None:
         return (
@@ -324,15 +320,15 @@ def test_our_decoder_hides_who_it_is(shared_dir: Path, tmp_path: Path, grey: boo
     from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks
 
     weights = shared_dir / "weights"
-    model, finder, pictures = (
+    model, finder, images = (
         weights / name
         for name in ("w600k_mbf.onnx", "face_detection_yunet_2023mar.onnx", "lfw_pairs")
     )
-    for path in (model, finder, pictures):
+    for path in (model, finder, images):
         if not path.exists():
             pytest.skip(f"{path.name} is not here; it is not shipped")
     recogniser = FaceRecogniser(model)
-    faces = [face for face in find_faces(read_people(pictures, 20), YunetLandmarks(finder)) if face]
+    faces = [face for face in find_faces(read_people(images, 20), YunetLandmarks(finder)) if face]
     names = [face.name for face in faces]
     known = np.array(list(embed(faces, recogniser, tmp_path)))
     results = {}

@@ -31,7 +31,7 @@ def call(*arguments: object):
     return CliRunner().invoke(app, ["label", *map(str, arguments)])
 
 
-def write_picture(path: Path, seed: int = 0) -> Path:
+def write_image(path: Path, seed: int = 0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed).integers(0, 256, (60, 80, 3), np.uint8)
     assert cv2.imwrite(str(path), noise)
@@ -56,7 +56,7 @@ def fake(label: str, *boxes: list[float]) -> type:
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
-    """Detectors that see one person and two faces on every picture."""
+    """Detectors that see one person and two faces on every image."""
     made = {
         "YoloPersons": fake("person", [10, 5, 50.25, 60, 0.9]),
         "MtcnnFaces": fake("face", [20, 20, 30, 30, 0.8], [60, 0, 70, 10, 0.75]),
@@ -68,26 +68,26 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
 
 
 def kinds_of(path: Path) -> dict[str, list[tuple[str, str, list[float]]]]:
-    """Kind, origin and box of each annotation, by the picture's name."""
+    """Kind, origin and box of each annotation, by the image's name."""
     coco = json.loads(path.read_text())
     name = {c["id"]: c["name"] for c in coco["categories"]}
-    picture = {image["id"]: image["file_name"] for image in coco["images"]}
-    found: dict[str, list[tuple[str, str, list[float]]]] = {file: [] for file in picture.values()}
+    file_of = {image["id"]: image["file_name"] for image in coco["images"]}
+    found: dict[str, list[tuple[str, str, list[float]]]] = {file: [] for file in file_of.values()}
     for a in coco["annotations"]:
         assert ("score" in a) == (a["origin"] == "pseudo")
-        found[picture[a["image_id"]]].append((name[a["category_id"]], a["origin"], a["bbox"]))
+        found[file_of[a["image_id"]]].append((name[a["category_id"]], a["origin"], a["bbox"]))
     return found
 
 
 def test_a_folder_becomes_a_set_to_train_on(tmp_path: Path, fakes: dict[str, type]) -> None:
     for name in ("b.png", "sub/a.JPG"):
-        write_picture(tmp_path / name)
-    (tmp_path / "sub" / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+        write_image(tmp_path / name)
+    (tmp_path / "sub" / "broken.jpg").write_bytes(b"\xff\xd8 no image")
     (tmp_path / "notes.txt").write_text("ignored")
     done = call(tmp_path)
     assert done.exit_code == 1
     assert done.stderr.startswith(f"{tmp_path / 'sub' / 'broken.jpg'}: not a readable image")
-    assert done.stdout == "labelled 2 pictures, 6 boxes; 1 files with errors\n"
+    assert done.stdout == "labelled 2 images, 6 boxes; 1 files with errors\n"
     assert kinds_of(tmp_path / "labels.json") == {
         name: [
             ("person", "pseudo", [10, 5, 40.25, 55]),
@@ -113,25 +113,25 @@ def test_a_folder_becomes_a_set_to_train_on(tmp_path: Path, fakes: dict[str, typ
     ]
 
 
-def test_a_picture_without_faces_is_not_for_training(
+def test_an_image_without_faces_is_not_for_training(
     tmp_path: Path, fakes: dict[str, type], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(detect, "MtcnnFaces", fake("face"))
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     assert call(tmp_path, "--out", tmp_path / "new" / "a.json").exit_code == 0
     (a,) = read_set(tmp_path / "new" / "a.json", tmp_path).records
     assert a.annotated == {"person"}
 
 
 def test_yunet_finds_the_faces_where_it_is_named(tmp_path: Path, fakes: dict[str, type]) -> None:
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     assert call(tmp_path, "--yunet", tmp_path / "yunet.onnx").exit_code == 0
     assert [row[0] for row in kinds_of(tmp_path / "labels.json")["a.png"]] == ["person", "face"]
     assert fakes["MtcnnFaces"].made == 0 and fakes["YunetFaces"].made == 1
 
 
 def test_what_is_annotated_stays(tmp_path: Path, fakes: dict[str, type]) -> None:
-    """Persons on one picture, faces on another, all on a third, nothing on a fourth; one entry is
+    """Persons on one image, faces on another, all on a third, nothing on a fourth; one entry is
     damaged.
     """
     names = ("person", "head", "face")
@@ -151,22 +151,22 @@ def test_what_is_annotated_stays(tmp_path: Path, fakes: dict[str, type]) -> None
     }
     existing = tmp_path / "existing.json"
     existing.write_text(json.dumps(content))
-    pictures = tmp_path / "pictures"
+    images = tmp_path / "images"
     for name in ("a.png", "sub/b.png", "c.png", "d.png"):
-        write_picture(pictures / name)
-    done = call(pictures, "--annotations", existing)
+        write_image(images / name)
+    done = call(images, "--annotations", existing)
     assert done.exit_code == 1
-    assert done.stderr == f"{existing}: {pictures / 'gone.png'}: no such file\n"
+    assert done.stderr == f"{existing}: {images / 'gone.png'}: no such file\n"
     person = ("person", "pseudo", [10, 5, 40.25, 55])
     faces = [("face", "pseudo", [20, 20, 10, 10]), ("face", "pseudo", [60, 0, 10, 10])]
-    labels = pictures / "labels.json"
+    labels = images / "labels.json"
     assert kinds_of(labels) == {
         "a.png": [("person", "human", [1, 2, 30, 40]), *faces],
         "c.png": [("head", "human", [5, 5, 8, 8.5])],
         "d.png": [person, *faces],
         "sub/b.png": [person, ("face", "human", [5, 30, 8, 8])],
     }
-    before = {r.path: r for r in read_coco(existing, pictures).records}
+    before = {r.path: r for r in read_coco(existing, images).records}
     for after in read_set(labels).records:
         for kind in before[after.path].annotated if after.path in before else ():
             old, new = (getattr(r, f"{kind}s") for r in (before[after.path], after))
@@ -175,7 +175,7 @@ def test_what_is_annotated_stays(tmp_path: Path, fakes: dict[str, type]) -> None
                 and old.ignore.tolist() == new.ignore.tolist()
             )
         assert "head" in after.annotated
-    again = call(pictures, "--annotations", labels, "--out", tmp_path / "again.json")
+    again = call(images, "--annotations", labels, "--out", tmp_path / "again.json")
     assert again.exit_code == 0
     assert {
         name: [row[::2] for row in rows] for name, rows in kinds_of(tmp_path / "again.json").items()
@@ -185,7 +185,7 @@ def test_what_is_annotated_stays(tmp_path: Path, fakes: dict[str, type]) -> None
 
 def test_yolo_labels_stay_as_well(tmp_path: Path, fakes: dict[str, type]) -> None:
     for name in ("a", "b"):
-        write_picture(tmp_path / "images" / f"{name}.png")
+        write_image(tmp_path / "images" / f"{name}.png")
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
     (tmp_path / "data.yaml").write_text("names: [head]")
@@ -223,7 +223,7 @@ def test_usage_errors(
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(detect, "YoloPersons", fakes["YoloPersons"])
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "old.json").write_text("[]")
     done = call(*(a.format(t=tmp_path) for a in arguments))
@@ -242,12 +242,12 @@ def test_a_detector_that_is_not_to_be_had(
         raise error
 
     monkeypatch.setattr(detect, "YoloPersons", broken)
-    write_picture(tmp_path / "a.png")
+    write_image(tmp_path / "a.png")
     done = call(tmp_path)
     assert (done.exit_code, done.stderr) == (2, f"{error}\n")
 
 
-def test_a_picture_that_breaks_a_detector_is_skipped() -> None:
+def test_an_image_that_breaks_a_detector_is_skipped() -> None:
     def broken(images: list[np.ndarray]) -> list[Detections]:
         return [cv2.resize(images[0], (-1, 0))]
 
@@ -257,7 +257,7 @@ def test_a_picture_that_breaks_a_detector_is_skipped() -> None:
 
 def test_a_run_goes_on_with_what_still_holds(tmp_path: Path, fakes: dict[str, type]) -> None:
     for i in range(4):
-        write_picture(tmp_path / f"{i}.png", i)
+        write_image(tmp_path / f"{i}.png", i)
     part = tmp_path / "labels.part.jsonl"
     image = np.zeros((60, 80, 3), np.uint8)
     with Journal(part, DETECTORS) as journal:
@@ -267,7 +267,7 @@ def test_a_run_goes_on_with_what_still_holds(tmp_path: Path, fakes: dict[str, ty
             journal.add(f"{i}.png", modified - (i == 2), image, found)
     done = call(tmp_path)  # 0 lacks faces, 2 has changed, 3 is new
     assert done.exit_code == 0
-    assert done.stdout == "labelled 4 pictures, 10 boxes; 1 of 4 files were already done\n"
+    assert done.stdout == "labelled 4 images, 10 boxes; 1 of 4 files were already done\n"
     assert not part.exists()
     (tmp_path / "labels.json").unlink()
     with Journal(part, DETECTORS | {"face": "yunet.onnx"}) as journal:
@@ -364,7 +364,7 @@ def test_a_killed_run_goes_on_with_real_detectors(
     again = call(street)
     assert again.exit_code == 0, again.stderr
     assert (
-        "labelled 7 pictures, " in again.stdout
+        "labelled 7 images, " in again.stdout
         and f"; {done} of 7 files were already done\n" in again.stdout
     )
     assert again.stderr == ""
@@ -388,7 +388,7 @@ def test_a_killed_run_goes_on_with_real_detectors(
 
 
 @pytest.mark.weights
-def test_yunet_on_a_real_picture(
+def test_yunet_on_a_real_image(
     street: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = SHARED_WEIGHTS / "face_detection_yunet_2023mar.onnx"

@@ -17,8 +17,8 @@ from PIL import AvifImagePlugin
 from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
+from roi_anon_ros.codec.image import resize
 from roi_anon_ros.codec.networks import CONFIGURATIONS, build
-from roi_anon_ros.codec.picture import resize
 from roi_anon_ros.evaluate.latency import images, machine, ways
 from roi_anon_ros.evaluate.latency import run as run_module
 from roi_anon_ros.evaluate.latency.images import parse_sizes
@@ -68,8 +68,8 @@ def timed(
     )
 
 
-def picture(width: int = 64, height: int = 32) -> np.ndarray:
-    return resize(images.synthetic_picture(), width, height)
+def make_image(width: int = 64, height: int = 32) -> np.ndarray:
+    return resize(images.synthetic_image(), width, height)
 
 
 def test_figures_are_what_a_clock_says(clock: Clock) -> None:
@@ -88,7 +88,7 @@ def test_figures_are_what_a_clock_says(clock: Clock) -> None:
             note="quick indeed",
         ),
     ]
-    results = run(rows, picture(), [(64, 32)], rounds=5, warmup=1)
+    results = run(rows, make_image(), [(64, 32)], rounds=5, warmup=1)
     figures = results["sizes"]["64x32"]
     for name, seconds in (("slow", slow[1:]), ("quick", quick[1:])):
         encode = figures[name]["encode"]
@@ -122,9 +122,9 @@ def test_rounds_are_drawn_in_pairs(clock: Clock) -> None:
     """
     busy = lambda i: 1.0 + i % 7  # noqa: E731
     rows = [timed("one", clock, busy, busy), timed("two", clock, lambda i: 2 * busy(i), busy)]
-    figures = run(rows, picture(), [(64, 32)], rounds=20)["sizes"]["64x32"]
+    figures = run(rows, make_image(), [(64, 32)], rounds=20)["sizes"]["64x32"]
     assert figures["two"]["encode"]["ratio_interval"] == pytest.approx([2, 2])
-    figures = run(rows, picture(), [(64, 32)], rounds=20, reference="two")["sizes"]["64x32"]
+    figures = run(rows, make_image(), [(64, 32)], rounds=20, reference="two")["sizes"]["64x32"]
     assert (
         figures["one"]["encode"]["ratio"] == pytest.approx(0.5)
         and figures["two"]["encode"]["ratio"] == 1
@@ -157,7 +157,7 @@ def test_rows_take_turns(clock: Clock) -> None:
         calls.clear()
         steps = []
         track = lambda items: (steps.append(item) or item for item in items)  # noqa: E731, B023
-        run(rows, picture(), [(64, 32), (64, 48)], rounds=5, warmup=2, seed=seed, track=track)
+        run(rows, make_image(), [(64, 32), (64, 48)], rounds=5, warmup=2, seed=seed, track=track)
         assert len(steps) == 2 * 7 and len(calls) == 2 * 7 * 4 * 2
         encoded, decoded = calls[::2], calls[1::2]
         assert [call[1:] for call in encoded] == [call[1:] for call in decoded]
@@ -182,12 +182,12 @@ def test_what_makes_no_sense_is_refused(clock: Clock) -> None:
         ({"sizes": [(64, 8)]}, "height: 8 pixels, must be from 16 to 8192"),
     ):
         with pytest.raises(ValueError, match=message):
-            run([one, two], picture(), **arguments)
+            run([one, two], make_image(), **arguments)
     for rows in ([], [one, one]):
         with pytest.raises(ValueError, match="rows: "):
-            run(rows, picture())
+            run(rows, make_image())
     with pytest.raises(ValueError, match=r"one: decoded to \(32, 64, 3\), must be \(48, 64, 3\)"):
-        run([one], picture(), [(64, 48)])
+        run([one], make_image(), [(64, 48)])
 
 
 def test_sizes_are_read() -> None:
@@ -209,7 +209,7 @@ def test_tables_have_ratios_first(clock: Clock) -> None:
         timed("twice", clock, lambda i: 0.1, lambda i: 0.2, note="a note"),
         Timed("still", rows_encode(clock), lambda data: (np.zeros((32, 64, 3), np.uint8), {})),
     ]
-    results = run(rows, picture(), [(64, 32)], rounds=3, threads=1, source="discs")
+    results = run(rows, make_image(), [(64, 32)], rounds=3, threads=1, source="discs")
     ((head, *lines),) = tables(results)
     assert head[:3] == ["64x32", "encode, of paper's (95 %)", "decode, of paper's (95 %)"]
     assert lines[0][:3] == ["paper", "1.00 (1.00 to 1.00)", "1.00 (1.00 to 1.00)"]
@@ -219,7 +219,7 @@ def test_tables_have_ratios_first(clock: Clock) -> None:
     assert note == "twice: a note" and machine.startswith(
         "discs, 3 rounds after 3 to warm up, on cpu "
     )
-    assert ", threads 1," in machine and results["picture"] == "discs"
+    assert ", threads 1," in machine and results["image"] == "discs"
     (staged,) = stage_tables(results)
     assert [line[0] for line in staged] == [
         "64x32, ms",
@@ -256,14 +256,14 @@ def test_threads_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None
 
     before = threads()
     with pytest.raises(RuntimeError, match="as if"):
-        run([Timed("row", encode, fail)], picture(), threads=1)
+        run([Timed("row", encode, fail)], make_image(), threads=1)
     assert seen == [(1, 1, 1)] and threads() == before
 
 
 @pytest.mark.parametrize("size", [(128, 96), (131, 70)])
 def test_the_papers_own_way_is_its_network(size: tuple[int, int]) -> None:
     """What is decoded is the network's output in evaluation mode, padded or not."""
-    image = picture(*size)
+    image = make_image(*size)
     net = paper_network(image)
     row = ways.paper_way(net)
     data, encode = row.encode(image)
@@ -283,11 +283,11 @@ def test_the_papers_own_way_is_its_network(size: tuple[int, int]) -> None:
 
 
 def test_a_network_that_nobody_trained_has_a_realistic_rate() -> None:
-    image = picture(192, 192)
+    image = make_image(192, 192)
     for target in (0.1, 0.25, 0.6):
         data, _ = ways.paper_way(paper_network(image, target)).encode(image)
         assert 8 * len(data) / 192**2 == pytest.approx(target, rel=0.06)
-    other = np.ascontiguousarray(images.synthetic_picture()[300:620, 200:680])
+    other = np.ascontiguousarray(images.synthetic_image()[300:620, 200:680])
     data, _ = ways.paper_way(paper_network(image)).encode(other)
     assert 0.15 < 8 * len(data) * 3 / other.size < 0.4
     for wrong in (0.01, 2.0):
@@ -299,12 +299,12 @@ def test_a_network_that_nobody_trained_has_a_realistic_rate() -> None:
 
 @pytest.mark.slow
 def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short run of real rows: the same bits but for the packet's head, and pictures but for
+    """A short run of real rows: the same bits but for the packet's head, and images but for
     roundings.
     """
     monkeypatch.setattr(machine, "PRODUCT_SIDE", 32)
     monkeypatch.setattr(run_module, "PRODUCT_SIDE", 32)
-    image = picture(192, 128)
+    image = make_image(192, 128)
     rows = [
         make_timed(name, image) for name in ("paper", "paper-here", "jpeg:10", "avif:10", "webp:10")
     ]
@@ -328,13 +328,13 @@ def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.slow
 def test_memory_is_of_the_row_alone() -> None:
-    taken = peak_memory("jpeg:50", picture(4096, 4096))
+    taken = peak_memory("jpeg:50", make_image(4096, 4096))
     decoded = 3 * 4096**2 / 2**20
     assert decoded < taken < 6 * decoded, (
         "without Python and its libraries, which are several times as large"
     )
     with pytest.raises(RuntimeError, match="jpeg:200: the process"):
-        peak_memory("jpeg:200", picture())
+        peak_memory("jpeg:200", make_image())
 
 
 def test_unknown_rows_are_refused() -> None:
@@ -345,14 +345,14 @@ def test_unknown_rows_are_refused() -> None:
         ("hope+jpeg:5", "hope"),
     ):
         with pytest.raises(ValueError, match=message):
-            make_timed(name, picture())
+            make_timed(name, make_image())
 
 
 def test_a_models_network_goes_the_papers_way() -> None:
-    image = picture(128, 128)
+    image = make_image(128, 128)
     here, plain = make_timed("fast", image), make_timed("paper:fast", image)
-    pictures = [row.decode(row.encode(image)[0])[0].astype(int) for row in (here, plain)]
-    assert np.abs(pictures[0] - pictures[1]).max() <= 2
+    shown = [row.decode(row.encode(image)[0])[0].astype(int) for row in (here, plain)]
+    assert np.abs(shown[0] - shown[1]).max() <= 2
     assert here.multiply_adds == plain.multiply_adds == 3362.25
 
 
@@ -369,10 +369,10 @@ def test_multiply_adds_are_counted() -> None:
     assert CONFIGURATIONS["roi-128-2"] == ("paper", {"N": 128, "M": 2})
 
 
-def test_the_synthetic_picture_has_a_photos_spectrum() -> None:
+def test_the_synthetic_image_has_a_photos_spectrum() -> None:
     """Power falls with the square of the frequency or a little more; noise does not fall."""
-    image = images.synthetic_picture()
-    assert image.dtype == np.uint8 and np.array_equal(image, images.synthetic_picture())
+    image = images.synthetic_image()
+    assert image.dtype == np.uint8 and np.array_equal(image, images.synthetic_image())
     grey = image.mean(2) - image.mean()
     window = np.hanning(1024)
     power = np.abs(np.fft.fft2(grey * np.outer(window, window))) ** 2
@@ -385,23 +385,23 @@ def test_the_synthetic_picture_has_a_photos_spectrum() -> None:
     assert -2.8 < slope < -1.8
 
 
-def test_the_default_picture_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    image, name = images.default_picture()
+def test_the_default_image_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, name = images.default_image()
     assert (
         image.dtype == np.uint8
         and image.shape[2] == 3
         and name in ("bus.jpg of ultralytics", "synthetic")
     )
     monkeypatch.setattr(images, "example_photo", lambda name: None)
-    image, name = images.default_picture()
+    image, name = images.default_image()
     assert name == "synthetic" and image.shape == (1024, 1024, 3)
 
 
 def test_the_command_says_ratios_and_leaves_them_for_the_report(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "discs.png"), picture())
+    cv2.imwrite(str(tmp_path / "discs.png"), make_image())
     command = [
         "bench",
-        "--picture",
+        "--image",
         str(tmp_path / "discs.png"),
         "--rows",
         "webp:50,jpeg:10",

@@ -72,13 +72,13 @@ def launch(probe: Probe, name: str, **arguments: object) -> None:
 def test_edge_alone_becomes_active(probe: Probe, tmp_path: Path) -> None:
     model = make_model(tmp_path / "model.safetensors")
     launch(probe, "edge", namespace="house", model=model, image="front/image_raw")
-    picture = np.zeros((64, 96, 3), np.uint8)
+    image = np.zeros((64, 96, 3), np.uint8)
     camera = probe.node.create_publisher(Image, "/house/front/image_raw", 1)
     latents: list[CompressedLatent] = []
     probe.node.create_subscription(CompressedLatent, "/house/latent", latents.append, BEST_EFFORT)
 
     def latent_comes() -> bool:
-        camera.publish(from_rgb(picture, probe.header()))
+        camera.publish(from_rgb(image, probe.header()))
         return bool(latents)
 
     probe.wait_for(latent_comes, "a latent", START_LIMIT)
@@ -98,8 +98,8 @@ def test_demo_brings_detections(probe: Probe, tmp_path: Path) -> None:
         pytest.skip(f"no detector: {error}")
     model = make_model(tmp_path / "model.safetensors")
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
-    (tmp_path / "picture.png").write_bytes(png(noise))
-    launch(probe, "demo", input=tmp_path / "picture.png", model=model, rate=2)
+    (tmp_path / "image.png").write_bytes(png(noise))
+    launch(probe, "demo", input=tmp_path / "image.png", model=model, rate=2)
     arrays: list[vision_msgs.Detection2DArray] = []
     probe.node.create_subscription(vision_msgs.Detection2DArray, "detections", arrays.append, 10)
     probe.wait_for(lambda: len(arrays) >= 2, "detections", START_LIMIT)

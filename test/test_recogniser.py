@@ -20,7 +20,7 @@ from roi_anon_ros.detect.recogniser import (
     align,
     similarity,
 )
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 
 
 @pytest.fixture(scope="module")
@@ -93,11 +93,11 @@ def test_aligning_puts_the_points_on_the_template(scale: float) -> None:
 
 
 def test_wrong_arguments_are_named(tmp_path: Path) -> None:
-    picture = np.zeros((50, 50, 3), np.uint8)
+    image = np.zeros((50, 50, 3), np.uint8)
     with pytest.raises(ValueError, match="landmarks"):
-        align(picture, TEMPLATE[:4])
+        align(image, TEMPLATE[:4])
     with pytest.raises(ValueError, match="dtype"):
-        align(picture.astype(np.float32), TEMPLATE)
+        align(image.astype(np.float32), TEMPLATE)
     with pytest.raises(FileNotFoundError, match="model_path"):
         FaceRecogniser(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("no network")
@@ -135,13 +135,13 @@ def test_opencv_runs_the_network_as_onnxruntime_does(
 def test_one_person_is_told_from_another(
     recogniser: FaceRecogniser, finder: YunetLandmarks, shared_dir: Path
 ) -> None:
-    """Two pictures each of eight people, one of them turned and made smaller: everybody is nearest
+    """Two images each of eight people, one of them turned and made smaller: everybody is nearest
     to himself.
     """
     people = sorted(existing(shared_dir / "weights" / "lfw_pairs").iterdir())[::40]
     first, second = [], []
     for person in people:
-        one, other = (read_picture(path) for path in sorted(person.iterdir())[:2])
+        one, other = (read_pixels(path) for path in sorted(person.iterdir())[:2])
         turned = cv2.warpAffine(other, cv2.getRotationMatrix2D((125, 125), 15, 0.6), (250, 250))
         for image, vectors in ((one, first), (turned, second)):
             vectors.append(recogniser([align(image, finder.landmarks(image))])[0])
@@ -156,12 +156,12 @@ def test_one_person_is_told_from_another(
 @pytest.mark.weights
 def test_landmarks_are_of_the_surest_face(finder: YunetLandmarks, shared_dir: Path) -> None:
     person = sorted(existing(shared_dir / "weights" / "lfw_pairs").iterdir())[0]
-    crop = read_picture(sorted(person.iterdir())[0])
+    crop = read_pixels(sorted(person.iterdir())[0])
     alone = finder.landmarks(crop)
     assert alone.shape == (5, 2) and alone.dtype == np.float32
     assert (
         alone[0, 0] < alone[1, 0] and alone[3, 0] < alone[4, 0]
-    )  # the left one in the picture first
+    )  # the left one in the image first
     assert alone[:2, 1].max() < alone[2, 1] < alone[3:, 1].min()
     scene = np.zeros((400, 600, 3), np.uint8)
     scene[100:350, 50:300] = crop

@@ -92,7 +92,7 @@ def folder(tmp_path: Path) -> Path:
         name: identity_summary(list("aabbcc"), vectors, vectors) for name in ("original", "fast")
     }
     scenes = {"64 px, colour": people, "64 px, grey": people}
-    about = {"pictures": 6, "left_out": 1, "recogniser": "mbf", "environment": {}, "scenes": scenes}
+    about = {"images": 6, "left_out": 1, "recogniser": "mbf", "environment": {}, "scenes": scenes}
     (tmp_path / "identity.json").write_text(json.dumps(about))
     return tmp_path
 
@@ -113,9 +113,9 @@ def test_the_page_needs_nothing_else(folder: Path) -> None:
     text = html(read_results(folder), folder)
     page = Page(text)
     assert page.headings == 4
-    pictures = [source for source in page.sources if not source.startswith("#")]
-    assert len(pictures) == 3 and all(
-        source.startswith("data:image/png;base64,") for source in pictures
+    images = [source for source in page.sources if not source.startswith("#")]
+    assert len(images) == 3 and all(
+        source.startswith("data:image/png;base64,") for source in images
     )
     assert not re.search(r"https?://|<script|@import", text)
     assert "<b>.json" not in text and "&lt;b&gt;.json" in text

@@ -41,7 +41,7 @@ SCALE = np.array([200 / 96, 152 / 73] * 2)  # from coded to source pixels
 CONFIDENCE = 0.0005  # low enough that the detector sees persons in what a random model decodes
 
 
-def picture(seed: int, width: int = 200, height: int = 152) -> np.ndarray:
+def make_image(seed: int, width: int = 200, height: int = 152) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -127,7 +127,7 @@ def check_boxes(
     latent: CompressedLatent,
     scale: np.ndarray,
 ) -> None:
-    """Compare what was published for a latent with what the detector finds in its picture."""
+    """Compare what was published for a latent with what the detector finds in its image."""
     assert found.header == latent.header
     assert len(found.detections) == len(expected.boxes) > 0
     for detection, box, score in zip(
@@ -152,7 +152,7 @@ def check_boxes(
 
 
 def good(probe: Probe, codec: Codec, seed: int = 0, max_side: int = 96) -> CompressedLatent:
-    encoded = codec.encode(picture(seed), max_side)
+    encoded = codec.encode(make_image(seed), max_side)
     return latent_of(codec, encoded.packet, encoded.header, probe.header())
 
 
@@ -202,8 +202,8 @@ def test_labels_wait_for_late_comers(probe: Probe) -> None:
     assert info.threshold == pytest.approx(CONFIDENCE)
 
 
-def test_pictures_go_out_at_the_size_of_the_source(probe: Probe, codec: Codec) -> None:
-    pictures = {
+def test_images_go_out_at_the_size_of_the_source(probe: Probe, codec: Codec) -> None:
+    images = {
         name: probe.listen(Image, f"cam2/image_{name}", BEST_EFFORT)
         for name in ("anonymized", "annotated")
     }
@@ -213,9 +213,9 @@ def test_pictures_go_out_at_the_size_of_the_source(probe: Probe, codec: Codec) -
         probe.cameras[1].publish(latent)
         arrives(probe, 1, latent)
         probe.settle()
-        if all(pictures.values()):
+        if all(images.values()):
             break
-    plain, drawn = (pictures[name][-1] for name in ("anonymized", "annotated"))
+    plain, drawn = (images[name][-1] for name in ("anonymized", "annotated"))
     assert plain.header == drawn.header == latent.header
     assert plain.encoding == drawn.encoding == "rgb8"
     decoded = codec.decode(latent.packet.tobytes()).at_source_size()
@@ -226,10 +226,10 @@ def test_pictures_go_out_at_the_size_of_the_source(probe: Probe, codec: Codec) -
 def test_bad_packets_are_dropped_counted_and_survived(
     probe: Probe, codec: Codec, folder: Path
 ) -> None:
-    encoded = codec.encode(picture(3), 96)
+    encoded = codec.encode(make_image(3), 96)
     packet, header = encoded.packet, encoded.header
     foreign = Codec.load(str(make_model(folder / "foreign.safetensors", seed=1))).encode(
-        picture(3), 96
+        make_image(3), 96
     )
     noise = random.Random(0)
     flipped = bytearray(packet)
@@ -466,7 +466,7 @@ def test_a_batch_of_cameras_is_answered_as_each_alone(
             report = probe.report(f"/server: cam{camera}/latent")
             assert not errors(report) and report["level"] != ERROR
             assert 1000 <= float(report["detect median (ms)"])
-        # Each of the two pictures of one call has half its time.
+        # Each of the two images of one call has half its time.
         assert float(probe.report("/server: cam2/latent")["detect last (ms)"]) < 2000
 
 

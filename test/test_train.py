@@ -40,18 +40,18 @@ ROOT = Path(__file__).resolve().parent.parent
 def literal_region_loss(
     x_hat: torch.Tensor, x: torch.Tensor, boxes: list[list[list[int]]], k: int
 ) -> torch.Tensor:
-    """L_k as the paper writes it: k − (−1)^(k+1)·MSE for k in {0, 1}, box by box, picture by
-    picture.
+    """L_k as the paper writes it: k − (−1)^(k+1)·MSE for k in {0, 1}, box by box, image by
+    image.
     """
     batch = torch.zeros(())
-    for i, of_picture in enumerate(boxes):
-        if not of_picture:
+    for i, of_image in enumerate(boxes):
+        if not of_image:
             continue
         total = torch.zeros(())
-        for x1, y1, x2, y2 in of_picture:
+        for x1, y1, x2, y2 in of_image:
             mse = ((x_hat[i, :, y1:y2, x1:x2] - x[i, :, y1:y2, x1:x2]) ** 2).mean()
             total = total + (1 - mse if k else mse)
-        batch = batch + total / len(of_picture)
+        batch = batch + total / len(of_image)
     return batch / len(boxes)
 
 
@@ -105,9 +105,9 @@ def literal_target(x: torch.Tensor, boxes: list[list[list[int]]], hide: str) -> 
     cover counts.
     """
     target = x.clone()
-    for i, of_picture in enumerate(boxes):
+    for i, of_image in enumerate(boxes):
         paint: dict[tuple[int, int], list[tuple[float, torch.Tensor]]] = {}
-        for x1, y1, x2, y2 in of_picture:
+        for x1, y1, x2, y2 in of_image:
             upper = y2 if hide == "flatten" else y1 + math.ceil((y2 - y1) / 4)
             colour = x[i, :, y1:upper, x1:x2].mean((1, 2))
             for row in range(y1, y2):
@@ -159,17 +159,17 @@ def test_bounded_losses_equal_their_literal_form_and_gradient(batch: dict, hide:
     loss = RoiLoss(rate=0.0, background=0.5, heads=2.0, persons=0.7, hide=hide)
     terms = loss(output(x_hat), x, regions["heads"], regions["persons"])
     mask = torch.ones(4, 1, 30, 40)
-    for picture, of_picture in enumerate(boxes["heads"]):
-        for x1, y1, x2, y2 in of_picture:
-            mask[picture, :, y1:y2, x1:x2] = 0
+    for image, of_image in enumerate(boxes["heads"]):
+        for x1, y1, x2, y2 in of_image:
+            mask[image, :, y1:y2, x1:x2] = 0
     assert torch.equal(outside(regions["heads"], x), mask)
     error = ((x_hat - x) ** 2).mean(1, keepdim=True)
     persons = torch.zeros(())
-    for picture, of_picture in enumerate(boxes["persons"]):
-        for x1, y1, x2, y2 in of_picture:
-            kept = mask[picture, 0, y1:y2, x1:x2]
-            share = (error[picture, 0, y1:y2, x1:x2] * kept).sum() / kept.sum().clamp(min=1)
-            persons = persons + share / len(of_picture) / 4
+    for image, of_image in enumerate(boxes["persons"]):
+        for x1, y1, x2, y2 in of_image:
+            kept = mask[image, 0, y1:y2, x1:x2]
+            share = (error[image, 0, y1:y2, x1:x2] * kept).sum() / kept.sum().clamp(min=1)
+            persons = persons + share / len(of_image) / 4
     expected = (
         0.5 * (error * mask).sum() / mask.sum()
         + 2.0
@@ -197,7 +197,7 @@ def test_warm_up_scales_the_head_term_alone(batch: dict) -> None:
     )
 
 
-def test_pictures_without_boxes_count_as_zero(batch: dict) -> None:
+def test_images_without_boxes_count_as_zero(batch: dict) -> None:
     nobody = Regions.stack([torch.zeros(0, 4)] * 4)
     terms = RoiLoss(hide="inverse")(output(batch["x_hat"]), batch["x"], nobody, nobody)
     assert terms["heads"].item() == terms["persons"].item() == 0
@@ -211,7 +211,7 @@ def test_rate_in_bits_per_pixel() -> None:
 
 
 def test_a_cell_that_heads_cover_by_half_is_head() -> None:
-    """Cell by cell, with a last row and column that the picture fills in part."""
+    """Cell by cell, with a last row and column that the image fills in part."""
     keep = torch.ones(1, 1, 40, 37)
     keep[..., 16:32, 20:24] = 0  # a quarter of cell (1, 1)
     keep[..., 3:16, 0:16] = 0  # more than half of cell (0, 0)
@@ -254,17 +254,17 @@ def test_an_unknown_way_to_hide_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of noise with drawn heads, in CrowdHuman's format."""
+    """Twelve images of noise with drawn heads, in CrowdHuman's format."""
     folder = tmp_path_factory.mktemp("CrowdHuman")
     (folder / "Images").mkdir()
     rng = np.random.default_rng(3)
     lines = []
     for i in range(12):
         noise = rng.integers(0, 255, (12, 16, 3), np.uint8)
-        picture = cv2.resize(noise, (160, 128), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(noise, (160, 128), interpolation=cv2.INTER_CUBIC)
         x, y = 10 + 8 * i, 15
-        cv2.circle(picture, (x + 12, y + 12), 12, (80, 120, 200), -1)
-        cv2.imwrite(str(folder / "Images" / f"{i},{i}.jpg"), picture)
+        cv2.circle(image, (x + 12, y + 12), 12, (80, 120, 200), -1)
+        cv2.imwrite(str(folder / "Images" / f"{i},{i}.jpg"), image)
         person = {
             "tag": "person",
             "hbox": [x, y, 24, 24],
@@ -297,7 +297,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "steps": 6,
         "workers": 0,
         "precision": "32-true",
-        "validation_pictures": 2,
+        "validation_images": 2,
     } | changes
 
 
@@ -369,7 +369,7 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
     card = model.with_suffix(".md").read_text()
     for expected in (
         metadata["fingerprint"],
-        "8 pictures",
+        "8 images",
         "roi-anon train",
         "hide: inverse",
         "tiny-curve.png",
@@ -381,11 +381,11 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
     first, last = (cv2.imread(str(file)) for file in sorted((out / "sheets").glob("*.png")))
     assert (
         first.shape == last.shape == (480, 600, 3)
-    )  # two pictures of 300 x 240 and their decoded ones
+    )  # two images of 300 x 240 and their decoded ones
     assert list((out / "tensorboard").rglob("events.*"))
     logged = read_log(out / "log")
     assert [step for step, _ in logged["val/bpp"]] == [2, 4]
-    for name in ("loss", "attack", "defence", "pictures_per_second", "waiting"):
+    for name in ("loss", "attack", "defence", "images_per_second", "waiting"):
         assert len(logged[f"train/{name}"]) == 2
     divided = json.loads((out / "split.json").read_text())
     assert {len(divided["pictures"][part]) for part in ("train", "validation")} == {8, 4}
@@ -393,7 +393,7 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
-    """A minute from random weights: pictures come out, and the analysis learns where heads are."""
+    """A minute from random weights: images come out, and the analysis learns where heads are."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.card import read_log
     from roi_anon_ros.train.trainer import train
@@ -426,7 +426,7 @@ def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
 def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(
     folder: Path, tmp_path: Path
 ) -> None:
-    """Pictures change; analysis, prior and tables do not, to the last bit, also through a
+    """Images change; analysis, prior and tables do not, to the last bit, also through a
     checkpoint.
     """
     pytest.importorskip("lightning", reason="the train extra is not installed")
@@ -502,7 +502,7 @@ def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
     )
     y_hat = torch.rand(
         4, 2, 4, 5, requires_grad=True
-    )  # 32 x 40 pixels, more than the picture's 30 x 40
+    )  # 32 x 40 pixels, more than the image's 30 x 40
     x, regions = batch["x"], batch["regions"]["heads"]
     target = hidden_target(x, regions, "flatten")
     attack, defence = adversary(y_hat, x, target, regions)

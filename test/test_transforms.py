@@ -183,10 +183,8 @@ def test_bytes_do_not_depend_on_the_batch(small: PaperCodec) -> None:
     together = small.compress(x)
     alone = [small.compress(x[i : i + 1])["strings"][0][0] for i in range(3)]
     assert together["strings"][0] == alone
-    pictures = [
-        small.decompress([[s]], together["shape"], together["size"])["x_hat"] for s in alone
-    ]
-    assert torch.equal(small.decompress(**together)["x_hat"], torch.cat(pictures))
+    images = [small.decompress([[s]], together["shape"], together["size"])["x_hat"] for s in alone]
+    assert torch.equal(small.decompress(**together)["x_hat"], torch.cat(images))
 
 
 def test_bytes_do_not_depend_on_the_threads() -> None:
@@ -229,10 +227,10 @@ def test_strips_equal_the_whole(net, monkeypatch: pytest.MonkeyPatch) -> None:
         model.g_a[-1].weight.mul_(40)
     x = textured(1100, 32)
     whole = model.analyse(x)
-    picture = model.synthesise(whole)
+    image = model.synthesise(whole)
     monkeypatch.setattr(base, "STRIP_PIXELS", 32 * 100)
     assert (model.analyse(x) != whole).float().mean() < 1e-4
-    assert (model.synthesise(whole) - picture).abs().max() < 1e-5
+    assert (model.synthesise(whole) - image).abs().max() < 1e-5
     assert whole.abs().sum() > 0
 
 
@@ -256,7 +254,7 @@ def test_receptive_field_is_as_documented(net, pixels: int) -> None:
 def original_forward(
     weights: dict[str, torch.Tensor], x: torch.Tensor, prefix: str, M: int
 ) -> torch.Tensor:
-    """The published network's pass from picture to picture, written with functions only."""
+    """The published network's pass from image to image, written with functions only."""
 
     def gdn(x: torch.Tensor, name: str, inverse: bool) -> torch.Tensor:
         pedestal = 2.0**-36
@@ -348,7 +346,7 @@ def test_the_gate_lets_through_what_its_equation_says() -> None:
 
 
 def test_nothing_passes_where_the_analysis_sees_a_head() -> None:
-    """Two pictures that differ everywhere, both all head to the map: one latent."""
+    """Two images that differ everywhere, both all head to the map: one latent."""
     torch.manual_seed(0)
     net = FastCodec(4).eval()
     first, second = torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 64)

@@ -1,7 +1,7 @@
 """Blur, pixelation and mask-out of faces.
 
-Each takes a picture, uint8 ``[H, W, 3]`` RGB, and boxes, ``[n, 4]`` left, top, right, bottom in
-pixels, and returns a picture in which nothing outside the boxes has changed.
+Each takes an image, uint8 ``[H, W, 3]`` RGB, and boxes, ``[n, 4]`` left, top, right, bottom in
+pixels, and returns an image in which nothing outside the boxes has changed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class FaceAnonymizer:
 
     Args:
         hide: ``"blur"``, ``"pixelate"`` or ``"mask"``.
-        detector: of faces; what it raises is passed on, and there is no picture then.
+        detector: of faces; what it raises is passed on, and there is no image then.
 
     Raises:
         ValueError: there is no such treatment.
@@ -77,7 +77,7 @@ class FaceAnonymizer:
         self._hide, self._detector = HIDE[hide], detector
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """The picture, uint8 ``[H, W, 3]`` RGB, with its faces treated, as a new array."""
+        """The image, uint8 ``[H, W, 3]`` RGB, with its faces treated, as a new array."""
         boxes = self._detector([image])[0].boxes
         centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2 * GROW
         return self._hide(image, np.hstack([centre - half, centre + half]))

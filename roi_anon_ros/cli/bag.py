@@ -141,7 +141,7 @@ def _treatment_way(anonymizer: Anonymizer, hold: float) -> TreatmentWay:
 def _codec_way(model: str, to: str, max_side: int) -> CodecWay:
     from roi_anon_ros.anonymize.bags import CodecWay
     from roi_anon_ros.codec import Codec, ModelFileError
-    from roi_anon_ros.codec.picture import coded_size
+    from roi_anon_ros.codec.image import coded_size
 
     try:
         coded_size(1, 1, max_side)

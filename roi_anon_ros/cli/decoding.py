@@ -62,7 +62,7 @@ def decode(
         with usage_errors():
             codecs = Codecs(model)
 
-        def picture(packet: bytes) -> np.ndarray:
+        def decode_packet(packet: bytes) -> np.ndarray:
             header, _, _ = unpack(packet)
             # Whatever encode writes, at any --max-side, decodes.
             return codecs.of(header).decode(packet, max_pixels=MAX_SIZE**2).at_source_size()
@@ -71,7 +71,7 @@ def decode(
             try:
                 for number, (packet, seconds) in enumerate(sequence.timed(), 1):
                     try:
-                        image = picture(packet)
+                        image = decode_packet(packet)
                     except PacketError as error:
                         if error.reason == "fingerprint":
                             raise
@@ -100,7 +100,7 @@ def decode(
                 )
             else:
                 packet = files.read_packet(source)
-                storage.write_bytes(target, files.png(picture(packet)), modified)
+                storage.write_bytes(target, files.png(decode_packet(packet)), modified)
                 run.tally.add(packet)
 
         execute_plan(plan, work, "decoded", resumes=source.is_dir())

@@ -67,14 +67,14 @@ class Encoder:
 @app.command()
 def encode(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A picture, a video, or a folder of them.")
+        Path, typer.Argument(metavar="IN", help="An image, a video, or a folder of them.")
     ],
     out: Annotated[str, typer.Argument(metavar="OUT", help="A .ran file, or a folder.")],
     model: Annotated[str, typer.Option(help="Name of an installed model, or a file.")] = "roi",
     max_side: Annotated[
         int | None,
         typer.Option(
-            help="Shrink pictures to this longest side before coding, pixels; 0: never.",
+            help="Shrink images to this longest side before coding, pixels; 0: never.",
             show_default="640",
         ),
     ] = None,
@@ -128,8 +128,8 @@ def encode(
         from roi_anon_ros import files, storage
         from roi_anon_ros.codec import MAX_SIDE, Codec, ModelFileError
         from roi_anon_ros.codec.hiding import Hiding
+        from roi_anon_ros.codec.image import coded_size
         from roi_anon_ros.codec.latents import AUTO_QUALITY, check_quality, choose_quality
-        from roi_anon_ros.codec.picture import coded_size
 
         side = MAX_SIDE if max_side is None else max_side
         try:

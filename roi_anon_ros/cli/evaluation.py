@@ -31,11 +31,11 @@ def attack(
         Path,
         typer.Argument(
             metavar="SET",
-            help="The attacker's own pictures: annotations with heads, as evaluate's.",
+            help="The attacker's own images: annotations with heads, as evaluate's.",
         ),
     ],
     images: Annotated[
-        Path | None, typer.Option(help="The pictures' folder, where SET does not say it.")
+        Path | None, typer.Option(help="The images' folder, where SET does not say it.")
     ] = None,
     out: Annotated[
         Path | None,
@@ -44,16 +44,14 @@ def attack(
     steps: Annotated[
         int, typer.Option(help="Budget; the same for rows that are compared.", min=1)
     ] = 2000,
-    pictures: Annotated[
-        int, typer.Option(help="At most so many, spread over the set.", min=1)
-    ] = 600,
+    limit: Annotated[int, typer.Option(help="Images, at most, spread over the set.", min=1)] = 600,
     seed: Annotated[int, typer.Option(help="Of weights and crops.")] = 0,
 ) -> None:
     """Train a decoder that brings the heads back from what a row sends: an attacker who has the
     encoder.
 
     Evaluate or identify with the row attack:FILE shows what detectors and recognisers make of what
-    it recovers. Take pictures that the evaluation does not use. The same command goes on with an
+    it recovers. Take images that the evaluation does not use. The same command goes on with an
     interrupted training.
     """
     with interruptible("evaluate"):
@@ -72,7 +70,7 @@ def attack(
         with usage_errors():
             attacked = make_method(row)
             reading = read_set(annotations, images)
-            records = choose(reading.records, pictures)
+            records = choose(reading.records, limit)
         for problem in reading.problems:
             run.fail(annotations, problem)
         if target.exists():
@@ -82,7 +80,7 @@ def attack(
             pairs = list(run.track(gather(records, attacked), len(records), f"{row}: sent"))
             if len(pairs) < len(records):
                 run.fail(
-                    annotations, f"{len(records) - len(pairs)} pictures could not be read or sent"
+                    annotations, f"{len(records) - len(pairs)} images could not be read or sent"
                 )
             with usage_errors():
                 for _ in run.track(
@@ -101,7 +99,7 @@ def attack(
 def identify(
     people: Annotated[
         Path,
-        typer.Argument(metavar="FOLDER", help="Pictures of faces in folders by a person's name."),
+        typer.Argument(metavar="FOLDER", help="Images of faces in folders by a person's name."),
     ],
     recogniser: Annotated[Path, typer.Option(help="An ArcFace .onnx, such as w600k_mbf.onnx.")],
     yunet: Annotated[Path, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth.")],
@@ -135,7 +133,7 @@ def identify(
 
         run = Run(resumes=True)
         with usage_errors():
-            pictures = read_people(people, limit)
+            images = read_people(people, limit)
             compared = make_methods(rows)
             network, finder = FaceRecogniser(recogniser), YunetLandmarks(yunet)
             scenes = {
@@ -145,12 +143,12 @@ def identify(
             }
         with run.progress:
             with usage_errors():
-                found = list(run.track(find_faces(pictures, finder), len(pictures), "faces"))
+                found = list(run.track(find_faces(images, finder), len(images), "faces"))
             faces = [face for face in found if face is not None]
             names = [face.name for face in faces]
             if not 1 < len(set(names)) < len(names):
                 usage_error(
-                    f"{people}: YuNet finds {len(set(names))} people on {len(names)} pictures, too "
+                    f"{people}: YuNet finds {len(set(names))} people on {len(names)} images, too "
                     "few"
                 )
             cache = out / "cache"
@@ -160,7 +158,7 @@ def identify(
                     list(run.track(embed(faces, network, cache, *where), len(faces), label))
                 )
 
-            photos = vectors("pictures")
+            photos = vectors("images")
             figures = {
                 name: {
                     row.name: summary(names, photos, vectors(f"{row.name}, {name}", row, scene))
@@ -169,7 +167,7 @@ def identify(
                 for name, scene in scenes.items()
             }
         about = {
-            "pictures": len(faces),
+            "images": len(faces),
             "left_out": len(found) - len(faces),
             "recogniser": recogniser.stem,
             "environment": environment(),
@@ -182,7 +180,7 @@ def identify(
 
 @app.command()
 def bench(
-    picture: Annotated[
+    image: Annotated[
         Path | None,
         typer.Option(
             help="What to encode.", show_default="ultralytics' bus.jpg, or a synthetic one"
@@ -212,8 +210,8 @@ def bench(
     Results: bench.json in OUT, for roi-anon report.
     """
     with interruptible("evaluate"):
-        if picture is not None:
-            must_exist(picture)
+        if image is not None:
+            must_exist(image)
         quiet_libraries()
         from roi_anon_ros import files, storage
         from roi_anon_ros.evaluate.latency import images as of_images
@@ -224,16 +222,16 @@ def bench(
 
         progress = Run(resumes=False)
         with usage_errors():
-            image, source = (
-                of_images.default_picture()
-                if picture is None
-                else (files.read_picture(picture), picture.name)
+            shown, source = (
+                of_images.default_image()
+                if image is None
+                else (files.read_pixels(image), image.name)
             )
-            timed = [make_timed(name, image) for name in filter(None, rows.split(","))]
+            timed = [make_timed(name, shown) for name in filter(None, rows.split(","))]
             with progress.progress:
                 results = run_benchmark(
                     timed,
-                    image,
+                    shown,
                     of_images.parse_sizes(sizes),
                     rounds,
                     threads=threads,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     pass
 
 
-#: Pictures, at most, whose ranges the analysis in int8 gets.
+#: Images, at most, whose ranges the analysis in int8 gets.
 CALIBRATION = 60
 
 
@@ -40,20 +40,20 @@ def export(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write the analysis in int8 instead, for OpenVINO, after these pictures.",
+            help="Write the analysis in int8 instead, for OpenVINO, after these images.",
         ),
     ] = None,
 ) -> None:
     """Write the networks of a model for other engines than torch, and compare what they find with
     torch.
 
-    MODEL-analysis.onnx takes a picture (uint8, 1 x H x W x 3, RGB, sides multiples of 16) to its
+    MODEL-analysis.onnx takes an image (uint8, 1 x H x W x 3, RGB, sides multiples of 16) to its
     symbols, MODEL-
-    synthesis.onnx symbols to a picture, at any size: for the engine onnxruntime.
+    synthesis.onnx symbols to an image, at any size: for the engine onnxruntime.
 
     With --int8, MODEL-analysis-int8.xml (with .bin and .sha256) is the analysis in integers of 8
     bits, whose ranges are
-    those of up to 60 pictures of the folder: for the engine openvino-int8. Take pictures such as
+    those of up to 60 images of the folder: for the engine openvino-int8. Take images such as
     the cameras see.
     """
     with interruptible():
@@ -62,7 +62,7 @@ def export(
         quiet_libraries()
         from roi_anon_ros import files
         from roi_anon_ros.codec import MAX_SIDE, Codec, engines, find_model, load_model
-        from roi_anon_ros.codec.picture import coded_size, resize
+        from roi_anon_ros.codec.image import coded_size, resize
 
         with usage_errors():
             loaded = load_model(find_model(model))
@@ -73,11 +73,10 @@ def export(
                 found = sorted(
                     file for file in int8.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES
                 )
-                pictures = (
-                    files.read_picture(file)
-                    for file in found[:: -(-len(found) // CALIBRATION) or 1]
+                images = (
+                    files.read_pixels(file) for file in found[:: -(-len(found) // CALIBRATION) or 1]
                 )
-                seen = (resize(p, *coded_size(p.shape[1], p.shape[0], MAX_SIDE)) for p in pictures)
+                seen = (resize(p, *coded_size(p.shape[1], p.shape[0], MAX_SIDE)) for p in images)
                 written, engine = (
                     {engines.ANALYSIS: engines.calibrate(there, seen)},
                     "openvino-int8",

@@ -152,10 +152,10 @@ def _count_packets(
     """Packets of one kind of images that do not depend on what is hidden."""
     from roi_anon_ros.datasets import spread
     from roi_anon_ros.evaluate.interference import compare_packets, count_same
-    from roi_anon_ros.files import read_picture
+    from roi_anon_ros.files import read_pixels
 
     chosen = spread(records, count)
-    images = (read_picture(record.path) for record in chosen)
+    images = (read_pixels(record.path) for record in chosen)
     steps = compare_packets(images, codec, quality)
     return count_same(run.track(steps, len(chosen), "packets"))
 

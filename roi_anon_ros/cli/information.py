@@ -99,7 +99,7 @@ def _packet_info(packet: bytes) -> dict[str, Any]:
 
     header, payload, cells = unpack(packet)
     return {
-        "kind": "picture",
+        "kind": "image",
         **_header_info(header),
         "share_painted": float(Regions.from_bytes(cells, *header.coded_size).share),
         "payload_bytes": len(payload),
@@ -129,7 +129,7 @@ def _sequence_info(file: Path, errors: list[str]) -> dict[str, Any]:
         errors.append(str(error))
     return {
         "kind": "sequence",
-        "frames": tally.pictures,
+        "frames": tally.images,
         "rate": f"{sequence.rate.numerator}/{sequence.rate.denominator}",
         "seconds": float(end),
         "bits_per_pixel": tally.mean,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the real imports stand in the commands: torch takes seconds
 T = TypeVar("T")
 
 app = typer.Typer(
-    help="Anonymize and compress pictures of people, and decode them.",
+    help="Anonymize and compress images of people, and decode them.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="markdown",
@@ -31,9 +31,9 @@ app = typer.Typer(
 
 @dataclass
 class Tally:
-    """Counts pictures, their packets' bytes, and the sum of their bits per pixel of the source."""
+    """Counts images, their packets' bytes, and the sum of their bits per pixel of the source."""
 
-    pictures: int = 0
+    images: int = 0
     bytes: int = 0
     bits_per_pixel: float = 0.0
 
@@ -50,15 +50,15 @@ class Tally:
         return header
 
     def __iadd__(self, other: Tally) -> Tally:
-        self.pictures += other.pictures
+        self.images += other.images
         self.bytes += other.bytes
         self.bits_per_pixel += other.bits_per_pixel
         return self
 
     @property
     def mean(self) -> float:
-        """Mean of the pictures' bits per pixel; 0 without pictures."""
-        return self.bits_per_pixel / self.pictures if self.pictures else 0.0
+        """Mean of the images' bits per pixel; 0 without images."""
+        return self.bits_per_pixel / self.images if self.images else 0.0
 
 
 @dataclass

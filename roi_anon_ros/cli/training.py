@@ -59,7 +59,7 @@ def train(
 
 @app.command()
 def label(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of pictures.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of images.")],
     out: Annotated[
         Path | None, typer.Option(help="The COCO JSON to write.", show_default="DIR/labels.json")
     ] = None,
@@ -73,9 +73,9 @@ def label(
         Path | None, typer.Option(help="Find faces with this YuNet .onnx, not with MTCNN.")
     ] = None,
 ) -> None:
-    """Find persons and faces in pictures of your own, as a COCO JSON to train on.
+    """Find persons and faces in images of your own, as a COCO JSON to train on.
 
-    A folder is searched with its subfolders. Kinds that --annotations has on a picture stay as they
+    A folder is searched with its subfolders. Kinds that --annotations has on an image stay as they
     are; boxes that detectors found carry "origin": "pseudo" and a score. A JSON that is there is
     never written over: it may have been corrected by hand. The same command goes on with an
     interrupted run.
@@ -87,8 +87,8 @@ def label(
             for file in folder.rglob("*")
             if file.suffix.lower() in IMAGE_SUFFIXES and file.is_file()
         )
-        pictures = {file.relative_to(folder).as_posix(): file for file in found}
-        if not pictures:
+        images = {file.relative_to(folder).as_posix(): file for file in found}
+        if not images:
             usage_error(f"{folder}: no folder with files that end in {' '.join(IMAGE_SUFFIXES)}")
         target = out or folder / "labels.json"
         if target.suffix != ".json":
@@ -111,9 +111,9 @@ def label(
                 run.fail(annotations, problem)
             at = {record.path.resolve(): record for record in reading.records}
             records = {
-                name: at[file.resolve()] for name, file in pictures.items() if file.resolve() in at
+                name: at[file.resolve()] for name, file in images.items() if file.resolve() in at
             }
-        lacking = {name: {"person", "face"} - by_hand(records.get(name)) for name in pictures}
+        lacking = {name: {"person", "face"} - by_hand(records.get(name)) for name in images}
         make = {
             "person": lambda: YoloPersons(confidence=CONFIDENCE),
             "face": lambda: YunetFaces(yunet) if yunet else MtcnnFaces(),
@@ -122,25 +122,25 @@ def label(
             detectors = {kind: make[kind]() for kind in sorted(set().union(*lacking.values()))}
         made_by = {"person": "yolov8n", "face": yunet.name if yunet else "mtcnn"}
         with Journal(target.with_suffix(".part.jsonl"), made_by) as journal, run.progress:
-            for name, file in run.track(pictures.items(), len(pictures), "labelled"):
+            for name, file in run.track(images.items(), len(images), "labelled"):
                 try:
                     modified = file.stat().st_mtime_ns
                     if journal.has(name, modified, lacking[name]):
                         run.kept += 1
                         continue
-                    image = files.read_picture(file)
+                    image = files.read_pixels(file)
                     journal.add(
                         name, modified, image, find(image, {k: detectors[k] for k in lacking[name]})
                     )
                 except (OSError, ValueError) as error:
                     run.fail(file, error)
         coco = to_coco(
-            (journal.found[name] for name, file in pictures.items() if file not in run.failed),
+            (journal.found[name] for name, file in images.items() if file not in run.failed),
             records,
         )
         storage.write_bytes(target, json.dumps(coco).encode())
         journal.path.unlink()
         run.sum_up(
-            f"labelled {len(coco['images'])} pictures, {len(coco['annotations'])} boxes",
-            len(pictures),
+            f"labelled {len(coco['images'])} images, {len(coco['annotations'])} boxes",
+            len(images),
         )

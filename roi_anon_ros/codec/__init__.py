@@ -2,6 +2,7 @@
 
 from roi_anon_ros.codec.codec import Codec, Decoded, Encoded, find_painted
 from roi_anon_ros.codec.errors import CodecError, EngineError, ModelFileError, PacketError
+from roi_anon_ros.codec.image import MAX_SIDE, MAX_SIZE, MIN_SIZE
 from roi_anon_ros.codec.modelfile import (
     DEFAULT_MODEL,
     find_model,
@@ -10,7 +11,6 @@ from roi_anon_ros.codec.modelfile import (
     save_model,
 )
 from roi_anon_ros.codec.packet import MAX_PIXELS, Header
-from roi_anon_ros.codec.picture import MAX_SIDE, MAX_SIZE, MIN_SIZE
 
 __all__ = [
     "DEFAULT_MODEL",

@@ -1,4 +1,4 @@
-"""A model at work: pictures to packets and back. The nodes and the command line both go through
+"""A model at work: images to packets and back. The nodes and the command line both go through
 here.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from roi_anon_ros.codec.engines import Stage, make_engine
 from roi_anon_ros.codec.errors import PacketError
 from roi_anon_ros.codec.hiding import Hidden, Hiding, turn_zones
+from roi_anon_ros.codec.image import MAX_SIDE, check_image, coded_size, resize
 from roi_anon_ros.codec.latents import AUTO_QUALITY, choose_quality
 from roi_anon_ros.codec.modelfile import Model, find_model, load_model
 from roi_anon_ros.codec.packet import (
@@ -23,17 +24,16 @@ from roi_anon_ros.codec.packet import (
     pack,
     unpack,
 )
-from roi_anon_ros.codec.picture import MAX_SIDE, check_picture, coded_size, resize
 from roi_anon_ros.codec.regions import Regions, paint
 
 
 @dataclass(frozen=True)
 class Found:
-    """A picture that is ready for the coding, and what is to be painted in it.
+    """An image that is ready for the coding, and what is to be painted in it.
 
     Attributes:
         image: uint8 ``[h, w, 3]`` RGB, upright, at the coded size.
-        source_size: width and height of the picture, pixels.
+        source_size: width and height of the image, pixels.
         turns: quarter turns clockwise that set it upright.
         hidden: what is painted before the coding; None for models that hide in another way.
         seconds: time of each stage so far.
@@ -71,7 +71,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A decoded, anonymized picture.
+    """A decoded, anonymized image.
 
     Attributes:
         image: uint8 ``[h, w, 3]`` RGB at the coded size.
@@ -86,7 +86,7 @@ class Decoded:
     regions: Regions
 
     def at_source_size(self) -> np.ndarray:
-        """The picture at the camera's size and as it was mounted, uint8 ``[H, W, 3]`` RGB."""
+        """The image at the camera's size and as it was mounted, uint8 ``[H, W, 3]`` RGB."""
         turned_back = np.rot90(self.image, self.header.turns)
         return resize(np.ascontiguousarray(turned_back), *self.header.source_size)
 
@@ -94,7 +94,7 @@ class Decoded:
 class Codec:
     """Encodes and decodes with one model; may be called from several threads.
 
-    On one machine the bytes of a packet depend on the model, the picture, the arguments of
+    On one machine the bytes of a packet depend on the model, the image, the arguments of
     :meth:`encode` and the engine alone (``auto`` is the one that it chose). On another device, with
     another engine or version of it, a latent on the edge between two symbols may round to the other
     one: the packet differs a little, and decodes just as well. Every decoder reads the same symbols
@@ -157,17 +157,17 @@ class Codec:
         stamp: float | None = None,
         turns: int = 0,
     ) -> Encoded:
-        """Anonymize and compress one picture.
+        """Anonymize and compress one image.
 
         Args:
             image: uint8 ``[H, W, 3]`` RGB, 16 to 8192 pixels a side.
-            max_side: a picture with a longer side is shrunk to it before the coding, pixels; 0:
+            max_side: an image with a longer side is shrunk to it before the coding, pixels; 0:
                 never.
             quality: 1 (fewest bits) to 8, of models that have every rate; 0: what fits the size.
-            hiding: what is hidden besides the heads in this picture, and for how long; one for each
+            hiding: what is hidden besides the heads in this image, and for how long; one for each
                 camera. None: the heads alone.
-            stamp: of the picture, seconds; None: it stands alone.
-            turns: quarter turns clockwise that set the picture upright, 0 to 3.
+            stamp: of the image, seconds; None: it stands alone.
+            turns: quarter turns clockwise that set the image upright, 0 to 3.
 
         Raises:
             ValueError: names the field and the bound.
@@ -182,11 +182,11 @@ class Codec:
         stamp: float | None = None,
         turns: int = 0,
     ) -> Found:
-        """The first half of :meth:`encode`: fit a picture, and find what is to be painted in it.
+        """The first half of :meth:`encode`: fit an image, and find what is to be painted in it.
 
         Args, Raises: as :meth:`encode`.
         """
-        check_picture(image)
+        check_image(image)
         if turns not in (0, 1, 2, 3):
             raise ValueError(f"turns: got {turns}, must be from 0 to 3")
         latents = self._latents

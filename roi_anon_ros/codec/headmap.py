@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from roi_anon_ros.codec.picture import resize
+from roi_anon_ros.codec.image import resize
 from roi_anon_ros.codec.regions import CELL, Regions, count_cells
 
 #: What runs the network: uint8 ``[H, W, 3]`` RGB to float32 ``[4, rows, columns]``, see

@@ -205,16 +205,16 @@ def try_reference(
 ) -> dict[str, np.ndarray]:
     """What a model with these tensors finds on the trial image, by torch: :data:`TRIAL_TENSORS`."""
     from roi_anon_ros.codec.engines.torch_engine import TorchEngine
-    from roi_anon_ros.codec.engines.trial import TRIAL, trial_picture
+    from roi_anon_ros.codec.engines.trial import TRIAL, trial_image
     from roi_anon_ros.codec.packet import MAX_QUALITY
 
     metadata = {"architecture": codec.architecture, "hyperparameters": codec.hyperparameters}
     model = Model(tensors, b"", metadata)
     engine = TorchEngine(model)
-    picture = trial_picture(*TRIAL)
-    symbols = model.latents.quantise(engine.analyse(picture), MAX_QUALITY)
+    image = trial_image(*TRIAL)
+    symbols = model.latents.quantise(engine.analyse(image), MAX_QUALITY)
     latent = model.latents.dequantise(symbols, MAX_QUALITY)
-    found = symbols.astype(np.int16), engine.map_heads(picture), engine.synthesise(latent)
+    found = symbols.astype(np.int16), engine.map_heads(image), engine.synthesise(latent)
     return dict(zip(TRIAL_TENSORS, found, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""The packet: one coded picture, self-describing and bounded.
+"""The packet: one coded image, self-describing and bounded.
 
 All integers are little-endian::
 
@@ -26,7 +26,7 @@ Version 2 is for models that have every rate and paint what they hide. Its paylo
 
 Every packet stands alone. :func:`unpack` checks all of this before anything is allocated or
 decoded; the CRC finds every single flipped byte. It is no signature: who can write packets can
-write any picture.
+write any image.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ import numpy as np
 
 from roi_anon_ros.boxes import clip_boxes
 from roi_anon_ros.codec.errors import PacketError
-from roi_anon_ros.codec.picture import check_sides
+from roi_anon_ros.codec.image import check_sides
 
 MAGIC = b"RAN1"
 #: Bounds of a quality, and the steps in which a packet carries it.
@@ -52,7 +52,7 @@ VERSION_QUALITY = 2
 VERSIONS = (VERSION, VERSION_QUALITY)
 MAX_PAYLOAD = 1 << 26
 MAX_REGIONS = 1 << 20
-#: Coded pixels that a decoder takes by default: a picture of 4096 × 2160.
+#: Coded pixels that a decoder takes by default: an image of 4096 × 2160.
 MAX_PIXELS = 4096 * 2160
 
 _HEADER = struct.Struct("<4sBB8s4H2BI")
@@ -68,8 +68,8 @@ class Header:
 
     Attributes:
         fingerprint: 8 bytes, the model that encoded it.
-        source_size: ``(width, height)`` of the camera's picture, pixels.
-        coded_size: ``(width, height)`` of the picture that was coded, without padding, pixels.
+        source_size: ``(width, height)`` of the camera's image, pixels.
+        coded_size: ``(width, height)`` of the image that was coded, without padding, pixels.
         padding: ``(right, bottom)`` pixels that were added before the coding.
         version: of the format.
         quality: 1 to 8, of a model that has every rate; 0 of one that has one.
@@ -94,13 +94,13 @@ class Header:
         return 8 * packet_bytes / (self.source_size[0] * self.source_size[1])
 
     def to_source(self, boxes: np.ndarray) -> np.ndarray:
-        """Map boxes from the decoded picture to the camera's.
+        """Map boxes from the decoded image to the camera's.
 
         Args:
             boxes: float ``[n, 4]``, x1 y1 x2 y2 in coded pixels.
 
         Returns:
-            float32 ``[n, 4]`` in source pixels, clipped to the picture.
+            float32 ``[n, 4]`` in source pixels, clipped to the image.
         """
         width, height = self.source_size
         upright = (height, width) if self.turns % 2 else (width, height)

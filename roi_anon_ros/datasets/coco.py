@@ -26,11 +26,11 @@ from roi_anon_ros.datasets.records import KINDS
 def read_coco(annotations: Path, images: Path | None = None) -> Reading:
     """Read a COCO JSON; categories are told by their names, see :data:`KIND_OF`.
 
-    Every picture counts as annotated with the kinds of all categories, unless it has a list
+    Every image counts as annotated with the kinds of all categories, unless it has a list
     ``annotated``: then with those, and with the kinds of which it has boxes, be they found by a
     detector or derived from another kind. Kinds in its list ``partial`` were drawn on some of the
     people only: their boxes are read, and they do not count as annotated. Boxes with ``ignore`` or
-    ``iscrowd`` are ignored. Where a file joins several sets, ``source`` of a picture names its own.
+    ``iscrowd`` are ignored. Where a file joins several sets, ``source`` of an image names its own.
 
     Args:
         annotations: the JSON file.
@@ -44,20 +44,21 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
     try:
         coco = json.loads(read_content(file))
         names = {_key(c["id"]): plain_name(c["name"]) for c in coco["categories"]}
-        pictures, listed = list(coco["images"]), list(coco["annotations"])
+        entries = list(coco["images"])
+        listed = list(coco["annotations"])
     except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: no COCO JSON: {error!r}") from error
     kinds = find_kinds(names.values(), f"{file}: categories")
     folder = Path(
         images or (file.with_suffix("") if file.with_suffix("").is_dir() else file.parent)
     )
-    of_picture: dict[str, list[dict]] = defaultdict(list)
+    of_image: dict[str, list[dict]] = defaultdict(list)
     for number, one in enumerate(listed):
         with reports(reading, f"{file}: annotations[{number}]"):
-            of_picture[_key(one["image_id"])].append(one)
-    for number, image in enumerate(pictures):
+            of_image[_key(one["image_id"])].append(one)
+    for number, image in enumerate(entries):
         with reports(reading, f"{file}: images[{number}]"):
-            path, of_this = folder / image["file_name"], of_picture.pop(_key(image["id"]), [])
+            path, of_this = folder / image["file_name"], of_image.pop(_key(image["id"]), [])
             with reports(reading, path):
                 boxes, found = defaultdict(list), set()
                 for one in of_this:
@@ -89,7 +90,7 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
                     str(image.get("source", "")),
                 )
     reading.problems += [
-        f"{file}: annotations of image_id {number}, which is not in it" for number in of_picture
+        f"{file}: annotations of image_id {number}, which is not in it" for number in of_image
     ]
     return check_readable(file, reading)
 

@@ -26,7 +26,7 @@ def read_crowdhuman(annotations: Path, images: Path | None = None) -> Reading:
 
     Args:
         annotations: ``annotation_train.odgt`` or ``annotation_val.odgt``.
-        images: folder of the pictures, by default the file's own. They lie in it, in ``Images`` in
+        images: folder of the images, by default the file's own. They lie in it, in ``Images`` in
             it, or in ``*/Images`` in it, as the parts of the published archive are unpacked.
 
     Raises:

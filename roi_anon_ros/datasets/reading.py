@@ -1,6 +1,6 @@
 """What the readers of all formats share.
 
-A picture with a damaged annotation is left out as a whole: the head that the damaged box marked
+An image with a damaged annotation is left out as a whole: the head that the damaged box marked
 would be taught to stay visible. What was left out is said in :attr:`Reading.problems`, and the
 reading goes on.
 """
@@ -41,10 +41,10 @@ class Reading:
     """What was read of a set.
 
     Attributes:
-        records: a picture each, in the order of the set.
-        problems: a line for each picture, line or file that was left out, naming it.
-        clipped: boxes that reached more than half a pixel out of their picture.
-        dropped: boxes of which less than a pixel in width or height was inside their picture.
+        records: an image each, in the order of the set.
+        problems: a line for each image, line or file that was left out, naming it.
+        clipped: boxes that reached more than half a pixel out of their image.
+        dropped: boxes of which less than a pixel in width or height was inside their image.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -63,7 +63,7 @@ def add_record(
     complete: frozenset[str] | None = None,
     collection: str = "",
 ) -> None:
-    """Take up a picture with its boxes, x1 y1 x2 y2 ignored, by kind.
+    """Take up an image with its boxes, x1 y1 x2 y2 ignored, by kind.
 
     Without ``complete``, all that is annotated and was not found by a detector is.
     """
@@ -100,7 +100,7 @@ def check_readable(name: Path, reading: Reading) -> Reading:
     """Return what was read, or raise a ValueError that says why that is nothing."""
     if not reading.records:
         raise ValueError(
-            f"{name}: no picture can be read; {(reading.problems or ['there is none in it'])[0]}"
+            f"{name}: no image can be read; {(reading.problems or ['there is none in it'])[0]}"
         )
     return reading
 
@@ -143,7 +143,7 @@ def read_content(file: Path) -> bytes:
 
 
 def read_size(path: Path, width: int | None = None, height: int | None = None) -> tuple[int, int]:
-    """Upright width and height by the picture's header; what an annotation says of them must not
+    """Upright width and height by the image's header; what an annotation says of them must not
     differ.
     """
     try:
@@ -156,7 +156,7 @@ def read_size(path: Path, width: int | None = None, height: int | None = None) -
     except (ImportError, OSError, ValueError, Image.DecompressionBombError) as error:
         # ImportError: whoever imports ultralytics by himself makes Pillow look for a plugin for
         # what it does not know.
-        raise ValueError("not a readable picture") from error
+        raise ValueError("not a readable image") from error
     if width and height and (width, height) != size:
         raise ValueError(f"has {size[0]}x{size[1]} pixels, its annotation says {width}x{height}")
     return size

@@ -15,10 +15,10 @@ KINDS = ("person", "head", "face")
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """The boxes of one kind on a picture.
+    """The boxes of one kind on an image.
 
     Attributes:
-        xyxy: float32 ``[n, 4]``, left, top, right, bottom in pixels, inside the picture.
+        xyxy: float32 ``[n, 4]``, left, top, right, bottom in pixels, inside the image.
         ignore: bool ``[n]``, whether the source calls a box invalid, a crowd, or not to be counted.
     """
 
@@ -28,24 +28,24 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One annotated picture.
+    """One annotated image.
 
     Attributes:
-        path: of the picture.
+        path: of the image.
         width: upright, pixels.
         height: upright, pixels.
         persons: boxes of whole persons.
         heads: boxes of heads, with what is worn on them.
         faces: boxes of faces.
-        annotated: those of "person", "head" and "face" that were looked for on this picture; with
+        annotated: those of "person", "head" and "face" that were looked for on this image; with
             one of them and no box, there is none of the kind. Heads that were grown from faces
             count.
-        by_detector: those of them with boxes on this picture that a detector found and nobody drew.
+        by_detector: those of them with boxes on this image that a detector found and nobody drew.
         complete: those of which people drew every one: where no box is, there is none. Heads that
             were grown from faces are not complete: the back of a head has no face. Nor is a kind
             that was drawn on some of the people only; its boxes are there, and it is not
             ``annotated``.
-        collection: name of the set that the picture came from, in a file that joins several.
+        collection: name of the set that the image came from, in a file that joins several.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Record:
 
     @property
     def source(self) -> str:
-        """Name of the picture that this file was made from, without folder and suffix.
+        """Name of the image that this file was made from, without folder and suffix.
 
         Roboflow exports ``a.jpg`` as several ``a_jpg.rf.<hash>.jpg``: copies that differ in colour,
         angle or crop.
@@ -80,7 +80,7 @@ class Record:
 
 def heads_of(faces: Boxes, width: int, height: int) -> Boxes:
     """Heads grown from faces: 1.3 times as wide, 1.45 times as high, most of it upwards, clipped to
-    the picture.
+    the image.
     """
     sides = faces.xyxy[:, [2, 3, 2, 3]] - faces.xyxy[:, [0, 1, 0, 1]]
     grown = faces.xyxy + sides * np.array([-0.15, -0.35, 0.15, 0.1], np.float32)

@@ -17,8 +17,8 @@ def read_set(annotations: Path, images: Path | None = None) -> Reading:
     Args:
         annotations: ``.odgt`` (CrowdHuman), ``.json`` (COCO), ``data.yaml`` or the folder it lies
             in (YOLO), a folder of ``.xml`` files or the folder above it (Pascal VOC).
-        images: the pictures' folder, where the set's own layout does not say it; of a YOLO set,
-            only pictures in it are read.
+        images: the images' folder, where the set's own layout does not say it; of a YOLO set,
+            only images in it are read.
 
     Raises:
         ValueError: names the set, of which nothing can be read, and says why.

@@ -17,29 +17,29 @@ SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
 
 def for_training(records: list[Record]) -> tuple[list[Record], list[str]]:
-    """Leave out the pictures whose heads were not annotated: they would teach the codec to keep
+    """Leave out the images whose heads were not annotated: they would teach the codec to keep
     heads.
 
     Returns:
-        The other pictures, and a line for each reason to leave some out, with their number.
+        The other images, and a line for each reason to leave some out, with their number.
     """
     kept = [record for record in records if "head" in record.annotated]
     left = len(records) - len(kept)
     return kept, [
-        f"{left} of {len(records)} pictures left out: heads are not annotated on them"
+        f"{left} of {len(records)} images left out: heads are not annotated on them"
     ] if left else []
 
 
 def split(
     records: list[Record], shares: Mapping[str, float] = SHARES, seed: int = 0
 ) -> dict[str, list[Record]]:
-    """Divide pictures by a hash of :attr:`Record.source`: copies of a picture stay together.
+    """Divide images by a hash of :attr:`Record.source`: copies of an image stay together.
 
-    Where a picture goes depends on its source, the shares and the seed alone, not on the other
-    pictures.
+    Where an image goes depends on its source, the shares and the seed alone, not on the other
+    images.
 
     Args:
-        records: the pictures.
+        records: the images.
         shares: name and share of each part; they sum to 1.
         seed: another one divides differently.
 
@@ -58,7 +58,7 @@ def split(
 
 
 def spread(records: list[Record], count: int) -> list[Record]:
-    """At most ``count`` pictures, at equal distances over the whole list."""
+    """At most ``count`` images, at equal distances over the whole list."""
     return (
         [records[i * len(records) // count] for i in range(count)]
         if count < len(records)
@@ -72,11 +72,11 @@ def write_split(
     shares: Mapping[str, float] | None = None,
     seed: int | None = None,
 ) -> None:
-    """Write which picture is in which part as JSON.
+    """Write which image is in which part as JSON.
 
     Args:
         path: the file; its folder exists.
-        parts: names and pictures; they are written relative to the folder that all of them have in
+        parts: names and images; they are written relative to the folder that all of them have in
             common.
         shares: that :func:`split` was given, None where it did not make the parts.
         seed: likewise.
@@ -86,19 +86,17 @@ def write_split(
     }
     folders = [os.path.dirname(file) for part in files.values() for file in part]
     common = Path(os.path.commonpath(folders)) if folders else Path()
-    pictures = {
+    images = {
         name: sorted(Path(file).relative_to(common).as_posix() for file in part)
         for name, part in files.items()
     }
     path.write_text(
-        json.dumps(
-            {"shares": shares and dict(shares), "seed": seed, "pictures": pictures}, indent=1
-        )
+        json.dumps({"shares": shares and dict(shares), "seed": seed, "pictures": images}, indent=1)
     )
 
 
 def without_overlap(train: list[Record], *others: list[Record]) -> tuple[list[Record], list[str]]:
-    """Leave out the pictures of ``train`` that have their source in common with one of the others.
+    """Leave out the images of ``train`` that have their source in common with one of the others.
 
     Returns:
         The rest, and the paths of those left out.

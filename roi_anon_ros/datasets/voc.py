@@ -27,13 +27,13 @@ from roi_anon_ros.storage import IMAGE_SUFFIXES
 def read_voc(annotations: Path, images: Path | None = None) -> Reading:
     """Read a Pascal VOC set; classes are told by their names, see :data:`KIND_OF`.
 
-    Pixels count from 1, the last one included. ``difficult`` objects are ignored. Every picture
+    Pixels count from 1, the last one included. ``difficult`` objects are ignored. Every image
     counts as annotated with the kinds of all names in the set.
 
     Args:
-        annotations: folder of ``.xml`` files, one for each picture, or the folder above
+        annotations: folder of ``.xml`` files, one for each image, or the folder above
             ``Annotations``.
-        images: folder of the pictures, by default that folder above, or the one of the files; they
+        images: folder of the images, by default that folder above, or the one of the files; they
             lie in it, or in ``JPEGImages`` or ``images`` in it.
 
     Raises:

@@ -32,13 +32,13 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
     The labels of ``…/images/…/a.jpg`` are ``…/labels/…/a.txt``, or ``a.txt`` beside it where no
     folder is called ``images``: boxes, or polygons, of which the surrounding box is taken. Of a box
     with keypoints (``kpt_shape`` in the YAML file) the box is taken, and a sixth column is a
-    detector's score. A picture without that file counts as not annotated, one with an empty file as
+    detector's score. An image without that file counts as not annotated, one with an empty file as
     annotated and empty.
 
     Args:
         annotations: the YAML file with ``names``, or the folder in which it lies as ``data.yaml``
             or ``dataset.yaml``.
-        images: read only the pictures in this folder; by default all that ``train``, ``val`` and
+        images: read only the images in this folder; by default all that ``train``, ``val`` and
             ``test`` name (folders, or lists of files), else those in ``images`` beside the YAML
             file.
 
@@ -54,11 +54,11 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
             for k, v in (names.items() if isinstance(names, dict) else enumerate(names))
         }
         keypoints = _keypoint_numbers(told)
-        pictures = list(_yolo_pictures(file, told, images, reading))
+        paths = list(_yolo_images(file, told, images, reading))
     except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: no YOLO set: {error!r}") from error
     kinds = find_kinds(names.values(), f"{file}: names")
-    for path in dict.fromkeys(pictures):
+    for path in dict.fromkeys(paths):
         with reports(reading, path):
             size = read_size(path)
             labels = _labels_of(path)
@@ -86,10 +86,10 @@ def find_yolo_file(path: Path) -> Path | None:
     )
 
 
-def _yolo_pictures(
+def _yolo_images(
     file: Path, told: dict[str, Any], images: Path | None, reading: Reading
 ) -> Iterator[Path]:
-    """The pictures that a YAML file, or the caller, names."""
+    """The images that a YAML file, or the caller, names."""
     # The root that its maker wrote may be a place on another machine.
     root = file.parent / str(told.get("path") or "")
     root = root if root.is_dir() else file.parent
@@ -114,8 +114,8 @@ def _yolo_pictures(
             yield from (first_file((found.parent / line, root / line)) for line in lines)
 
 
-def _labels_of(picture: Path) -> Path:
-    parts = list(picture.parts)
+def _labels_of(image: Path) -> Path:
+    parts = list(image.parts)
     above = [number for number, part in enumerate(parts[:-1]) if part == "images"]
     if above:
         parts[above[-1]] = "labels"

@@ -12,9 +12,9 @@ from roi_anon_ros.boxes import clip_boxes
 
 @dataclass
 class Detections:
-    """What was found in one picture; row i of each field is the same object.
+    """What was found in one image; row i of each field is the same object.
 
-    boxes: float32 [n, 4], left, top, right, bottom in pixels of the picture given, inside it.
+    boxes: float32 [n, 4], left, top, right, bottom in pixels of the image given, inside it.
     scores: float32 [n], 0 to 1.
     labels: n class names.
     landmarks: of faces, by a detector that finds them, float32 [n, 5, 2], x and y in pixels: the
@@ -29,10 +29,10 @@ class Detections:
 
 
 class Detector(Protocol):
-    """Anything that finds objects in a batch of pictures."""
+    """Anything that finds objects in a batch of images."""
 
     def __call__(self, images: list[np.ndarray]) -> list[Detections]:
-        """Return one `Detections` per picture (uint8 [H, W, 3] RGB), in order."""
+        """Return one `Detections` per image (uint8 [H, W, 3] RGB), in order."""
         ...
 
 
@@ -42,7 +42,7 @@ def check_images(images: list[np.ndarray]) -> None:
     """
     if isinstance(images, np.ndarray):
         raise ValueError(
-            f"images: expected a list of pictures, got one array of shape {images.shape}"
+            f"images: expected a list of images, got one array of shape {images.shape}"
         )
     for i, image in enumerate(images):
         if not isinstance(image, np.ndarray):
@@ -69,7 +69,7 @@ def gather(
     image: np.ndarray,
     landmarks: np.ndarray | None = None,
 ) -> Detections:
-    """Clip boxes [n, 4] to the picture, drop those left without area, and give all the rest one
+    """Clip boxes [n, 4] to the image, drop those left without area, and give all the rest one
     label.
     """
     height, width = image.shape[:2]

@@ -1,4 +1,4 @@
-"""Faces, to count what an anonymized picture still shows."""
+"""Faces, to count what an anonymized image still shows."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class MtcnnFaces:
         self._mtcnn = _import_mtcnn().MTCNN(min_face_size=min_face, steps_threshold=thresholds)
 
     def __call__(self, images: list[np.ndarray]) -> list[Detections]:
-        """Return the faces (label "face") in each picture (uint8 [H, W, 3] RGB), in order."""
+        """Return the faces (label "face") in each image (uint8 [H, W, 3] RGB), in order."""
         check_images(images)
         return [self._find(image) for image in images]
 
@@ -95,7 +95,7 @@ class YunetFaces:
         )
 
     def __call__(self, images: list[np.ndarray]) -> list[Detections]:
-        """Return the faces (label "face") in each picture (uint8 [H, W, 3] RGB), in order."""
+        """Return the faces (label "face") in each image (uint8 [H, W, 3] RGB), in order."""
         check_images(images)
         return [self._find(image) for image in images]
 

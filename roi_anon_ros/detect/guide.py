@@ -1,4 +1,4 @@
-"""A frozen person detector that a codec learns from: how differently does it see two pictures?"""
+"""A frozen person detector that a codec learns from: how differently does it see two images?"""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from roi_anon_ros.detect.weights import find_weights
 
 
 class PersonGuide(nn.Module):
-    """Distance between what a YOLO detector makes of a decoded picture and of its original.
+    """Distance between what a YOLO detector makes of a decoded image and of its original.
 
     With the features f of the detector's three scales, the probability p of a person and the
-    distribution q of each side of the box at every anchor, hats marking the decoded picture:
+    distribution q of each side of the box at every anchor, hats marking the decoded image:
 
         Σ_scales ‖k (f̂ − f)‖² / ‖k f‖²
             +  (Σ_anchors KL(p ‖ p̂) + p · mean_sides KL(q ‖ q̂)) / (Σ_anchors p + B)
 
-    k leaves out the features of what shall not be shown, B is the number of pictures. The weights
-    stay as they are; the gradient reaches the decoded picture.
+    k leaves out the features of what shall not be shown, B is the number of images. The weights
+    stay as they are; the gradient reaches the decoded image.
 
     weights: a name that `find_weights` knows, or a path to a YOLOv8 .pt file.
 
@@ -59,7 +59,7 @@ class PersonGuide(nn.Module):
         """Return the distance, a scalar of 0 or more.
 
         x_hat, x: [B, 3, H, W] in [0, 1], RGB; H and W multiples of 32.
-        keep: [B, 1, H, W], 1 where the pictures shall look alike, 0 where not.
+        keep: [B, 1, H, W], 1 where the images shall look alike, 0 where not.
         """
         with torch.no_grad():
             original = self._network(x)

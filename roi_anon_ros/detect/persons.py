@@ -30,13 +30,13 @@ class YoloPersons:
     engine: what runs the weights: "torch" (an .onnx file: ONNX Runtime), or "openvino", faster on
         x86 processors and in bfloat16 where they have it; "auto": openvino where it is installed
         and torch has no GPU.
-    image_size: side in pixels of the square that pictures are fitted into, a multiple of 32 from 32
+    image_size: side in pixels of the square that images are fitted into, a multiple of 32 from 32
         to 4096; an .onnx file of fixed size keeps its own.
     device: as torch names it ("cpu", "cuda:0"); None takes a GPU where there is one.
 
     Raises ImportError without ultralytics, WeightsError where weights cannot be had, ValueError for
     arguments out of range and for weights without persons. The weights are loaded and run once
-    here, not on the first picture.
+    here, not on the first image.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class YoloPersons:
             engine = (
                 "openvino" if find_spec("openvino") and not torch.cuda.is_available() else "torch"
             )
-        # An exported file does not say its task reliably, and may be fixed to one picture a call.
+        # An exported file does not say its task reliably, and may be fixed to one image a call.
         self._one_by_one = suffix == ".onnx"
         self._model = ultralytics.YOLO(
             str(self.weights), task="detect" if self._one_by_one else None
@@ -101,13 +101,13 @@ class YoloPersons:
             raise ValueError(f"weights: {self.weights} knows no class 'person'")
 
     def __call__(self, images: list[np.ndarray]) -> list[Detections]:
-        """Return the persons in each picture (uint8 [H, W, 3] RGB), in order, highest score first.
+        """Return the persons in each image (uint8 [H, W, 3] RGB), in order, highest score first.
 
-        A picture's boxes do not depend on what else is in the list, to within rounding. Raises
-        ValueError, naming the entry, for anything else than such pictures.
+        An image's boxes do not depend on what else is in the list, to within rounding. Raises
+        ValueError, naming the entry, for anything else than such images.
         """
         check_images(images)
-        # Pictures of one shape make one batch: mixed shapes would be padded more, and so seen
+        # Images of one shape make one batch: mixed shapes would be padded more, and so seen
         # differently.
         batches: dict[object, list[int]] = defaultdict(list)
         for i, image in enumerate(images):

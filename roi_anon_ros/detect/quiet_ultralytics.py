@@ -61,7 +61,7 @@ def import_ultralytics() -> ModuleType:
         torch.set_num_threads(torch_threads)
         if not had_omp_threads:
             os.environ.pop("OMP_NUM_THREADS", None)
-    # On import, ultralytics makes Pillow want another package for every picture that it cannot
+    # On import, ultralytics makes Pillow want another package for every image that it cannot
     # read.
     Image.open = getattr(patches, "_image_open", Image.open)
     LOGGER.setLevel(logging.ERROR)

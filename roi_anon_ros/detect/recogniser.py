@@ -13,7 +13,7 @@ from roi_anon_ros.storage import digest
 #: Side in pixels of an aligned face.
 SIDE = 112
 #: Where ArcFace (Deng et al., 2019) wants the eyes, the nose and the corners of the mouth in it: x,
-#: y, the left one in the picture first.
+#: y, the left one in the image first.
 TEMPLATE = np.array(
     [
         [38.2946, 51.6963],
@@ -31,11 +31,11 @@ class YunetLandmarks(YunetFaces):
     """
 
     def landmarks(self, image: np.ndarray) -> np.ndarray | None:
-        """Return the points of the surest face in a picture (uint8 [H, W, 3] RGB), None where there
+        """Return the points of the surest face in an image (uint8 [H, W, 3] RGB), None where there
         is no face.
 
         The points are float32 [5, 2], x and y in pixels, in the order of `TEMPLATE`; they may lie
-        outside the picture.
+        outside the image.
         """
         check_images([image])
         self._yunet.setInputSize((image.shape[1], image.shape[0]))
@@ -117,12 +117,12 @@ def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
 
 
 def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """Return a face brought onto `TEMPLATE`, uint8 [112, 112, 3]; black beyond the picture's edges.
+    """Return a face brought onto `TEMPLATE`, uint8 [112, 112, 3]; black beyond the image's edges.
 
     image: uint8 [H, W, 3] RGB.
     landmarks: [5, 2], as `YunetLandmarks` gives them.
 
-    Raises ValueError for another picture or other points.
+    Raises ValueError for another image or other points.
     """
     import cv2
 

@@ -1,3 +1,3 @@
 """What the project claims, measured: utility, faces and rate of every codec over one set of
-pictures.
+images.
 """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from roi_anon_ros.codec.picture import check_picture
+from roi_anon_ros.codec.image import check_image
 from roi_anon_ros.datasets import Record, read_set, spread
 from roi_anon_ros.detect import Detector
 from roi_anon_ros.evaluate.measure import Cache, environment, measure
@@ -17,7 +17,7 @@ from roi_anon_ros.evaluate.methods import Method
 from roi_anon_ros.evaluate.report.sheet import pick, save_sheet
 from roi_anon_ros.evaluate.summary import summary
 from roi_anon_ros.evaluate.views import View
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def read_kinds(
 def _is_readable(record: Record, fail: Report) -> bool:
     """Whether every method can take an image; what one cannot take is left out of all of them."""
     try:
-        check_picture(read_picture(record.path))
+        check_image(read_pixels(record.path))
     except (OSError, ValueError) as error:
         fail(record.path, error)
         return False

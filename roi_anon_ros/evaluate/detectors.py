@@ -18,7 +18,7 @@ from roi_anon_ros.detect.choice import make_detector
 from roi_anon_ros.detect.matching import overlaps
 from roi_anon_ros.evaluate.methods import make_method
 from roi_anon_ros.evaluate.precision import Judged, average_precision, judge
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 
 #: Detections from this score on are asked for: curves of precision over recall get whole.
 LEAST_SCORE = 0.001
@@ -110,7 +110,7 @@ def compare(records: list[Record], methods: list[str], detectors: list[str], sco
     lines.append("|" + "---|" * (3 + len(titles)))
     for name in methods:
         method = make_method(name)
-        images = [method.decode(method.encode(read_picture(record.path))) for record in records]
+        images = [method.decode(method.encode(read_pixels(record.path))) for record in records]
         groups: dict[str, list[Figures]] = defaultdict(list)
         for find in finders.values():
             found = [find([image])[0] for image in images]

@@ -1,15 +1,15 @@
 """Does anybody remain recognisable? Verification and identification of faces before and after each
 row.
 
-Pictures of faces, several of a person, are placed as heads on persons in a plain scene, one face
+Images of faces, several of a person, are placed as heads on persons in a plain scene, one face
 size at a time (cameras see faces of 20 to 200 pixels); a row sends the scene, and a face recogniser
 compares what arrives with
 
-- ``raw``: the pictures themselves. Somebody has a photo of you and looks for you in what the camera
+- ``raw``: the images themselves. Somebody has a photo of you and looks for you in what the camera
   sent.
-- ``linked``: the other scenes that arrived. Somebody follows you from one picture to another.
+- ``linked``: the other scenes that arrived. Somebody follows you from one image to another.
 
-The attacker is given more than he would have: he knows eyes, nose and mouth from the picture as it
+The attacker is given more than he would have: he knows eyes, nose and mouth from the image as it
 was before it was sent, at its full size, so that a face which no detector finds any more is
 compared all the same. And he is given
 less: the recogniser never saw what a codec makes of a face. The row ``attack:FILE`` puts a trained
@@ -30,11 +30,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.codec.image import as_grey
 from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks, align
 from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.precision import RESAMPLES
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 from roi_anon_ros.storage import IMAGE_SUFFIXES, write_bytes
 
 #: Sides of a scene, and where the head's top is in it, in heights of the head.
@@ -47,12 +47,12 @@ SCENE_VERSION = 1
 
 @dataclass(frozen=True)
 class Face:
-    """A picture of a person's face.
+    """An image of a person's face.
 
     Attributes:
         name: of the person.
-        path: of the picture.
-        landmarks: float32 ``[5, 2]``, x and y in pixels of the picture, in the order of
+        path: of the image.
+        landmarks: float32 ``[5, 2]``, x and y in pixels of the image, in the order of
             ``detect/recogniser.py``.
     """
 
@@ -66,7 +66,7 @@ class Scene:
     """A person with a given head before a plain wall.
 
     Attributes:
-        size: longest side of the head's picture in the scene, 16 to 512 pixels; the scene's sides
+        size: longest side of the head's image in the scene, 16 to 512 pixels; the scene's sides
             are 4 times that.
         grey: as a monochrome camera sees it. Otherwise a grey head gets the colour of skin.
 
@@ -81,20 +81,20 @@ class Scene:
         if not 16 <= self.size <= 512:
             raise ValueError(f"size: {self.size} pixels, must be from 16 to 512")
 
-    def __call__(self, picture: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, face: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Place a head.
 
         Args:
-            picture: uint8 ``[h, w, 3]`` RGB that a face fills; an oval of it is shown.
-            landmarks: ``[5, 2]`` in pixels of the picture.
+            face: uint8 ``[h, w, 3]`` RGB that a face fills; an oval of it is shown.
+            landmarks: ``[5, 2]`` in pixels of it.
 
         Returns:
             The scene, uint8 ``[4 * size, 4 * size, 3]`` RGB, and the landmarks in it.
         """
-        scale = self.size / max(picture.shape[:2])
-        height, width = (max(round(side * scale), 1) for side in picture.shape[:2])
-        head = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-        if np.ptp(picture, axis=2).max() == 0:
+        scale = self.size / max(face.shape[:2])
+        height, width = (max(round(side * scale), 1) for side in face.shape[:2])
+        head = cv2.resize(face, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+        if np.ptp(face, axis=2).max() == 0:
             head *= np.float32(SKIN)
         side = SIDE * self.size
         x, y = (side - width) // 2, round(TOP * self.size)
@@ -123,7 +123,7 @@ class Scene:
         image = canvas.clip(0, 255).round().astype(np.uint8)
         if self.grey:
             image = as_grey(image)
-        factor = np.array([width, height]) / picture.shape[1::-1]
+        factor = np.array([width, height]) / face.shape[1::-1]
         return image, (np.asarray(landmarks) + 0.5) * factor - 0.5 + (x, y)
 
 
@@ -140,48 +140,45 @@ def _blend(canvas: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> None:
 
 
 def read_people(folder: Path, limit: int = 0) -> list[tuple[str, Path]]:
-    """Pictures in folders by a person's name, as LFW has them.
+    """Images in folders by a person's name, as LFW has them.
 
     Args:
         folder: of the folders.
         limit: only the first so many people; 0: all.
 
     Returns:
-        Names and pictures, sorted. Whoever has one picture only is told apart from others, and
+        Names and images, sorted. Whoever has one image only is told apart from others, and
         never found.
 
     Raises:
-        ValueError: there are fewer than two people, or nobody has two pictures.
+        ValueError: there are fewer than two people, or nobody has two images.
         OSError: there is no such folder.
     """
     people: dict[str, list[Path]] = {}
     for person in sorted(path for path in folder.iterdir() if path.is_dir()):
-        pictures = sorted(
-            path for path in person.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES
-        )
-        if pictures and not 0 < limit <= len(people):
-            people[person.name] = pictures
-    if len(people) < 2 or all(len(pictures) < 2 for pictures in people.values()):
+        images = sorted(path for path in person.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        if images and not 0 < limit <= len(people):
+            people[person.name] = images
+    if len(people) < 2 or all(len(images) < 2 for images in people.values()):
         raise ValueError(
-            f"{folder}: needs pictures in folders by name, of two people or more, two or more of "
-            "one"
+            f"{folder}: needs images in folders by name, of two people or more, two or more of one"
         )
-    return [(name, path) for name, pictures in people.items() for path in pictures]
+    return [(name, path) for name, images in people.items() for path in images]
 
 
 def find_faces(people: Iterable[tuple[str, Path]], finder: YunetLandmarks) -> Iterator[Face | None]:
-    """Yield the surest face on each picture; None where there is none, for the caller to count and
+    """Yield the surest face on each image; None where there is none, for the caller to count and
     leave out.
 
     Raises:
-        ValueError: a picture cannot be read.
+        ValueError: an image cannot be read.
     """
     for name, path in people:
         try:
-            picture = read_picture(path)
+            image = read_pixels(path)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        landmarks = finder.landmarks(picture)
+        landmarks = finder.landmarks(image)
         yield None if landmarks is None else Face(name, path, landmarks)
 
 
@@ -199,24 +196,24 @@ def embed(
         faces: from :func:`find_faces`.
         recogniser: makes the vectors.
         cache: folder where the vectors are kept once all have been made.
-        row: sends the picture first.
-        scene: the picture is placed in it before that; None: it is what it is.
+        row: sends the image first.
+        scene: the image is placed in it before that; None: it is what it is.
 
     Raises:
-        ValueError: a picture cannot be read. What the row raises is passed on.
+        ValueError: an image cannot be read. What the row raises is passed on.
     """
     digest = hashlib.sha256(
         f"{row and row.key}\n{scene} {SCENE_VERSION}\n{recogniser.fingerprint}\n".encode()
     )
     for face in faces:
         digest.update(hashlib.sha256(face.path.read_bytes()).digest() + face.landmarks.tobytes())
-    path = cache / f"identity-{slug(row.name if row else 'pictures')}-{digest.hexdigest()[:12]}.npy"
+    path = cache / f"identity-{slug(row.name if row else 'images')}-{digest.hexdigest()[:12]}.npy"
     if path.is_file():
         yield from np.load(path)
         return
     made = []
     for face in faces:
-        image, landmarks = read_picture(face.path), face.landmarks
+        image, landmarks = read_pixels(face.path), face.landmarks
         if scene is not None:
             image, landmarks = scene(image, landmarks)
         if row is not None:
@@ -289,15 +286,15 @@ def rank_one(similarities: np.ndarray, own: np.ndarray) -> np.ndarray:
 def compare(
     names: Sequence[str], gallery: np.ndarray, probes: np.ndarray | None = None, seed: int = 0
 ) -> dict:
-    """Verification and identification of every picture against every other; a picture is never
+    """Verification and identification of every image against every other; an image is never
     compared with itself.
 
-    Memory grows with the square of the number of pictures: about 100 bytes a pair.
+    Memory grows with the square of the number of images: about 100 bytes a pair.
 
     Args:
-        names: n, of the person on each picture.
+        names: n, of the person on each image.
         gallery: ``[n, d]``, vectors of length 1.
-        probes: ``[n, d]``, what was made of the same pictures; None: the gallery's pictures are
+        probes: ``[n, d]``, what was made of the same images; None: the gallery's images are
             compared among themselves, and each pair counts once.
         seed: of the bootstrap.
 
@@ -305,18 +302,18 @@ def compare(
         For JSON: ``genuine`` and ``impostors``, numbers of pairs; ``auc``; ``tar_far_1`` and
         ``tar_far_01``, share of genuine pairs accepted where 1 % and 0.1 % of the impostors are;
         ``roc``, 101 points ``[FAR, TAR]``, FAR from 1e-4 to 1; ``rank1``, share of ``probes`` (a
-        person's pictures but the first) most similar to their own person's first picture among
+        person's images but the first) most similar to their own person's first image among
         those of all people, and ``rank1_chance``. ``<name>_interval`` of ``auc``, ``tar_far_1``,
         ``tar_far_01`` and ``rank1``: 95 %, from draws of as many people with replacement.
 
     Raises:
-        ValueError: there are fewer than two people, or nobody has two pictures.
+        ValueError: there are fewer than two people, or nobody has two images.
     """
     _, first, person = np.unique(np.asarray(names), return_index=True, return_inverse=True)
     people, n = len(first), len(person)
     if not 1 < people < n:
         raise ValueError(
-            f"names: {n} pictures of {people} people, need two people or more, two pictures of one"
+            f"names: {n} images of {people} people, need two people or more, two images of one"
         )
     scores = (gallery if probes is None else probes) @ gallery.T
     others = np.setdiff1d(np.arange(n), first)
@@ -347,7 +344,7 @@ def compare(
     draws = [
         np.bincount(rng.integers(people, size=people), minlength=people) for _ in range(RESAMPLES)
     ]
-    # A draw without two people, or without two pictures of one, says nothing.
+    # A draw without two people, or without two images of one, says nothing.
     drawn = [
         figures(draw.astype(float)) for draw in draws if (draw > 0).sum() > 1 and draw[whose].any()
     ]
@@ -359,15 +356,15 @@ def compare(
     return result | {"probes": len(others), "people": people, "rank1_chance": 1 / people}
 
 
-def summary(names: Sequence[str], pictures: np.ndarray, sent: np.ndarray) -> dict[str, Any]:
+def summary(names: Sequence[str], images: np.ndarray, sent: np.ndarray) -> dict[str, Any]:
     """The figures of one row.
 
     Args:
-        names: n, of the person on each picture.
-        pictures: ``[n, d]``, vectors of the pictures themselves.
+        names: n, of the person on each image.
+        images: ``[n, d]``, vectors of the images themselves.
         sent: ``[n, d]``, those of what a row made of them.
 
     Returns:
         ``raw`` and ``linked``, each as from :func:`compare`.
     """
-    return {"raw": compare(names, pictures, sent), "linked": compare(names, sent)}
+    return {"raw": compare(names, images, sent), "linked": compare(names, sent)}

@@ -10,7 +10,7 @@ import numpy as np
 from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.headmap import RunMap
 from roi_anon_ros.codec.hiding import Hidden, Hiding
-from roi_anon_ros.codec.picture import resize
+from roi_anon_ros.codec.image import resize
 from roi_anon_ros.codec.regions import Regions
 
 #: What the pixels under the regions are replaced by.

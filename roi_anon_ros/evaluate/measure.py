@@ -28,10 +28,10 @@ FACE_DETECTORS = ("mtcnn", "yunet")
 #: Detections from this score on are asked for: as low as makes the curves of precision over recall
 #: whole.
 LEAST_SCORE = {"persons": 0.001, "faces": 0.1}
-#: Least side of a picture that MS-SSIM can be had of: a window of 11 pixels at the coarsest of five
+#: Least side of an image that MS-SSIM can be had of: a window of 11 pixels at the coarsest of five
 #: scales.
 SIMILARITY_SIDE = 176
-#: Of what is measured on a picture; another one makes no use of older caches.
+#: Of what is measured on an image; another one makes no use of older caches.
 FORMAT = 7
 
 
@@ -41,10 +41,10 @@ class Seen:
 
     Attributes:
         bytes: of its file or packet.
-        pixels: of the picture.
+        pixels: of the image.
         error: squared errors summed, and values summed over, outside the heads and inside them;
             values in [0, 1].
-        similarity: MS-SSIM with the original outside the heads, None of a picture with a side below
+        similarity: MS-SSIM with the original outside the heads, None of an image with a side below
             176 pixels.
         detections: by the name of a detector.
         painted: of each of a detector of faces' detections, the share of its box that the method
@@ -100,11 +100,11 @@ class Cache(JsonLines):
         self._seen = {(e["picture"], e["heads"]): Seen.from_json(e) for e in self.entries}
 
     def get(self, record: Record) -> Seen | None:
-        """What was seen of this very picture with these heads; None: nothing yet."""
+        """What was seen of this very image with these heads; None: nothing yet."""
         return self._seen.get(self._mark(record))
 
     def add(self, record: Record, seen: Seen) -> Seen:
-        """Add a picture, and return what a later run will read of it: scores have four decimals."""
+        """Add an image, and return what a later run will read of it: scores have four decimals."""
         mark = self._mark(record)
         line = dict(zip(("picture", "heads"), mark, strict=True)) | seen.to_json()
         self.write(line)

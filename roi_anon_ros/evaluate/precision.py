@@ -21,7 +21,7 @@ RESAMPLES = 200
 
 @dataclass(frozen=True)
 class Judged:
-    """The detections on one picture, judged by its annotated boxes.
+    """The detections on one image, judged by its annotated boxes.
 
     Attributes:
         scores: float32 ``[n]``, without the detections that fell on ignored boxes.
@@ -42,13 +42,13 @@ def judge(
     least_overlap: float,
     heights: tuple[float, float] = (0, math.inf),
 ) -> Judged:
-    """Judge the detections on one picture.
+    """Judge the detections on one image.
 
     A box is found by the surest detection that overlaps it enough, and once. A detection that found
     no box, but overlaps an ignored one enough, does not count.
 
     Args:
-        detections: on the picture.
+        detections: on the image.
         truth: annotated boxes.
         least_overlap: intersection over union, 0 to 1.
         heights: pixels, from and below: other boxes are ignored, and a detection of another height
@@ -71,22 +71,22 @@ def _within(boxes: np.ndarray, heights: tuple[float, float]) -> np.ndarray:
     return (tall >= heights[0]) & (tall < heights[1])
 
 
-def average_precision(pictures: Sequence[Judged], points: int = 0) -> float:
+def average_precision(images: Sequence[Judged], points: int = 0) -> float:
     """Area under the curve of precision over recall, precision made monotonous.
 
     Args:
-        pictures: judged.
+        images: judged.
         points: 0: under all points of the curve (Pascal VOC from 2010 on); 101: mean over as many
             recalls (COCO).
 
     Returns:
         0 to 1; nan where nothing is annotated.
     """
-    truths = sum(len(p.sizes) for p in pictures)
+    truths = sum(len(p.sizes) for p in images)
     if not truths:
         return float("nan")
     scores, correct = (
-        np.concatenate([getattr(p, name) for p in pictures]) for name in ("scores", "correct")
+        np.concatenate([getattr(p, name) for p in images]) for name in ("scores", "correct")
     )
     hits = np.cumsum(correct[np.argsort(-scores, kind="stable")])
     recall = hits / truths

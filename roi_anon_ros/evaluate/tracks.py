@@ -13,7 +13,7 @@ import numpy as np
 from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.datasets import Frame
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 
 #: Heads of this height count, pixels.
 LEAST_HEIGHT = 32
@@ -47,7 +47,7 @@ def look_at_frames(frames: Iterable[Frame], codec: Codec, hold: float) -> Iterat
     """
     hiding = Hiding(hold=hold)
     for frame in frames:
-        image = read_picture(frame.path)
+        image = read_pixels(frame.path)
         height, width = image.shape[:2]
         run = codec.engine.map_heads
         _, hidden = hiding.find(run, image, [], (1.0, 1.0), frame.seconds)

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from roi_anon_ros.boxes import at_least, clip_boxes
-from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.codec.image import as_grey
 from roi_anon_ros.datasets import Boxes, Record
 from roi_anon_ros.datasets.subsets import first_byte
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 
 #: A close-up is made of heads of at least this height, pixels: smaller ones are a blur.
 CLOSE_UP_HEAD = 48
@@ -44,7 +44,7 @@ class View:
 
     def see(self, record: Record) -> tuple[np.ndarray, Record]:
         """The scene of a record, uint8 ``[H, W, 3]`` RGB, and its boxes."""
-        image = read_picture(record.path)
+        image = read_pixels(record.path)
         if self.crop is None:
             return image, record
         return self.crop(image, record)

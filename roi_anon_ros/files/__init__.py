@@ -6,7 +6,7 @@ from roi_anon_ros.files.images import (
     image_bytes,
     png,
     read_image,
-    read_picture,
+    read_pixels,
 )
 from roi_anon_ros.files.journals import JsonLines
 from roi_anon_ros.files.packets import (
@@ -34,6 +34,6 @@ __all__ = [
     "png",
     "read_image",
     "read_packet",
-    "read_picture",
+    "read_pixels",
     "write_video",
 ]

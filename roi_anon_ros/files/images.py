@@ -96,7 +96,7 @@ def read_image(path: Path) -> ImageFile:
     return ImageFile(image, kept, frames, notes)
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_pixels(path: Path) -> np.ndarray:
     """The pixels of an image file, uint8 ``[H, W, 3]`` RGB, where nobody reads its notes.
 
     Raises:

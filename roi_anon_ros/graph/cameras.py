@@ -37,7 +37,7 @@ class Cameras(Node):
         self._message = deserialize_message(
             Path(file).read_bytes(), Image if raw else CompressedLatent
         )
-        # Raw pictures are reliable, as from camera_node; latents as from an edge node.
+        # Raw images are reliable, as from camera_node; latents as from an edge node.
         qos = QoSProfile(depth=1) if raw else newest_only()
         self._outputs = [self.create_publisher(type(self._message), topic, qos) for topic in topics]
         self._stamps: list[list[int]] = [[] for _ in topics]

@@ -1,8 +1,8 @@
 """The demo: the camera's place taken by files, real edge and server nodes, and what came out next
 to the original.
 
-It starts both nodes as processes of their own, plays pictures to them over DDS, and writes for each
-picture a comparison as PNG and the detections as JSON.
+It starts both nodes as processes of their own, plays images to them over DDS, and writes for each
+image a comparison as PNG and the detections as JSON.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from vision_msgs.msg import Detection2DArray
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.boxes import share_covered
 from roi_anon_ros.codec import DEFAULT_MODEL, find_painted
-from roi_anon_ros.codec.picture import resize
+from roi_anon_ros.codec.image import resize
 from roi_anon_ros.codec.regions import PAINTED_FACE
 from roi_anon_ros.detect import MtcnnFaces, YoloPersons
 from roi_anon_ros.detect.quiet_ultralytics import EXAMPLE_PHOTOS, example_photo
 from roi_anon_ros.errors import RoiAnonError
-from roi_anon_ros.files import Video, encode_image, read_picture
+from roi_anon_ros.files import Video, encode_image, read_pixels
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb
 from roi_anon_ros.nodes.base.newest import newest_only
 from roi_anon_ros.storage import IMAGE_SUFFIXES
 
-#: Seconds that a picture may take to come back.
-PICTURE_LIMIT = 20.0
-#: A picture is played again where best effort lost it on the way.
+#: Seconds that an image may take to come back.
+IMAGE_LIMIT = 20.0
+#: An image is played again where best effort lost it on the way.
 TRIES = 3
 #: Messages that may wait before an image is played.
 WAITING = 50
@@ -60,14 +60,14 @@ STAGES = {
 
 @dataclass
 class Delivery:
-    """What came back for one picture.
+    """What came back for one image.
 
     Attributes:
         latent: the message that the edge node sent.
         detections: of the server node, in source pixels.
-        decoded: uint8 ``[H, W, 3]`` RGB, the server's picture at the source's size.
+        decoded: uint8 ``[H, W, 3]`` RGB, the server's image at the source's size.
         annotated: the same with boxes.
-        round_trip: seconds from the picture's publication to the detections' arrival.
+        round_trip: seconds from the image's publication to the detections' arrival.
         milliseconds: of each node's stages for this frame, by (node, stage).
     """
 
@@ -116,7 +116,7 @@ class Demo(Graph):
 
     def start_nodes(self, model: str, weights: str) -> None:
         """Start an edge and a server node."""
-        # Uncompressed pictures are too large for best effort where shared memory is not to be had.
+        # Uncompressed images are too large for best effort where shared memory is not to be had.
         edge = {"qos_overrides./image_raw.subscription.reliability": "reliable"}
         server = {
             "weights": weights,
@@ -147,7 +147,7 @@ class Demo(Graph):
         )
 
     def play(self, image: np.ndarray) -> Delivery:
-        """Publish one picture and wait for everything that comes back.
+        """Publish one image and wait for everything that comes back.
 
         Raises:
             GraphError: it does not come back in time.
@@ -163,7 +163,7 @@ class Demo(Graph):
             self._published = time.perf_counter()
             self._publisher.publish(message)
             try:
-                self.wait_for(self._delivery.complete, "delivery", PICTURE_LIMIT)
+                self.wait_for(self._delivery.complete, "delivery", IMAGE_LIMIT)
                 break
             except GraphError as error:
                 if attempt == TRIES:
@@ -200,8 +200,8 @@ class Demo(Graph):
                     self._delivery.milliseconds[node, match[1]] = float(pair.value)
 
 
-def pictures(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
-    """Names and RGB pictures to play: a file, a folder, each second of a video, or ultralytics'
+def read_images(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
+    """Names and RGB images to play: a file, a folder, each second of a video, or ultralytics'
     two.
     """
     if source is None:
@@ -212,7 +212,7 @@ def pictures(source: Path | None) -> Iterator[tuple[str, np.ndarray]]:
         files = [source]
     for file in files:
         if file.suffix.lower() in IMAGE_SUFFIXES:
-            yield file.stem, read_picture(file)
+            yield file.stem, read_pixels(file)
         else:
             video = Video(file)
             step = max(round(float(video.rate)), 1)
@@ -228,7 +228,7 @@ def report(
     find_persons: YoloPersons,
     find_faces: MtcnnFaces,
 ) -> dict:
-    """Everything measured for one picture, as it is printed and written."""
+    """Everything measured for one image, as it is printed and written."""
     latent, found = delivery.latent, delivery.detections
     fitted = resize(image, latent.coded_width, latent.coded_height)
     milliseconds = {
@@ -242,7 +242,7 @@ def report(
     painted = find_painted(bytes(latent.packet))
     stamps = sum(share_covered(box, painted) >= PAINTED_FACE for box in faces.boxes)
     return {
-        "picture": name,
+        "image": name,
         "model": latent.model_name,
         "fingerprint": bytes(latent.fingerprint).hex(),
         "source_size": [latent.source_width, latent.source_height],
@@ -276,7 +276,7 @@ def report(
 
 
 def draw(image: np.ndarray, delivery: Delivery, result: dict, path: Path) -> None:
-    """Write original, decoded and annotated picture side by side."""
+    """Write original, decoded and annotated image side by side."""
     sent, persons, faces = result["bytes"]["sent"], result["persons"], result["faces"]
     boxes = np.array(result["original_boxes"], np.float32).reshape(-1, 4)
     before = f"original with {persons['original']} persons, {faces['original']} faces"
@@ -297,13 +297,11 @@ def draw(image: np.ndarray, delivery: Delivery, result: dict, path: Path) -> Non
 
 
 def table(result: dict) -> Table:
-    """What a person wants to see of one picture."""
+    """What a person wants to see of one image."""
     size, ms = result["bytes"], result["milliseconds"]
     width, height = result["source_size"]
     coded = "x".join(map(str, result["coded_size"]))
-    shown = Table(
-        title=f"{result['picture']}  {width}x{height}, coded at {coded}", show_header=False
-    )
+    shown = Table(title=f"{result['image']}  {width}x{height}, coded at {coded}", show_header=False)
     shown.add_column(style="bold")
     shown.add_column(justify="right")
     shown.add_column()
@@ -337,13 +335,13 @@ def table(result: dict) -> Table:
 
 
 def summary(results: list[dict]) -> dict:
-    """Of all pictures together: counts and bytes added up, rate averaged."""
+    """Of all images together: counts and bytes added up, rate averaged."""
 
     def total(group: str) -> dict[str, int]:
         return {key: sum(result[group][key] for result in results) for key in results[0][group]}
 
     return {
-        "pictures": len(results),
+        "images": len(results),
         "model": results[0]["model"],
         "fingerprint": results[0]["fingerprint"],
         "bits_per_pixel": sum(result["bits_per_pixel"] for result in results) / len(results),
@@ -372,10 +370,10 @@ def demo(source: Path | None, out: Path, model: str, weights: str, console: Cons
             graph.connect()
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("playing", total=None)
-            for name, image in pictures(source):
+            for name, image in read_images(source):
                 progress.update(task, description=name)
                 if not results:
-                    graph.play(image)  # the first picture pays for what a network sets up once
+                    graph.play(image)  # the first image pays for what a network sets up once
                 delivery = graph.play(image)
                 result = report(name, image, delivery, find_persons, find_faces)
                 (out / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
@@ -384,7 +382,7 @@ def demo(source: Path | None, out: Path, model: str, weights: str, console: Cons
                 results.append(result)
                 progress.update(task, completed=len(results))
     if not results:
-        raise GraphError(f"{source}: no pictures in it")
+        raise GraphError(f"{source}: no images in it")
     total = summary(results)
     (out / "summary.json").write_text(json.dumps(total, indent=2) + "\n")
     return total
@@ -393,10 +391,10 @@ def demo(source: Path | None, out: Path, model: str, weights: str, console: Cons
 def main() -> None:
     """Run ``demo_node``; the exit code is 1 where the pipeline did not deliver."""
     parser = argparse.ArgumentParser(
-        description="Pictures through a real edge and server node, compared."
+        description="Images through a real edge and server node, compared."
     )
     parser.add_argument(
-        "--input", type=Path, help="picture, folder or video; default: ultralytics' two pictures"
+        "--input", type=Path, help="image, folder or video; default: ultralytics' two images"
     )
     parser.add_argument(
         "--out", type=Path, default=Path("demo"), help="folder for the results (default: demo)"
@@ -420,7 +418,7 @@ def main() -> None:
         sys.exit(1)
     persons, faces = total["persons"], total["faces"]
     console.print(
-        f"{total['pictures']} pictures at {total['bits_per_pixel']:.3f} bits per pixel: "
+        f"{total['images']} images at {total['bits_per_pixel']:.3f} bits per pixel: "
         f"persons {persons['original']} → {persons['decoded']}, faces {faces['original']} → "
         f"{faces['decoded']} besides {faces['stamps']} stamps, nobody's; "
         f"see {arguments.out}/*.png and *.json",

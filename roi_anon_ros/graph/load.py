@@ -1,7 +1,7 @@
 """How the server does as cameras are added: real nodes in processes of their own, over DDS.
 
 The cameras of a row are one process that publishes a packet made beforehand, so that the server
-alone is measured. In the last row a camera's raw pictures pass through an edge node as well.
+alone is measured. In the last row a camera's raw images pass through an edge node as well.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from vision_msgs.msg import Detection2DArray
 
 from roi_anon_ros.codec import DEFAULT_MODEL, Codec
 from roi_anon_ros.codec.engines import processor
-from roi_anon_ros.codec.picture import check_sides, resize
+from roi_anon_ros.codec.image import check_sides, resize
 from roi_anon_ros.detect import find_weights
 from roi_anon_ros.errors import RoiAnonError
-from roi_anon_ros.evaluate.latency.images import default_picture, parse_sizes
+from roi_anon_ros.evaluate.latency.images import default_image, parse_sizes
 from roi_anon_ros.evaluate.report.tables import Table, to_markdown
 from roi_anon_ros.graph.cameras import RATES
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
@@ -45,7 +45,7 @@ ANSWER_LIMIT = 60.0
 WARM_UP = 2.0
 #: Detections older than this, in seconds, are late.
 LATE = 0.2
-#: The camera in front of the edge node: width and height, pictures a second.
+#: The camera in front of the edge node: width and height, images a second.
 EDGE_SIZE, EDGE_RATE = (640, 480), 15.0
 #: Least and greatest values of what is asked for.
 BOUNDS = {"cameras": (1, 64), "rate": RATES, "seconds": (1, 3600), "max_batch": (1, 64)}
@@ -103,7 +103,7 @@ def run(
         cameras: numbers of cameras, a row each.
         rate: frames a second of each.
         seconds: to measure each row, after its warm-up.
-        size: width and height of their pictures.
+        size: width and height of their images.
         model: name or file of the codec's model.
         weights: of the person detector.
         max_batch: the server's parameter.
@@ -135,9 +135,9 @@ def run(
         raise ValueError("cameras: none, must be at least one number")
     check_sides(*size)
     codec = Codec.load(model)
-    picture, source = default_picture()
-    latent = to_message(codec.encode(resize(picture, *size)), codec.name, Header(frame_id="camera"))
-    image = from_rgb(resize(picture, *EDGE_SIZE), Header(frame_id="camera"))
+    sample, source = default_image()
+    latent = to_message(codec.encode(resize(sample, *size)), codec.name, Header(frame_id="camera"))
+    image = from_rgb(resize(sample, *EDGE_SIZE), Header(frame_id="camera"))
     server = {"model": model, "weights": find_weights(weights), "max_batch": max_batch}
     server |= {"engine": engine, "autostart": "true"}
     edge = {
@@ -185,7 +185,7 @@ def run(
     }
     machine = {"cpu": processor(), "cores": len(os.sched_getaffinity(0))}
     return {
-        "picture": source,
+        "image": source,
         **asked_for,
         **coded,
         "weights": server["weights"].name,
@@ -308,7 +308,7 @@ def main() -> None:
         "--seconds", type=float, default=10.0, help="to measure each row (default: %(default)s)"
     )
     parser.add_argument(
-        "--size", default="640x480", help="WIDTHxHEIGHT of the pictures (default: %(default)s)"
+        "--size", default="640x480", help="WIDTHxHEIGHT of the images (default: %(default)s)"
     )
     parser.add_argument(
         "--model",

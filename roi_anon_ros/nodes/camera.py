@@ -1,4 +1,4 @@
-"""The camera node: plays a picture, a folder of pictures or a video as a camera would."""
+"""The camera node: plays an image, a folder of images or a video as a camera would."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from roi_anon_ros.files import Video, read_picture
+from roi_anon_ros.files import Video, read_pixels
 from roi_anon_ros.nodes.base.images import from_rgb
 from roi_anon_ros.nodes.base.parameters import declare
 from roi_anon_ros.nodes.base.process import run
 
 
 class CameraNode(Node):
-    """Publishes ``image_raw`` (rgb8), one picture at a time, as long as somebody listens.
+    """Publishes ``image_raw`` (rgb8), one image at a time, as long as somebody listens.
 
-    The first picture waits for a subscriber. A file that is no picture is reported and passed over.
+    The first image waits for a subscriber. A file that is no image is reported and passed over.
     """
 
     def __init__(self) -> None:
         super().__init__("camera")
         source = declare(
-            self, "input", "", "A picture, a folder of pictures, or a video", read_only=True
+            self, "input", "", "An image, a folder of images, or a video", read_only=True
         )
-        rate = declare(self, "rate", 5.0, "Pictures a second", (0.01, 1000.0), read_only=True)
+        rate = declare(self, "rate", 5.0, "Images a second", (0.01, 1000.0), read_only=True)
         self._loop: bool = declare(
             self,
             "loop",
@@ -41,29 +41,27 @@ class CameraNode(Node):
         )
         self._source = Path(source)
         if not source or not self._source.exists():
-            raise SystemExit(
-                f"input: {source!r}, must be a picture, a folder of pictures, or a video"
-            )
+            raise SystemExit(f"input: {source!r}, must be an image, a folder of images, or a video")
         self._images = self._read()
         self._published = 0
-        # Reliable, as most drivers offer it: a large picture over a busy network needs it.
+        # Reliable, as most drivers offer it: a large image over a busy network needs it.
         self._publisher = self.create_publisher(Image, "image_raw", QoSProfile(depth=1))
         self.create_timer(1 / rate, self._publish_next)
 
     def _read(self) -> Iterator[np.ndarray]:
-        """The pictures in order, uint8 ``[H, W, 3]`` RGB."""
+        """The images in order, uint8 ``[H, W, 3]`` RGB."""
         folder = self._source.is_dir()
         for file in (
             sorted(f for f in self._source.iterdir() if f.is_file()) if folder else [self._source]
         ):
             try:
-                yield read_picture(file)
+                yield read_pixels(file)
             except ValueError:
                 try:
                     for frame in Video(file).frames():
                         yield frame.image
                 except ValueError as error:
-                    self.get_logger().error(f"{file}: neither picture nor video: {error}")
+                    self.get_logger().error(f"{file}: neither image nor video: {error}")
 
     def _publish_next(self) -> None:
         if not self._publisher.get_subscription_count():
@@ -73,7 +71,7 @@ class CameraNode(Node):
             self._images = self._read()
             image = next(self._images, None)
         if image is None:
-            self.get_logger().info(f"the end of {self._source} after {self._published} pictures")
+            self.get_logger().info(f"the end of {self._source} after {self._published} images")
             self.context.try_shutdown()
             return
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)

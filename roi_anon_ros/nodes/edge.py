@@ -1,4 +1,4 @@
-"""The edge node: camera pictures in, anonymized latents out, and nothing else ever."""
+"""The edge node: camera images in, anonymized latents out, and nothing else ever."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE
 from roi_anon_ros.codec.engines import ANALYSIS, HEADS
 from roi_anon_ros.codec.hiding import DEFAULT_HOLD, Hiding, check_zones
+from roi_anon_ros.codec.image import coded_size
 from roi_anon_ros.codec.latents import AUTO_QUALITY, check_quality
 from roi_anon_ros.codec.packet import MAX_QUALITY
-from roi_anon_ros.codec.picture import coded_size
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.image_inputs import declare_inputs, image_topic, levels, read_image
 from roi_anon_ros.nodes.base.latents import to_message
@@ -23,9 +23,9 @@ from roi_anon_ros.nodes.base.process import run
 
 
 class EdgeNode(CodecNode):
-    """Encodes the newest picture of ``image_raw`` to ``latent``.
+    """Encodes the newest image of ``image_raw`` to ``latent``.
 
-    It fails closed: a picture that cannot be encoded, for whatever reason, is dropped.
+    It fails closed: an image that cannot be encoded, for whatever reason, is dropped.
     """
 
     role = "edge"
@@ -91,7 +91,7 @@ class EdgeNode(CodecNode):
     def process(
         self, topic: str, message: Image | CompressedImage
     ) -> tuple[dict[str, float], dict[str, float]]:
-        """Encode one picture and send its latent."""
+        """Encode one image and send its latent."""
         started = time.perf_counter()
         image = read_image(message)
         seconds = {"read": time.perf_counter() - started}

@@ -53,7 +53,7 @@ class Frame:
 
 class ServerNode(CodecNode):
     """Decodes the newest latents of its cameras, which take turns, and publishes beside them who is
-    in the pictures.
+    in the images.
     """
 
     role = "server"
@@ -87,20 +87,20 @@ class ServerNode(CodecNode):
         self.setting(
             "max_batch",
             1,
-            "Cameras whose pictures the detector gets in one call, if they wait",
+            "Cameras whose images the detector gets in one call, if they wait",
             (1, 64),
         )
         self.setting("threads", 0, "CPU threads of the networks; 0: torch's own choice", (0, 256))
         self.setting(
             "publish_anonymized",
             False,
-            "Publish the decoded pictures on image_anonymized",
+            "Publish the decoded images on image_anonymized",
             check=bool,
         )
         self.setting(
             "publish_annotated",
             False,
-            "Publish the decoded pictures with boxes on image_annotated",
+            "Publish the decoded images with boxes on image_annotated",
             check=bool,
         )
 
@@ -151,13 +151,13 @@ class ServerNode(CodecNode):
         return result
 
     def process_batch(self, frames: list[tuple[str, CompressedLatent]]) -> None:
-        """Decode each latent, find the persons in all pictures of a size at once, publish those of
+        """Decode each latent, find the persons in all images of a size at once, publish those of
         each camera.
 
-        The seconds of ``detect`` are each picture's equal share of its call; the other stages are
+        The seconds of ``detect`` are each image's equal share of its call; the other stages are
         each frame's own.
         """
-        # Pictures of one size go together: a detector may see one differently that is padded to
+        # Images of one size go together: a detector may see one differently that is padded to
         # another's size.
         self._follow_parameters()
         groups: dict[tuple[int, ...], list[Frame]] = defaultdict(list)

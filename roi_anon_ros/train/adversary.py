@@ -15,7 +15,7 @@ from roi_anon_ros.train.losses import Regions, region_weights
 class Adversary(nn.Module):
     """A synthesis transform ``D`` of its own, trained against the analysis transform.
 
-    With the error averaged over the head boxes as in the ROI loss, from latents ŷ, pictures x and
+    With the error averaged over the head boxes as in the ROI loss, from latents ŷ, images x and
     the target t that hides their heads:
 
         attack(D)        = error(D(ŷ), x)    teaches D alone to bring the heads back

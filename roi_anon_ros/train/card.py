@@ -10,10 +10,10 @@ from pathlib import Path
 import yaml
 
 from roi_anon_ros.codec import MAX_SIZE, Codec
+from roi_anon_ros.codec.image import as_grey
 from roi_anon_ros.codec.modelfile import Model, load_model
-from roi_anon_ros.codec.picture import as_grey
 from roi_anon_ros.detect.quiet_ultralytics import example_photo
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 from roi_anon_ros.train.validation import to_decibels
 
 #: What the curve shows: column of the log, label, and how a value becomes what is drawn.
@@ -45,7 +45,7 @@ def write_card(model: Path, log: Path) -> Path:
     loaded = load_model(model)
     training, figures = loaded.metadata["training"], loaded.metadata["figures"]
     curve = draw_curve(log, model.with_name(f"{model.stem}-curve.png"))
-    pictures = draw_sheet(loaded, model.with_name(f"{model.stem}-sheet.jpg"))
+    images = draw_sheet(loaded, model.with_name(f"{model.stem}-sheet.jpg"))
     weights = sum(p.numel() for p in loaded.codec.parameters())
     hyperparameters = ", ".join(
         f"{name}={value}" for name, value in loaded.metadata["hyperparameters"].items()
@@ -74,13 +74,13 @@ def write_card(model: Path, log: Path) -> Path:
         f"| network | {loaded.metadata['architecture']} ({hyperparameters}), {weights / 1e6:.1f} M "
         "weights |",
         f"| licence | {loaded.metadata['licence']} |",
-        f"| trained on | {training['pictures']} pictures with {training['heads']} heads to hide "
+        f"| trained on | {training['pictures']} images with {training['heads']} heads to hide "
         "and "
         f"{training['persons']} persons to keep |",
         f"| steps | {training['steps']} |",
         f"| command | `{training['command']}` |",
         "",
-        f"Measured on {training['validation_pictures']} pictures kept apart, at the end of the "
+        f"Measured on {training['validation_pictures']} images kept apart, at the end of the "
         "training:",
         "",
         "| | |",
@@ -89,7 +89,7 @@ def write_card(model: Path, log: Path) -> Path:
         "",
         f"![Training curve]({curve.name})",
         "",
-        *([f"![Decoded pictures]({pictures.name})", ""] if pictures else []),
+        *([f"![Decoded images]({images.name})", ""] if images else []),
         "The configuration:",
         "",
         "```yaml",
@@ -157,7 +157,7 @@ def draw_sheet(model: Model, path: Path) -> Path | None:
     codec = Codec(model)
     shown = []
     for photo in photos:
-        image = read_picture(photo)
+        image = read_pixels(photo)
         for side in SIDES:
             for seen in (image, as_grey(image)):
                 encoded = codec.encode(seen, side)

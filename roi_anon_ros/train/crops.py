@@ -1,4 +1,4 @@
-"""The crops that a codec trains on, and the whole pictures that it is validated on."""
+"""The crops that a codec trains on, and the whole images that it is validated on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from roi_anon_ros.boxes import at_least, clip_boxes
-from roi_anon_ros.codec.picture import MAX_SIDE, as_grey, coded_size, resize
+from roi_anon_ros.codec.image import MAX_SIDE, as_grey, coded_size, resize
 from roi_anon_ros.datasets import Record
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 from roi_anon_ros.train.colours import add_noise, blur, compress, expose, tint
 from roi_anon_ros.train.losses import Regions
 
 log = logging.getLogger(__name__)
 
-#: Decoded pictures are kept in memory up to this many bytes in all.
+#: Decoded images are kept in memory up to this many bytes in all.
 CACHE_BYTES = 4 << 30
 #: Boxes that reach less than this many pixels into a crop do not count.
 SMALLEST = 2.0
@@ -55,24 +55,24 @@ class ImageCrops(Dataset):
         self._broken = torch.zeros(len(records), dtype=torch.bool).share_memory_()
 
     def preload(self) -> None:
-        """Decode pictures into memory, as many as the cache holds, so that worker processes share
+        """Decode images into memory, as many as the cache holds, so that worker processes share
         them.
         """
         for index in range(len(self.records)):
-            self._picture(index)
+            self._image(index)
             if self._cached_bytes > CACHE_BYTES:
                 return
 
-    def _picture(self, index: int) -> np.ndarray | None:
-        picture = self._cache.get(index)
-        if picture is None and not self._broken[index]:
-            picture = _decode(self.records[index])
-            if picture is None:
+    def _image(self, index: int) -> np.ndarray | None:
+        image = self._cache.get(index)
+        if image is None and not self._broken[index]:
+            image = _decode(self.records[index])
+            if image is None:
                 self._broken[index] = True
             elif self._cached_bytes <= CACHE_BYTES:
-                self._cache[index] = picture
-                self._cached_bytes += picture.nbytes
-        return picture
+                self._cache[index] = image
+                self._cached_bytes += image.nbytes
+        return image
 
     def draw(self, rng: np.random.Generator) -> tuple[int, np.ndarray]:
         """The number of a random image, and the image."""
@@ -82,27 +82,27 @@ class ImageCrops(Dataset):
             else:
                 place = np.searchsorted(self._ends, rng.random() * self._ends[-1], "right")
                 index = min(int(place), len(self.records) - 1)
-            picture = self._picture(index)
-            if picture is not None:
-                return index, picture
+            image = self._image(index)
+            if image is not None:
+                return index, image
             if self._broken.all():
-                raise ValueError("records: none of the pictures can be decoded")
+                raise ValueError("records: none of the images can be decoded")
 
 
 class Crops(ImageCrops):
     """Random crops with their boxes, see :class:`ImageCrops`.
 
     Most crops are made around a head, scaled so that head sizes are spread evenly (in octaves) from
-    8 pixels to most of the crop, as far as the picture has the pixels; the others show any part of
-    a picture at any scale, or, a share of them, at the size at which a camera codes it. Ignored
+    8 pixels to most of the crop, as far as the image has the pixels; the others show any part of
+    an image at any scale, or, a share of them, at the size at which a camera codes it. Ignored
     heads are hidden like all others, ignored persons are left out.
 
     Args:
-        records: the pictures.
+        records: the images.
         size: side of a crop, pixels.
         seed: of everything random.
         around_heads: share of crops made around a head.
-        own_size: share of crops of any part of a picture at the size at which a camera codes it, 0
+        own_size: share of crops of any part of an image at the size at which a camera codes it, 0
             to 1; the rest divides as ``around_heads`` says.
         weights: see :class:`ImageCrops`.
     """
@@ -125,9 +125,9 @@ class Crops(ImageCrops):
         4]``.
         """
         rng = np.random.default_rng((self.seed, item))
-        index, picture = self.draw(rng)
+        index, image = self.draw(rng)
         boxes, size = self._boxes[index], self.size
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         head = None
         if self.own_size and rng.random() < self.own_size:
             scale = coded_size(width, height, MAX_SIDE)[0] / width
@@ -137,7 +137,7 @@ class Crops(ImageCrops):
             scale = min(np.exp2(rng.uniform(3, np.log2(0.9 * size))) / side, 3.0)
         else:
             scale = np.exp(rng.uniform(np.log(min(0.4, size / min(width, height))), np.log(2.3)))
-        # A square of whole pixels inside the picture: the boxes follow it exactly.
+        # A square of whole pixels inside the image: the boxes follow it exactly.
         reach = min(max(round(size / scale), 1), width, height)
         if head is None:
             centre = rng.uniform(0, 1, 2) * (width, height)
@@ -149,7 +149,7 @@ class Crops(ImageCrops):
         top = min(max(round(centre[1] - reach / 2), 0), height - reach)
         interpolation = cv2.INTER_AREA if reach > size else cv2.INTER_LINEAR
         crop = cv2.resize(
-            picture[top : top + reach, left : left + reach],
+            image[top : top + reach, left : left + reach],
             (size, size),
             interpolation=interpolation,
         )
@@ -164,12 +164,12 @@ class Crops(ImageCrops):
         return _item(_expose(crop, rng), *boxes)
 
 
-class WholePictures(Dataset):
-    """Whole pictures with their boxes, as :class:`Crops` gives crops, at the size at which a camera
+class WholeImages(Dataset):
+    """Whole images with their boxes, as :class:`Crops` gives crops, at the size at which a camera
     codes them.
 
     Attributes:
-        records: those pictures that can be decoded; the others are named in a warning.
+        records: those images that can be decoded; the others are named in a warning.
 
     Raises:
         ValueError: none can.
@@ -178,7 +178,7 @@ class WholePictures(Dataset):
     def __init__(self, records: list[Record]) -> None:
         self.records = [record for record in records if _decode(record) is not None]
         if not self.records:
-            raise ValueError("records: none of the pictures can be decoded")
+            raise ValueError("records: none of the images can be decoded")
 
     def __len__(self) -> int:
         return len(self.records)
@@ -189,20 +189,20 @@ class WholePictures(Dataset):
         size = coded_size(record.width, record.height, MAX_SIDE)
         scale = np.float32(size[0] / record.width)
         return _item(
-            resize(read_picture(record.path), *size), *(boxes * scale for boxes in _boxes(record))
+            resize(read_pixels(record.path), *size), *(boxes * scale for boxes in _boxes(record))
         )
 
 
 def collate(items: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Regions, Regions]:
     """Batch crops: ``[B, 3, H, W]``, head regions, person regions."""
-    pictures, heads, persons = zip(*items, strict=True)
-    batch = torch.stack(pictures).contiguous(memory_format=torch.channels_last)
+    images, heads, persons = zip(*items, strict=True)
+    batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
     return batch, Regions.stack(list(heads)), Regions.stack(list(persons))
 
 
 def _decode(record: Record) -> np.ndarray | None:
     try:
-        return read_picture(record.path)
+        return read_pixels(record.path)
     except (OSError, ValueError) as error:
         log.warning("%s: left out: %s", record.path, error)
         return None
@@ -214,13 +214,13 @@ def _boxes(record: Record) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _item(
-    picture: np.ndarray, heads: np.ndarray, persons: np.ndarray
+    image: np.ndarray, heads: np.ndarray, persons: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A picture as ``[3, H, W]`` in [0, 1], and its float boxes grown to whole pixels inside it,
+    """An image as ``[3, H, W]`` in [0, 1], and its float boxes grown to whole pixels inside it,
     int64 ``[n, 4]``.
     """
-    tensor = torch.from_numpy(picture).permute(2, 0, 1).float().div_(255)
-    height, width = picture.shape[:2]
+    tensor = torch.from_numpy(image).permute(2, 0, 1).float().div_(255)
+    height, width = image.shape[:2]
     grown = (
         np.concatenate([np.floor(b[:, :2]), np.ceil(b[:, 2:])], axis=1) for b in (heads, persons)
     )

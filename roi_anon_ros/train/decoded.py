@@ -22,7 +22,7 @@ from roi_anon_ros.datasets import Record, read_set
 from roi_anon_ros.detect import Detections, Detector
 from roi_anon_ros.detect.matching import overlaps
 from roi_anon_ros.detect.yolox_persons import PADDING, fit
-from roi_anon_ros.files import png, read_picture
+from roi_anon_ros.files import png, read_pixels
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +143,7 @@ def decode_once(
             file = folder / "teacher" / f"{mark}.json"
             if not file.is_file():
                 teacher = teacher or make_teacher()
-                (seen,) = teacher([read_picture(record.path)])
+                (seen,) = teacher([read_pixels(record.path)])
                 rows = np.column_stack([seen.boxes, seen.scores]).astype(float).round(4)
                 _write(file, json.dumps(rows.tolist()).encode())
             rows = np.array(json.loads(file.read_text()), np.float32).reshape(-1, 5)
@@ -154,7 +154,7 @@ def decode_once(
             files.append(folder / at / f"{mark}.png")
             if not files[-1].is_file():
                 options = {} if quality is None else {"quality": quality}
-                encoded = codec.encode(read_picture(record.path), max_side, **options)
+                encoded = codec.encode(read_pixels(record.path), max_side, **options)
                 _write(files[-1], png(codec.decode(encoded.packet).image))
         width, height = encoded_size(files[0])
         scale = np.array([width / record.width, height / record.height] * 2 + [1], np.float32)
@@ -199,7 +199,7 @@ class DecodedCrops(Dataset):
         """Return a crop, uint8 ``[3, side, side]`` RGB, and its persons as in `Sample`."""
         rng = np.random.default_rng([self.seed, number])
         sample = self.samples[rng.integers(len(self.samples))]
-        image = read_picture(sample.files[rng.integers(len(sample.files))])
+        image = read_pixels(sample.files[rng.integers(len(sample.files))])
         truth = sample.truth.copy()
         scale = 1.0
         if rng.random() >= self.own_size:
@@ -239,7 +239,7 @@ class DecodedImages(Dataset):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         """Return an image, uint8 ``[3, H, W]`` RGB, and its persons as in `Sample`."""
         file, truth = self.items[number]
-        image = read_picture(file)
+        image = read_pixels(file)
         scale = min(1.0, self.max_side / max(image.shape[:2]))
         seen = fit(image, self.max_side)
         truth = truth * np.array([scale] * 4 + [1], np.float32)

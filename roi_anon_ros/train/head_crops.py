@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roi_anon_ros.codec.picture import as_grey
+from roi_anon_ros.codec.image import as_grey
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.train.colours import (
     add_noise,

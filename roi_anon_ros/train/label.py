@@ -1,4 +1,4 @@
-"""Person and face boxes for pictures that lack them, found by detectors, as a COCO JSON to train
+"""Person and face boxes for images that lack them, found by detectors, as a COCO JSON to train
 on.
 """
 
@@ -20,14 +20,14 @@ CONFIDENCE = 0.35
 
 
 class Journal(JsonLines):
-    """What detectors found so far, picture by picture; a killed run leaves it to the next one.
+    """What detectors found so far, image by image; a killed run leaves it to the next one.
 
     Args:
         path: the file; it begins anew where other detectors wrote it.
         detectors: their names by the kind of box that they find.
 
     Attributes:
-        found: by the picture's name, ``file`` (that name), ``modified`` (its time, ns), ``width``
+        found: by the image's name, ``file`` (that name), ``modified`` (its time, ns), ``width``
             and ``height`` in pixels, and ``found``, what :func:`find` gave.
     """
 
@@ -36,7 +36,7 @@ class Journal(JsonLines):
         self.found = {entry["file"]: entry for entry in self.entries}
 
     def has(self, name: str, modified_ns: int, kinds: Iterable[str]) -> bool:
-        """Whether these kinds were looked for on this very picture."""
+        """Whether these kinds were looked for on this very image."""
         entry = self.found.get(name)
         return (
             entry is not None
@@ -47,7 +47,7 @@ class Journal(JsonLines):
     def add(
         self, name: str, modified_ns: int, image: np.ndarray, found: dict[str, list[list[float]]]
     ) -> None:
-        """Add a picture (``[H, W, 3]``) and what was found on it; it is in the file when this
+        """Add an image (``[H, W, 3]``) and what was found on it; it is in the file when this
         returns.
         """
         height, width = image.shape[:2]
@@ -70,7 +70,7 @@ def find(image: np.ndarray, detectors: Mapping[str, Detector]) -> dict[str, list
         detectors: by the kind of box that they find.
 
     Raises:
-        ValueError: a detector cannot take this picture.
+        ValueError: a detector cannot take this image.
     """
     found = {}
     for kind, detector in detectors.items():
@@ -99,12 +99,12 @@ def to_coco(entries: Iterable[Mapping[str, Any]], records: Mapping[str, Record])
     """The COCO JSON that :func:`~roi_anon_ros.datasets.read_coco` reads.
 
     What a record has stays, with ``origin: "human"``; of the other kinds comes what was found, with
-    ``origin: "pseudo"`` and ``score``. A picture's ``annotated`` names the former only: where no
-    face was found, heads may still be there, and such a picture is not for training.
+    ``origin: "pseudo"`` and ``score``. An image's ``annotated`` names the former only: where no
+    face was found, heads may still be there, and such an image is not for training.
 
     Args:
         entries: of a :class:`Journal`.
-        records: existing annotations, by the picture's name.
+        records: existing annotations, by the image's name.
     """
     number = {kind: i for i, kind in enumerate(KINDS, 1)}
     images: list[dict[str, Any]] = []

@@ -2,8 +2,8 @@
 
     L = λ_r · R + λ_bg · L_bg + λ_hbox · L_hide(head boxes) + λ_vbox · L_0(person boxes)
 
-``R`` is the rate in bits per pixel and ``L_bg`` the mean squared error (MSE) of the picture. A
-region loss averages over the boxes of a picture, then over the pictures of a batch; a picture
+``R`` is the rate in bits per pixel and ``L_bg`` the mean squared error (MSE) of the image. A
+region loss averages over the boxes of an image, then over the images of a batch; an image
 without boxes counts as 0. ``L_0`` is the MSE of a box. What hides the heads is a choice:
 
 * ``"inverse"``, the paper's ``L_1``: 1 − MSE of a box. It has no minimum to settle in.
@@ -30,28 +30,26 @@ HIDE = ("silhouette", "flatten", "inverse")
 
 @dataclass(frozen=True)
 class Regions:
-    """The boxes of one kind in a batch of pictures.
+    """The boxes of one kind in a batch of images.
 
     Attributes:
-        boxes: int64 ``[n, 4]``, x1 y1 x2 y2 in pixels, x2 and y2 excluded, inside the picture and
+        boxes: int64 ``[n, 4]``, x1 y1 x2 y2 in pixels, x2 and y2 excluded, inside the image and
             not empty.
-        picture: int64 ``[n]``, which picture of the batch a box lies on.
+        image: int64 ``[n]``, which image of the batch a box lies on.
     """
 
     boxes: Tensor
-    picture: Tensor
+    image: Tensor
 
     @classmethod
     def stack(cls, boxes: list[Tensor]) -> Regions:
-        """From one ``[n_i, 4]`` tensor for each picture of the batch."""
-        picture = torch.cat(
-            [torch.full((len(b),), i, dtype=torch.long) for i, b in enumerate(boxes)]
-        )
-        return cls(torch.cat(boxes).reshape(-1, 4).long(), picture)
+        """From one ``[n_i, 4]`` tensor for each image of the batch."""
+        image = torch.cat([torch.full((len(b),), i, dtype=torch.long) for i, b in enumerate(boxes)])
+        return cls(torch.cat(boxes).reshape(-1, 4).long(), image)
 
     def to(self, device: torch.device) -> Regions:
         """The same boxes on another device."""
-        return Regions(self.boxes.to(device), self.picture.to(device))
+        return Regions(self.boxes.to(device), self.image.to(device))
 
 
 def box_sums(values: Tensor, regions: Regions) -> Tensor:
@@ -60,7 +58,7 @@ def box_sums(values: Tensor, regions: Regions) -> Tensor:
     """
     table = F.pad(values.double().cumsum(-1).cumsum(-2), (1, 0, 1, 0))
     x1, y1, x2, y2 = regions.boxes.unbind(1)
-    i = regions.picture
+    i = regions.image
     return table[i, :, y2, x2] - table[i, :, y1, x2] - table[i, :, y2, x1] + table[i, :, y1, x1]
 
 
@@ -78,25 +76,25 @@ def box_map(per_box: Tensor, regions: Regions, like: Tensor) -> Tensor:
     corners = torch.zeros(b, h + 1, w + 1, dtype=torch.float64, device=like.device)
     x1, y1, x2, y2 = regions.boxes.unbind(1)
     for x, y, sign in ((x1, y1, 1), (x2, y1, -1), (x1, y2, -1), (x2, y2, 1)):
-        corners.index_put_((regions.picture, y, x), sign * per_box.double(), accumulate=True)
+        corners.index_put_((regions.image, y, x), sign * per_box.double(), accumulate=True)
     return corners.cumsum(1).cumsum(2)[:, None, :h, :w].to(like.dtype)
 
 
-def shares(regions: Regions, pictures: int) -> Tensor:
-    """Weight of each box, ``[n]``, in a mean over the boxes of each picture, then over all
-    ``pictures``.
+def shares(regions: Regions, images: int) -> Tensor:
+    """Weight of each box, ``[n]``, in a mean over the boxes of each image, then over all
+    ``images``.
 
-    A picture without boxes counts as 0.
+    An image without boxes counts as 0.
     """
-    count = torch.bincount(regions.picture, minlength=pictures).clamp(min=1)
-    return 1.0 / (count[regions.picture].double() * pictures)
+    count = torch.bincount(regions.image, minlength=images).clamp(min=1)
+    return 1.0 / (count[regions.image].double() * images)
 
 
 def region_weights(regions: Regions, like: Tensor, keep: Tensor | None = None) -> Tensor:
     """Weight of each pixel, ``[B, 1, H, W]``, whose product with an error map sums to the mean of
     :func:`shares`.
 
-    The sum over all pixels of ``weights · error`` is the mean over the pictures of the mean over
+    The sum over all pixels of ``weights · error`` is the mean over the images of the mean over
     their boxes of
     the mean error in a box: the equation that takes a loop over boxes, turned around so that none
     is needed.
@@ -113,7 +111,7 @@ def region_weights(regions: Regions, like: Tensor, keep: Tensor | None = None) -
 
 
 def hidden_target(x: Tensor, regions: Regions, hide: str) -> Tensor:
-    """The picture that a bounded loss asks for: ``x`` with its regions painted over, ``[B, 3, H,
+    """The image that a bounded loss asks for: ``x`` with its regions painted over, ``[B, 3, H,
     W]``.
 
     ``"flatten"`` paints each box with its mean colour. ``"silhouette"`` paints the superellipse
@@ -128,7 +126,7 @@ def hidden_target(x: Tensor, regions: Regions, hide: str) -> Tensor:
     box = torch.repeat_interleave(pixels)
     number = torch.arange(len(box), device=x.device) - (pixels.cumsum(0) - pixels)[box]
     column, row = number % width[box], number // width[box]
-    place = (regions.picture[box] * h + y1[box] + row) * w + x1[box] + column
+    place = (regions.image[box] * h + y1[box] + row) * w + x1[box] + column
     if hide == "flatten":
         cover = torch.ones(len(box), device=x.device)
         source = cover

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roi_anon_ros.codec.picture import MAX_SIDE, as_grey, coded_size, resize
+from roi_anon_ros.codec.image import MAX_SIDE, as_grey, coded_size, resize
 from roi_anon_ros.codec.regions import HEAD_HEIGHT, HEAD_WIDTH, Regions, paint
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.train.colours import expose, permute_channels

@@ -27,7 +27,7 @@ from roi_anon_ros.detect.matching import match, overlaps
 from roi_anon_ros.detect.yolox import YoloxNano, load_yolox, save_yolox
 from roi_anon_ros.detect.yolox_engine import calibrate, require
 from roi_anon_ros.detect.yolox_persons import decode_rows, fit, suppress
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 from roi_anon_ros.train.assignment import measure_loss
 from roi_anon_ros.train.decoded import (
     UNSURE,
@@ -377,7 +377,7 @@ def train(config_file: Path, out: Path) -> Path:
     write_result(module.network, result, training, config)
     if config.int8:
         files = [sample.files[number % len(sample.files)] for number, sample in enumerate(samples)]
-        seen = (fit(read_picture(file), config.max_side) for file in spread(files, config.int8))
+        seen = (fit(read_pixels(file), config.max_side) for file in spread(files, config.int8))
         calibrate(result, seen)
     return result
 

@@ -48,13 +48,13 @@ class RoiConfig(RunConfig):
             needs it: on an untrained codec it wins at once and nothing else is learned.
         detector: YOLOv8 weights, name or file, for ``guide`` and for validation.
         guide: weight λ of :class:`~roi_anon_ros.detect.guide.PersonGuide`, which makes decoded
-            pictures look to that detector like their originals; 0: none.
+            images look to that detector like their originals; 0: none.
         head_map: weight λ of the cross entropy between the map of heads that closes the latent of
             the network ``fast`` (:class:`~roi_anon_ros.codec.networks.GatedConv`) and where heads
             are; 0: none. A cell that heads cover by half is all head.
         adversary: weight λ of the defence against :class:`~roi_anon_ros.train.adversary.Adversary`;
             0: none.
-        own_size: share of the crops at the size at which a camera codes their picture, 0 to 1; the
+        own_size: share of the crops at the size at which a camera codes their image, 0 to 1; the
             others are scaled, most of them so that heads of all sizes are seen.
     """
 
@@ -98,7 +98,7 @@ class RoiTraining(Training):
 
     Args:
         config: of the run.
-        validation: the pictures that it is validated on.
+        validation: the images that it is validated on.
         out: folder for the sheets.
     """
 
@@ -187,7 +187,7 @@ class RoiTraining(Training):
         self.witnesses.begin()
 
     def validation_step(self, batch: tuple[Tensor, Regions, Regions], index: int) -> None:
-        """Rate, loss, MSE outside and inside the heads of one whole picture, and what detectors
+        """Rate, loss, MSE outside and inside the heads of one whole image, and what detectors
         find in it.
 
         Of a network with a gate also which share of the latent it closes inside and outside the
@@ -212,9 +212,9 @@ class RoiTraining(Training):
                 if where.any():
                     figures[name] = closed[where].mean()
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1)
-        pictures = [to_bytes(t[0]) for t in (x, output["x_hat"])]
-        self.witnesses.look(index, self.validation[index], *pictures)
-        self.show(*pictures, heads.boxes.cpu().numpy())
+        images = [to_bytes(t[0]) for t in (x, output["x_hat"])]
+        self.witnesses.look(index, self.validation[index], *images)
+        self.show(*images, heads.boxes.cpu().numpy())
 
     def on_validation_epoch_end(self) -> None:
         """Log what the detectors found, write the sheet, and say it in a line."""

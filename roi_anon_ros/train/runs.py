@@ -23,14 +23,14 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.errors import RoiAnonError
-from roi_anon_ros.train.crops import WholePictures, collate
+from roi_anon_ros.train.crops import WholeImages, collate
 from roi_anon_ros.train.sets import TrainingImages, parse_sets
 from roi_anon_ros.train.validation import sheet
 
 log = logging.getLogger(__name__)
 
-#: Pictures on the sheet of every validation.
-SHEET_PICTURES = 6
+#: Images on the sheet of every validation.
+SHEET_IMAGES = 6
 
 
 class TrainingError(RoiAnonError):
@@ -44,7 +44,7 @@ class RunConfig:
     Attributes:
         configuration: what is trained, see ``train.trainer``.
         train: sets to train on, see :class:`~roi_anon_ros.train.sets.ImageSet`.
-        validation: the same, pictures kept apart; empty: a tenth of the training pictures.
+        validation: the same, images kept apart; empty: a tenth of the training images.
         start: name or file of a model to begin with; empty: random weights.
         steps: optimiser steps in all, a multiple of ``epoch`` times ``validate``.
         batch: crops a step, on each process.
@@ -55,7 +55,7 @@ class RunConfig:
         decay: share of the steps, 0 to 1.
         epoch: steps between two checkpoints.
         validate: epochs between two validations.
-        validation_pictures: how many, spread over the validation set.
+        validation_images: how many, spread over the validation set.
         precision: Lightning's, ``"32-true"`` or ``"bf16-mixed"``.
         workers: processes that prepare crops, on each process.
         seed: of everything random.
@@ -67,7 +67,7 @@ class RunConfig:
         "crop": 32,
         "epoch": 1,
         "validate": 1,
-        "validation_pictures": 1,
+        "validation_images": 1,
         "warmup": 0,
         "decay": 0,
         "workers": 0,
@@ -87,7 +87,7 @@ class RunConfig:
     decay: float = 0.3
     epoch: int = 500
     validate: int = 1
-    validation_pictures: int = 48
+    validation_images: int = 48
     precision: str = "bf16-mixed"
     workers: int = 1
     seed: int = 0
@@ -124,7 +124,7 @@ class Training(lightning.LightningModule):
 
     Args:
         config: of the run.
-        validation: the pictures that it is validated on.
+        validation: the images that it is validated on.
         out: folder for the sheets.
     """
 
@@ -194,7 +194,7 @@ class Training(lightning.LightningModule):
         seconds = time.monotonic() - self._tick
         if not self.has_stepped:
             return  # a continued run begins with the end of the epoch before it
-        self.log("train/pictures_per_second", self.config.epoch * self.config.batch / seconds)
+        self.log("train/images_per_second", self.config.epoch * self.config.batch / seconds)
         self.log("train/waiting", self._waited / seconds)
 
     @property
@@ -221,22 +221,22 @@ class Training(lightning.LightningModule):
             self.log(name, terms[name], prog_bar=True, logger=False, batch_size=size)
 
     def show(self, original: np.ndarray, result: np.ndarray, heads: np.ndarray) -> None:
-        """Put a validation picture on the sheet, if there is room: uint8 ``[H, W, 3]`` RGB both,
+        """Put a validation image on the sheet, if there is room: uint8 ``[H, W, 3]`` RGB both,
         head boxes ``[n, 4]``.
         """
-        if len(self._shown) < SHEET_PICTURES:
+        if len(self._shown) < SHEET_IMAGES:
             self._shown.append((original, result, heads))
 
     def end_validation(self, parts: list[str]) -> None:
         """Write the sheet, and say the figures in a line."""
         if not self.trainer.is_global_zero:
             return
-        picture = sheet(self._shown, self.out / "sheets" / f"{self.global_step:07}.png")
+        image = sheet(self._shown, self.out / "sheets" / f"{self.global_step:07}.png")
         self._shown.clear()
         for logger in self.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(
-                    "validation", picture, self.global_step, dataformats="HWC"
+                    "validation", image, self.global_step, dataformats="HWC"
                 )
         left = self.seconds_left()
         end = f"; {left / 60:.0f} min left" if left is not None else ""
@@ -289,9 +289,9 @@ class Training(lightning.LightningModule):
         )
 
 
-def to_bytes(picture: Tensor) -> np.ndarray:
+def to_bytes(image: Tensor) -> np.ndarray:
     """``[3, H, W]`` around [0, 1] as uint8 ``[H, W, 3]``."""
-    return (picture.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return (image.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def to_floats(image: Tensor) -> Tensor:
@@ -357,7 +357,7 @@ class ProgressBar(RichProgressBar):
         return metrics | ({"minutes_left": f"{left / 60:.0f}"} if left is not None else {})
 
 
-def fit(module: Training, images: TrainingImages, whole: WholePictures) -> None:
+def fit(module: Training, images: TrainingImages, whole: WholeImages) -> None:
     """Run a training to its end; a ``last.ckpt`` in its folder is continued.
 
     Under ``torchrun`` every process takes part; without it, every GPU of this machine does.

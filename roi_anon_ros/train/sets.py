@@ -116,7 +116,7 @@ def read_one_set(one: ImageSet, hidden_only: bool) -> list[Record]:
     for problem in [*reading.problems, *reasons]:
         rank_zero_info(problem)
     rank_zero_info(
-        f"{one.annotations}{' ' * bool(one.collection)}{one.collection}: {len(records)} pictures; "
+        f"{one.annotations}{' ' * bool(one.collection)}{one.collection}: {len(records)} images; "
         f"{len(reading.problems)} broken entries skipped, {reading.clipped} boxes clipped, "
         f"{reading.dropped} dropped"
     )
@@ -173,11 +173,11 @@ def read_images(
     parts = [part for part, _ in remaining]
     dropped = sum(len(names) for _, names in remaining)
     if dropped:
-        rank_zero_info(f"{dropped} training pictures left out, which the validation set has too")
+        rank_zero_info(f"{dropped} training images left out, which the validation set has too")
     records = [record for part in parts for record in part]
     if not records or not kept_apart:
         raise ValueError(
-            f"{len(records)} pictures to train on, {len(kept_apart)} to validate on, must be 1 each"
+            f"{len(records)} images to train on, {len(kept_apart)} to validate on, must be 1 each"
         )
     write_split(out / "split.json", {"train": records, "validation": kept_apart}, shares, seed)
     sizes = [len(part) for part in parts]

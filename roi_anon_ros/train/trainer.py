@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from roi_anon_ros.train import persons
-from roi_anon_ros.train.crops import WholePictures
+from roi_anon_ros.train.crops import WholeImages
 from roi_anon_ros.train.gained import GainedTraining
 from roi_anon_ros.train.heads import HeadsTraining
 from roi_anon_ros.train.roi import RoiTraining
@@ -81,12 +81,12 @@ def train(config_file: Path, out: Path) -> Path:
     images, validation = read_images(
         parse_sets("train", config.train),
         parse_sets("validation", config.validation),
-        config.validation_pictures,
+        config.validation_images,
         config.seed,
         out,
         kind.hidden_only,
     )
-    whole = WholePictures(validation)
+    whole = WholeImages(validation)
     module = kind(config, whole.records, out).to(memory_format=torch.channels_last)
     fit(module, images, whole)
     result = out / f"{Path(config_file).stem}.safetensors"

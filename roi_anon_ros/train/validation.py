@@ -1,5 +1,5 @@
-"""What validation shows beside numbers of pixels: who is still found in the decoded pictures, and
-the pictures.
+"""What validation shows beside numbers of pixels: who is still found in the decoded images, and
+the images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 #: differ in what they call the box of a face, and where only heads are annotated, half of the box
 #: is no face.
 FACE_OVERLAP = 0.4
-#: Height of a picture on a sheet, pixels.
+#: Height of an image on a sheet, pixels.
 SHEET_HEIGHT = 240
 
 
@@ -57,18 +57,18 @@ class Witnesses:
         return self
 
     def begin(self) -> None:
-        """Forget what was seen in decoded pictures."""
+        """Forget what was seen in decoded images."""
         self._seen = dict.fromkeys(self._detectors, 0)
         self._of = dict.fromkeys(self._detectors, 0)
 
     def look(self, number: int, record: Record, original: np.ndarray, decoded: np.ndarray) -> None:
-        """Count the annotated persons and faces that are found in a picture before and after.
+        """Count the annotated persons and faces that are found in an image before and after.
 
         Args:
-            number: of the picture, the same in every validation.
+            number: of the image, the same in every validation.
             record: its boxes.
             original: uint8 ``[H, W, 3]`` RGB, at any size.
-            decoded: the same picture, decoded.
+            decoded: the same image, decoded.
         """
         for name in self._detectors:
             if (name, number) not in self._originals:
@@ -77,14 +77,14 @@ class Witnesses:
             self._seen[name] += self._found(name, record, decoded)
 
     def ratios(self) -> dict[str, float]:
-        """``persons`` and ``faces``: found in the decoded pictures for each one found in the
+        """``persons`` and ``faces``: found in the decoded images for each one found in the
         originals.
         """
         return {name: self._seen[name] / of for name, of in self._of.items() if of}
 
-    def _found(self, name: str, record: Record, picture: np.ndarray) -> int:
-        (found,) = self._detectors[name]([picture])
-        scale = np.array(picture.shape[1::-1] * 2) / (
+    def _found(self, name: str, record: Record, image: np.ndarray) -> int:
+        (found,) = self._detectors[name]([image])
+        scale = np.array(image.shape[1::-1] * 2) / (
             record.width,
             record.height,
             record.width,
@@ -99,11 +99,11 @@ class Witnesses:
 
 
 def sheet(shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) -> np.ndarray:
-    """Write a picture that shows originals with their heads marked, and below each what was
+    """Write an image that shows originals with their heads marked, and below each what was
     decoded.
 
     Args:
-        shown: originals and decoded pictures, uint8 ``[H, W, 3]`` RGB, and head boxes ``[n, 4]``.
+        shown: originals and decoded images, uint8 ``[H, W, 3]`` RGB, and head boxes ``[n, 4]``.
         path: a .png file; its folder is made.
 
     Returns:
@@ -123,7 +123,7 @@ def sheet(shown: list[tuple[np.ndarray, np.ndarray, np.ndarray]], path: Path) ->
                 ]
             )
         )
-    picture = np.hstack(columns)
+    image = np.hstack(columns)
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), picture[..., ::-1])
-    return picture
+    cv2.imwrite(str(path), image[..., ::-1])
+    return image

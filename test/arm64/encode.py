@@ -14,7 +14,7 @@ def main() -> None:
     engine = sys.argv[1]
     codec = Codec.load(sys.argv[2], engine)
     for image in map(Path, sys.argv[4:]):
-        packet = codec.encode(files.read_picture(image)).packet
+        packet = codec.encode(files.read_pixels(image)).packet
         (Path(sys.argv[3]) / f"{image.stem}-{engine}.ran").write_bytes(packet)
         print(f"{platform.machine()} {engine} {image.name}: {len(packet)} bytes", flush=True)
 

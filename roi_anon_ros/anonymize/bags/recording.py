@@ -131,7 +131,7 @@ class Recording:
             raise ValueError(f"{path}: no whole zstd file: {error}") from error
         return target
 
-    def pictures(self) -> list[str]:
+    def image_topics(self) -> list[str]:
         """Names of the topics whose messages may carry images."""
         return [
             topic.name
@@ -265,7 +265,7 @@ def unpack_message(data: bytes) -> bytes:
 
 
 def _check(recording: Recording, chosen: Collection[str], keep: Collection[str]) -> None:
-    there = ", ".join(recording.pictures()) or "none"
+    there = ", ".join(recording.image_topics()) or "none"
     if not chosen and not keep:
         raise ValueError(f"topic: got none, must be among those with images: {there}")
     for name in [*chosen, *keep]:
@@ -290,7 +290,7 @@ def _becomes(
 ) -> dict[str, Becomes | None]:
     """What changes: the chosen topics, and those with images that are not kept."""
     becomes: dict[str, Becomes | None] = {}
-    for name in recording.pictures():
+    for name in recording.image_topics():
         kind = recording.topics[name].kind
         if name in chosen:
             becomes[name] = way.becomes(name, kind)

@@ -1,4 +1,4 @@
-"""Engines: what runs the two networks, and the little around them, between a picture's bytes and
+"""Engines: what runs the two networks, and the little around them, between an image's bytes and
 its symbols.
 
 ``torch`` is the reference and always there. ``openvino`` runs the same networks on x86 processors
@@ -23,7 +23,7 @@ from roi_anon_ros.codec.engines.onnxruntime_engine import OnnxRuntimeEngine, onn
 from roi_anon_ros.codec.engines.openvino_engine import OpenVinoEngine, OpenVinoInt8Engine, int8_file
 from roi_anon_ros.codec.engines.stages import ANALYSIS, HEADS, STAGES, SYNTHESIS, Stage, stages_of
 from roi_anon_ros.codec.engines.torch_engine import TorchEngine
-from roi_anon_ros.codec.engines.trial import TOLERANCE, differences, trial_picture
+from roi_anon_ros.codec.engines.trial import TOLERANCE, differences, trial_image
 
 __all__ = [
     "ENGINES",
@@ -47,6 +47,6 @@ __all__ = [
     "onnx_file",
     "processor",
     "stages_of",
-    "trial_picture",
+    "trial_image",
     "version_of",
 ]

@@ -22,11 +22,11 @@ class Engine(Protocol):
     package: str
     stages: tuple[Stage, ...]
 
-    def analyse(self, picture: np.ndarray) -> np.ndarray:
-        """Symbols of a picture.
+    def analyse(self, image: np.ndarray) -> np.ndarray:
+        """Symbols of an image.
 
         Args:
-            picture: uint8 ``[H, W, 3]`` RGB, sides of 16 to 8192 pixels; it is padded by repeating
+            image: uint8 ``[H, W, 3]`` RGB, sides of 16 to 8192 pixels; it is padded by repeating
                 its edge.
 
         Returns:
@@ -37,11 +37,11 @@ class Engine(Protocol):
             EngineError: the engine is not what the reference is.
         """
 
-    def map_heads(self, picture: np.ndarray) -> np.ndarray:
-        """The head map's answer for a picture, see ``codec.headmap``.
+    def map_heads(self, image: np.ndarray) -> np.ndarray:
+        """The head map's answer for an image, see ``codec.headmap``.
 
         Args:
-            picture: uint8 ``[H, W, 3]`` RGB, sides of 8 to 8192 pixels; it is padded by repeating
+            image: uint8 ``[H, W, 3]`` RGB, sides of 8 to 8192 pixels; it is padded by repeating
                 its edge.
 
         Returns:
@@ -52,7 +52,7 @@ class Engine(Protocol):
         """
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
-        """Picture of symbols.
+        """Image of symbols.
 
         Args:
             symbols: int32 ``[N, h, w]``.

@@ -16,26 +16,26 @@ from roi_anon_ros.codec.engines.stages import ANALYSIS, MARK, to_batch
 from roi_anon_ros.codec.modelfile import Model
 
 
-def calibrate(model: Model, pictures: Iterable[np.ndarray]) -> Path:
+def calibrate(model: Model, images: Iterable[np.ndarray]) -> Path:
     """Write the analysis in int8 beside the model's file, for the engine ``openvino-int8``.
 
     NNCF rounds the weights of each convolution, and what goes into it, to 255 steps over the range
-    that is seen in these pictures.
+    that is seen in these images.
 
     Args:
         model: to calibrate; the folder of its ``path`` is made.
-        pictures: uint8 ``[H, W, 3]`` RGB, as the cameras code them; some dozens.
+        images: uint8 ``[H, W, 3]`` RGB, as the cameras code them; some dozens.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: there are no pictures.
+        ValueError: there are no images.
         EngineError: the packages for it are missing.
     """
-    batches = [to_batch(picture, model.downsampling_factor) for picture in pictures]
+    batches = [to_batch(image, model.downsampling_factor) for image in images]
     if not batches:
-        raise ValueError("pictures: none, must be 1 at least")
+        raise ValueError("images: none, must be 1 at least")
     for package in ("openvino", "nncf"):
         require(package, "export")
     logging.getLogger("torch.utils.cpp_extension").setLevel(

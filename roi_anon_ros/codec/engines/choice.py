@@ -35,7 +35,7 @@ MEMORY = "engines.json"
 
 
 class AutoEngine:
-    """The fastest of the engines that are installed, for each stage, found at the first picture and
+    """The fastest of the engines that are installed, for each stage, found at the first image and
     remembered.
     """
 
@@ -47,13 +47,13 @@ class AutoEngine:
         self._choosing = threading.Lock()
         self._why: dict[Stage, str] = {}
 
-    def analyse(self, picture: np.ndarray) -> np.ndarray:
+    def analyse(self, image: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.analyse`."""
-        return self._engine(ANALYSIS, picture.shape[1], picture.shape[0]).analyse(picture)
+        return self._engine(ANALYSIS, image.shape[1], image.shape[0]).analyse(image)
 
-    def map_heads(self, picture: np.ndarray) -> np.ndarray:
+    def map_heads(self, image: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.map_heads`."""
-        return self._engine(HEADS, picture.shape[1], picture.shape[0]).map_heads(picture)
+        return self._engine(HEADS, image.shape[1], image.shape[0]).map_heads(image)
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
@@ -63,7 +63,7 @@ class AutoEngine:
 
     def runs(self, stage: Stage) -> str:
         """See :meth:`Engine.runs`."""
-        return self._why.get(stage, "not chosen before its first picture")
+        return self._why.get(stage, "not chosen before its first image")
 
     def _engine(self, stage: Stage, width: int, height: int) -> Engine:
         with self._choosing:
@@ -127,7 +127,7 @@ class AutoEngine:
         return best, why
 
     def _run(self, engine: Engine, stage: Stage, width: int, height: int) -> float:
-        """Seconds that one stage takes for a picture of this size."""
+        """Seconds that one stage takes for an image of this size."""
         data = stage.example(self._model, width, height)
         work = stage.run(engine)
         begin = time.perf_counter()
@@ -151,7 +151,7 @@ def make_engine(name: str, model: Model) -> Engine:
 
     Raises:
         ValueError: no such engine.
-        EngineError: what it needs is not here; from its first picture also: it is not what the
+        EngineError: what it needs is not here; from its first image also: it is not what the
             reference is.
     """
     if name == AUTO:

@@ -12,9 +12,9 @@ from roi_anon_ros.codec.modelfile import Model
 
 
 def export(model: Model) -> dict[Stage, Path]:
-    """Write the stages of a model as ONNX beside its file, for pictures of any size.
+    """Write the stages of a model as ONNX beside its file, for images of any size.
 
-    Each holds the whole way between a picture's bytes and its symbols, see :class:`Analysis` and
+    Each holds the whole way between an image's bytes and its symbols, see :class:`Analysis` and
     :class:`Synthesis`, and the model's fingerprint in its metadata.
 
     Args:

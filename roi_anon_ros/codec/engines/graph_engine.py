@@ -26,7 +26,7 @@ from roi_anon_ros.codec.engines.trial import (
     TOLERANCE,
     TRIAL,
     differences,
-    trial_picture,
+    trial_image,
 )
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
@@ -65,16 +65,16 @@ class GraphEngine:
 
         return TorchEngine(self._model)
 
-    def analyse(self, picture: np.ndarray) -> np.ndarray:
+    def analyse(self, image: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.analyse`."""
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         if height * width > STRIP_PIXELS:  # the reference bounds its memory
-            return self._reference.analyse(picture)
-        return self._built(ANALYSIS)(to_batch(picture, self._model.downsampling_factor))[0]
+            return self._reference.analyse(image)
+        return self._built(ANALYSIS)(to_batch(image, self._model.downsampling_factor))[0]
 
-    def map_heads(self, picture: np.ndarray) -> np.ndarray:
+    def map_heads(self, image: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.map_heads`."""
-        return self._built(HEADS)(to_batch(picture, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0]
+        return self._built(HEADS)(to_batch(image, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0]
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.synthesise`."""
@@ -114,12 +114,12 @@ class GraphEngine:
 
     def _compare(self, stage: Stage, run: Callable[[np.ndarray], np.ndarray]) -> float:
         """How far a stage is from the reference; refuse it where that is too far."""
-        picture = trial_picture(*TRIAL)
-        symbols, heads, image = self._expect(stage, picture)
+        image = trial_image(*TRIAL)
+        symbols, heads, decoded = self._expect(stage, image)
         latents = self._model.latents
         most, step, shades = TOLERANCE[self.name]
         if stage is HEADS:
-            found = run(to_batch(picture, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0]
+            found = run(to_batch(image, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0]
             off = float(np.abs(found - heads).max())
             if off > HEADS_TOLERANCE:
                 raise EngineError(
@@ -127,7 +127,7 @@ class GraphEngine:
                     f"must be at most {HEADS_TOLERANCE}"
                 )
         elif stage is ANALYSIS:
-            found = latents.quantise(run(picture[None])[0], MAX_QUALITY)
+            found = latents.quantise(run(image[None])[0], MAX_QUALITY)
             off, far = differences(found, symbols, step)
             if off > most or far:
                 raise EngineError(
@@ -137,7 +137,7 @@ class GraphEngine:
                 )
         else:
             shown = run(latents.dequantise(symbols, MAX_QUALITY)[None])[0]
-            off = float(np.abs(shown.astype(int) - image).mean())
+            off = float(np.abs(shown.astype(int) - decoded).mean())
             if off > shades:
                 raise EngineError(
                     f"engine {self.name}: decoded bytes differ from the reference's by {off:.2f} "
@@ -147,7 +147,7 @@ class GraphEngine:
         return off
 
     def _expect(
-        self, stage: Stage, picture: np.ndarray
+        self, stage: Stage, image: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """What the reference finds on the trial image: symbols, head map and image, where the stage
         needs them; from the model's file, or by torch.
@@ -157,9 +157,9 @@ class GraphEngine:
             symbols = trial["trial_symbols"].astype(np.int32)
             return symbols, trial["trial_map"], trial["trial_image"]
         latents = self._model.latents
-        symbols = latents.quantise(self._reference.analyse(picture), MAX_QUALITY)
-        image = None
+        symbols = latents.quantise(self._reference.analyse(image), MAX_QUALITY)
+        decoded = None
         if stage is SYNTHESIS:
-            image = self._reference.synthesise(latents.dequantise(symbols, MAX_QUALITY))
-        heads = self._reference.map_heads(picture) if stage is HEADS else None
-        return symbols, heads, image
+            decoded = self._reference.synthesise(latents.dequantise(symbols, MAX_QUALITY))
+        heads = self._reference.map_heads(image) if stage is HEADS else None
+        return symbols, heads, decoded

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from roi_anon_ros.codec.engines.trial import trial_picture
-from roi_anon_ros.codec.picture import MAX_SIZE
+from roi_anon_ros.codec.engines.trial import trial_image
+from roi_anon_ros.codec.image import MAX_SIZE
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +105,7 @@ class _Analysis(Stage):
         return codec.analysis_graph()
 
     def example(self, model: Model, width: int, height: int) -> np.ndarray:
-        return trial_picture(width, height)
+        return trial_image(width, height)
 
     def dynamic_shape(
         self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim
@@ -153,7 +153,7 @@ class _Heads(Stage):
         return HEADS_MULTIPLE
 
     def example(self, model: Model, width: int, height: int) -> np.ndarray:
-        return trial_picture(width, height)
+        return trial_image(width, height)
 
     def dynamic_shape(
         self, factor: int, rows: torch.export.Dim, columns: torch.export.Dim
@@ -174,13 +174,13 @@ def stages_of(model: Model) -> tuple[Stage, ...]:
     return STAGES if model.has_head_map else (ANALYSIS, SYNTHESIS)
 
 
-def to_batch(picture: np.ndarray, factor: int, least: int = 0) -> np.ndarray:
-    """What a stage takes: a batch of one picture, its edge repeated until the sides are multiples
+def to_batch(image: np.ndarray, factor: int, least: int = 0) -> np.ndarray:
+    """What a stage takes: a batch of one image, its edge repeated until the sides are multiples
     of ``factor`` and at least ``least``.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     bottom = max(height + -height % factor, least) - height
     right = max(width + -width % factor, least) - width
     if bottom or right:
-        picture = cv2.copyMakeBorder(picture, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
-    return np.ascontiguousarray(picture)[None]
+        image = cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    return np.ascontiguousarray(image)[None]

@@ -10,7 +10,7 @@ from roi_anon_ros.codec.modelfile import Model
 
 
 class TorchEngine:
-    """The reference: torch in float32 on the processor, any size, in strips where a picture is
+    """The reference: torch in float32 on the processor, any size, in strips where an image is
     large.
     """
 
@@ -24,20 +24,20 @@ class TorchEngine:
         self._torch = torch
         self._net = model.codec.to(memory_format=torch.channels_last)
 
-    def analyse(self, picture: np.ndarray) -> np.ndarray:
+    def analyse(self, image: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.analyse`."""
-        # Channels last, as the picture is: no transposition in memory.
+        # Channels last, as the image is: no transposition in memory.
         x = (
-            self._torch.from_numpy(np.ascontiguousarray(picture))
+            self._torch.from_numpy(np.ascontiguousarray(image))
             .permute(2, 0, 1)[None]
             .float()
             .div_(255)
         )
         return self._net.analyse(x)[0].numpy()
 
-    def map_heads(self, picture: np.ndarray) -> np.ndarray:
+    def map_heads(self, image: np.ndarray) -> np.ndarray:
         """See :meth:`Engine.map_heads`."""
-        batch = self._torch.from_numpy(to_batch(picture, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))
+        batch = self._torch.from_numpy(to_batch(image, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))
         return self._net.map_heads(batch)[0].numpy()
 
     def synthesise(self, symbols: np.ndarray) -> np.ndarray:

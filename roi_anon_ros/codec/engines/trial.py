@@ -20,11 +20,11 @@ TOLERANCE: dict[str, tuple[float, int, float]] = {
 #: By how much a value of the head map may be off.
 HEADS_TOLERANCE = 0.25
 
-#: Size ``(width, height)`` of the picture on which an engine is compared with the reference.
+#: Size ``(width, height)`` of the image on which an engine is compared with the reference.
 TRIAL = (192, 128)
 
 
-def trial_picture(width: int, height: int) -> np.ndarray:
+def trial_image(width: int, height: int) -> np.ndarray:
     """A drawn head before coloured noise with the spectrum of photos, about; the same every time.
 
     Args:

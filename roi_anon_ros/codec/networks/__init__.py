@@ -4,7 +4,7 @@ Three architectures:
 
 * :class:`PaperCodec`, the network of arXiv 2406.05726 for any width ``N`` and depth ``M``;
 * :class:`FastCodec`, a network for cameras: a twelfth of the operations of ``PaperCodec(128, 2)``
-  and a receptive field wide enough for a head that fills most of the picture;
+  and a receptive field wide enough for a head that fills most of the image;
 * :class:`GainedCodec`, every rate in one network, with a head map (:class:`HeadMap`) that says
   what is painted before the analysis.
 """

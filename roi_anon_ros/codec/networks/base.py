@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from roi_anon_ros.codec.engines.stages import ANALYSIS_THREADS, STRIP_PIXELS
 from roi_anon_ros.codec.entropy import EntropyTables
+from roi_anon_ros.codec.image import check_sides
 from roi_anon_ros.codec.latents import FactorizedLatents
-from roi_anon_ros.codec.picture import check_sides
 
 
 class AnonymizingCodec(CompressionModel):
@@ -29,7 +29,7 @@ class AnonymizingCodec(CompressionModel):
               └───┘      └───┘           └────┘        └────┘        └───┘
 
     ``x`` and ``x_hat`` are float tensors of shape ``[B, 3, H, W]`` in [0, 1], RGB, with sides from
-    16 to 8192. A picture whose sides are not multiples of :attr:`downsampling_factor` is padded at
+    16 to 8192. An image whose sides are not multiples of :attr:`downsampling_factor` is padded at
     its right and bottom by repeating the edge; the padding is cut off again.
     """
 
@@ -123,9 +123,9 @@ class AnonymizingCodec(CompressionModel):
 
     @torch.inference_mode()
     def analyse(self, x: Tensor) -> Tensor:
-        """Quantised latent of each picture, as integers around the prior's medians.
+        """Quantised latent of each image, as integers around the prior's medians.
 
-        Pictures go through the analysis transform one at a time: the bytes of a picture do not
+        Images go through the analysis transform one at a time: the bytes of an image do not
         depend on what else is in its batch.
 
         Args:
@@ -139,9 +139,9 @@ class AnonymizingCodec(CompressionModel):
         """
         check_size(x)
         out = []
-        for picture in pad_to_multiple(x, self.downsampling_factor).split(1):
+        for image in pad_to_multiple(x, self.downsampling_factor).split(1):
             with fixed_threads(ANALYSIS_THREADS):
-                y = apply_in_strips(self, self.g_a, picture, self.downsampling_factor, 1)
+                y = apply_in_strips(self, self.g_a, image, self.downsampling_factor, 1)
             symbols = torch.round(y.float() - self.medians)
             if not bool(torch.isfinite(symbols).all()):
                 raise ValueError("latent: not finite")
@@ -150,7 +150,7 @@ class AnonymizingCodec(CompressionModel):
 
     @torch.inference_mode()
     def synthesise(self, symbols: Tensor) -> Tensor:
-        """Pictures from quantised latents, one at a time; the inverse of :meth:`analyse`.
+        """Images from quantised latents, one at a time; the inverse of :meth:`analyse`.
 
         Args:
             symbols: int32 ``[B, N, h, w]``.
@@ -158,11 +158,11 @@ class AnonymizingCodec(CompressionModel):
         Returns:
             ``[B, 3, h * downsampling_factor, w * downsampling_factor]`` in [0, 1].
         """
-        pictures = [
+        images = [
             apply_in_strips(self, self.g_s, latent, 1, self.downsampling_factor)
             for latent in self.dequantise(symbols).split(1)
         ]
-        return torch.cat(pictures).float().clamp_(0, 1)
+        return torch.cat(images).float().clamp_(0, 1)
 
     def dequantise(self, symbols: Tensor) -> Tensor:
         """What the synthesis transform gets: symbols, int32 ``[B, N, h, w]``, as float32 of that
@@ -201,9 +201,9 @@ class AnonymizingCodec(CompressionModel):
         """Decode what :meth:`compress` returned.
 
         Args:
-            strings: one list with one byte string for each picture.
+            strings: one list with one byte string for each image.
             shape: ``(h, w)`` of the latent.
-            size: ``(H, W)`` of the pictures; without it the padding stays on.
+            size: ``(H, W)`` of the images; without it the padding stays on.
 
         Returns:
             ``{"x_hat": [B, 3, H, W]}`` in [0, 1].
@@ -225,7 +225,7 @@ class AnonymizingCodec(CompressionModel):
 
 
 class AnalysisGraph(nn.Module):
-    """Picture to symbols: uint8 ``[1, H, W, 3]`` RGB, sides multiples of the factor, to int32 ``[1,
+    """Image to symbols: uint8 ``[1, H, W, 3]`` RGB, sides multiples of the factor, to int32 ``[1,
     N, h, w]``.
     """
 
@@ -238,16 +238,16 @@ class AnalysisGraph(nn.Module):
             )  # bytes go in: bfloat16 holds each of them, and no layer has to divide
         self.register_buffer("medians", codec.medians.detach().clone())
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """See :meth:`AnonymizingCodec.analyse`."""
-        symbols = torch.round(self.g_a(picture.permute(0, 3, 1, 2).float()) - self.medians)
+        symbols = torch.round(self.g_a(image.permute(0, 3, 1, 2).float()) - self.medians)
         # What is not finite becomes a symbol that the entropy coder refuses, whatever the device
         # makes of it.
         return torch.nan_to_num(symbols, nan=2.0**30).clamp(-(2.0**30), 2.0**30).int()
 
 
 class SynthesisGraph(nn.Module):
-    """Symbols to picture: int32 ``[1, N, h, w]`` to uint8 ``[1, H, W, 3]`` RGB."""
+    """Symbols to image: int32 ``[1, N, h, w]`` to uint8 ``[1, H, W, 3]`` RGB."""
 
     def __init__(self, codec: AnonymizingCodec) -> None:
         super().__init__()

@@ -42,7 +42,7 @@ class GatedConv(nn.Conv2d):
 
         y = b + g · W f,    g = 2 − 8p, at least 0 and at most 1
 
-    Where p is a quarter or more, every channel is its bias b, whatever the picture shows there;
+    Where p is a quarter or more, every channel is its bias b, whatever the image shows there;
     where it is an eighth or less, the gate is wide open.
     """
 

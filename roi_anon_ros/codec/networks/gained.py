@@ -279,8 +279,8 @@ class _AnalysisGraph(nn.Module):
         with torch.no_grad():
             self.g_a[0].weight.div_(255)  # bytes go in, around 0: bfloat16 holds each of them
 
-    def forward(self, picture: Tensor) -> Tensor:
-        x = picture.permute(0, 3, 1, 2).float() - 127.5
+    def forward(self, image: Tensor) -> Tensor:
+        x = image.permute(0, 3, 1, 2).float() - 127.5
         return self.g_a(x) * LATENT_SCALE
 
 
@@ -299,5 +299,5 @@ class _HeadsGraph(nn.Module):
         super().__init__()
         self.head_map = head_map
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return self.head_map(picture.permute(0, 3, 1, 2).float() / 255)
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head_map(image.permute(0, 3, 1, 2).float() / 255)

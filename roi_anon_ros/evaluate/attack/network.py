@@ -1,6 +1,6 @@
 """The attacker's network.
 
-A picture is thought of as a grid of cells of 16 pixels. A crop is 8 × 8 cells, and what was sent of
+An image is thought of as a grid of cells of 16 pixels. A crop is 8 × 8 cells, and what was sent of
 it comes with 4 more cells on each side.
 """
 
@@ -22,20 +22,20 @@ FACTORS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Attacker(nn.Module):
-    """From what is received to the picture.
+    """From what is received to the image.
 
     .. code-block:: none
 
-        received picture, pixels of a cell shuffled into channels │ conv1(→192)
+        received image, pixels of a cell shuffled into channels │ conv1(→192)
             (+ latent │ conv1(→192))
             │ 5 × block, dilation 1 2 4 2 1 │ cut the context off
-            │ shuffle 2, 128 channels + picture at an eighth  │ 2 × block
-            │ shuffle 2, 64 channels + picture at a quarter   │ 2 × block
-            │ shuffle 2, 32 channels + picture at a half      │ 2 × block
-            │ conv3(32→12) shuffle 2 │ + received picture
+            │ shuffle 2, 128 channels + image at an eighth  │ 2 × block
+            │ shuffle 2, 64 channels + image at a quarter   │ 2 × block
+            │ shuffle 2, 32 channels + image at a half      │ 2 × block
+            │ conv3(32→12) shuffle 2 │ + received image
 
     A block is the codec's residual bottleneck. The last layer begins at 0: the first thing to come
-    out is the received picture.
+    out is the received image.
 
     Args:
         channels: of the latent; 0: there is none.
@@ -76,7 +76,7 @@ class Attacker(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, received: Tensor, latent: Tensor | None = None) -> Tensor:
-        """Recover pictures.
+        """Recover images.
 
         Args:
             received: float32 ``[B, 3, H, W]`` in [0, 1], whole cells with 64 pixels of context on
@@ -103,7 +103,7 @@ class Attacker(nn.Module):
 
     @torch.inference_mode()
     def recover(self, received: np.ndarray, latent: np.ndarray | None) -> np.ndarray:
-        """A whole picture, at once.
+        """A whole image, at once.
 
         Args:
             received: as in :class:`Pair`.
@@ -115,10 +115,10 @@ class Attacker(nn.Module):
         height, width = received.shape[1:]
         cells = -(-height // self.grid), -(-width // self.grid)
         windows = self.windows(received, latent, (0, 0), cells)
-        picture = self(*(None if w is None else to_tensor([w]) for w in windows))[
+        image = self(*(None if w is None else to_tensor([w]) for w in windows))[
             0, :, :height, :width
         ]
-        return picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+        return image.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
     def windows(
         self,

@@ -38,7 +38,7 @@ def build(pairs: list[Pair], seed: int = 0) -> Attacker:
     """A fresh attacker for what is received in these pairs, with its mean and deviation.
 
     Raises:
-        ValueError: there is no pair, or the latent does not cover the pictures.
+        ValueError: there is no pair, or the latent does not cover the images.
     """
     if not pairs:
         raise ValueError("pairs: none, must be at least 1")
@@ -47,15 +47,15 @@ def build(pairs: list[Pair], seed: int = 0) -> Attacker:
 
         def covers(factor: int) -> bool:
             return all(
-                p.latent.shape[1:] == tuple(-(-side // factor) for side in p.picture.shape[:2])
+                p.latent.shape[1:] == tuple(-(-side // factor) for side in p.image.shape[:2])
                 for p in pairs
             )
 
         channels, factor = len(pairs[0].latent), next(filter(covers, FACTORS), None)
         if factor is None:
-            sizes = f"{pairs[0].latent.shape[1:]} of {pairs[0].picture.shape[:2]}"
+            sizes = f"{pairs[0].latent.shape[1:]} of {pairs[0].image.shape[:2]}"
             raise ValueError(
-                f"latent: {sizes}, must be the picture's size over a power of two up to 64"
+                f"latent: {sizes}, must be the image's size over a power of two up to 64"
             )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -67,7 +67,7 @@ def build(pairs: list[Pair], seed: int = 0) -> Attacker:
 
 
 def _normalise(arrays: list[np.ndarray], mean: Tensor, deviation: Tensor) -> None:
-    """Set the mean and deviation of each channel, over pictures that count the same."""
+    """Set the mean and deviation of each channel, over images that count the same."""
     # In float64, where the order of the sums does not show.
     values = [to_tensor([array])[0].double().flatten(1) for array in arrays]
     means = torch.stack([v.mean(1) for v in values]).mean(0)
@@ -76,10 +76,10 @@ def _normalise(arrays: list[np.ndarray], mean: Tensor, deviation: Tensor) -> Non
     deviation.copy_(variance.clamp(min=LEAST_DEVIATION**2).sqrt()[:, None, None])
 
 
-def attack_loss(recovered: Tensor, picture: Tensor, heads: Regions) -> dict[str, Tensor]:
+def attack_loss(recovered: Tensor, image: Tensor, heads: Regions) -> dict[str, Tensor]:
     """How far the recovered heads are from the true ones.
 
-    With the error e = recovered − picture, its differences ∂ between neighbours in a row or a
+    With the error e = recovered − image, its differences ∂ between neighbours in a row or a
     column, and the mean over a crop's heads, then over the crops (one without heads counts as 0):
 
         L = mean over heads of (mean |e|) + 1 · mean over heads of (mean |∂x e| + mean |∂y e|) + 0.1
@@ -90,14 +90,14 @@ def attack_loss(recovered: Tensor, picture: Tensor, heads: Regions) -> dict[str,
 
     Args:
         recovered: ``[B, 3, H, W]``.
-        picture: ``[B, 3, H, W]``.
+        image: ``[B, 3, H, W]``.
         heads: the boxes in these crops.
 
     Returns:
         Scalars ``loss``, ``heads``, ``edges``, ``rest``, the last three before their weights.
     """
-    error = recovered - picture
-    weights, keep = region_weights(heads, picture), outside(heads, picture)
+    error = recovered - image
+    weights, keep = region_weights(heads, image), outside(heads, image)
     size = error.abs().mean(1, keepdim=True)
     across, down = (error.diff(dim=axis).abs().mean(1, keepdim=True) for axis in (3, 2))
     terms = {
@@ -165,14 +165,14 @@ def train(
         yield from (terms["loss"] for terms in history)
     tick = time.monotonic()
     for step in range(len(history), steps):
-        received, latents, pictures, boxes = zip(
+        received, latents, images, boxes = zip(
             *(windows[step * batch + i] for i in range(batch)), strict=True
         )
         with torch.autocast("cpu", torch.bfloat16):
             recovered = net(
                 to_tensor(list(received)), to_tensor(list(latents)) if net.channels else None
             )
-        terms = attack_loss(recovered, to_tensor(list(pictures)), Regions.stack(list(boxes)))
+        terms = attack_loss(recovered, to_tensor(list(images)), Regions.stack(list(boxes)))
         if not torch.isfinite(terms["loss"]):
             raise RuntimeError(f"{row.name}: the attack's loss is not finite at step {step}")
         for group in optimizer.param_groups:
@@ -207,7 +207,7 @@ def _pace(step: int, steps: int) -> float:
 def _digest(pairs: list[Pair]) -> str:
     digest = hashlib.sha256()
     for pair in pairs:
-        for array in (pair.picture, pair.received, pair.latent, pair.heads):
+        for array in (pair.image, pair.received, pair.latent, pair.heads):
             if array is None:
                 continue
             digest.update(f"{array.dtype} {array.shape}\n".encode())

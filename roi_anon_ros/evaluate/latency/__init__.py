@@ -1,6 +1,6 @@
 """How long encoding and decoding take: all rows take turns in one run, memory to memory.
 
-A picture is an array in memory before the clock starts, and what is sent is bytes in memory. In
+An image is an array in memory before the clock starts, and what is sent is bytes in memory. In
 each round every row
 encodes and decodes once, in a new order, so that whatever else the machine does hits all of them
 alike: quote the ratios to the reference row, and the milliseconds only with the machine they were

@@ -7,21 +7,21 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from roi_anon_ros.codec.picture import check_sides
+from roi_anon_ros.codec.image import check_sides
 from roi_anon_ros.detect.quiet_ultralytics import example_photo
-from roi_anon_ros.files import read_picture
+from roi_anon_ros.files import read_pixels
 
 
-def default_picture() -> tuple[np.ndarray, str]:
-    """A picture to encode, uint8 ``[H, W, 3]`` RGB, and what it is: a photo that comes with
+def default_image() -> tuple[np.ndarray, str]:
+    """An image to encode, uint8 ``[H, W, 3]`` RGB, and what it is: a photo that comes with
     ultralytics, or drawn.
     """
     if photo := example_photo("bus.jpg"):
-        return read_picture(photo), "bus.jpg of ultralytics"
-    return synthetic_picture(), "synthetic"
+        return read_pixels(photo), "bus.jpg of ultralytics"
+    return synthetic_image(), "synthetic"
 
 
-def synthetic_picture() -> np.ndarray:
+def synthetic_image() -> np.ndarray:
     """Discs that hide each other, ``[1024, 1024, 3]``: with edges, and about the spectrum of
     photos.
     """

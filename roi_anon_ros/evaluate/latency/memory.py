@@ -12,16 +12,16 @@ from roi_anon_ros.evaluate.latency.machine import count_cores, use_threads
 from roi_anon_ros.evaluate.latency.ways import make_timed
 
 
-def peak_memory(name: str, picture: np.ndarray, threads: int | None = None) -> float:
-    """Memory that a row takes at most, MiB: of a process of its own that encodes and decodes a
-    picture three times.
+def peak_memory(name: str, image: np.ndarray, threads: int | None = None) -> float:
+    """Memory that a row takes at most, MiB: of a process of its own that encodes and decodes an
+    image three times.
 
     What the process had before it made the row, Python and the libraries, is not in it; the row's
     weights are.
 
     Args:
         name: as :func:`make_timed` takes it.
-        picture: uint8 ``[H, W, 3]`` RGB.
+        image: uint8 ``[H, W, 3]`` RGB.
         threads: as in :func:`run`.
 
     Raises:
@@ -29,7 +29,7 @@ def peak_memory(name: str, picture: np.ndarray, threads: int | None = None) -> f
     """
     spawn = multiprocessing.get_context("spawn")
     answer, question = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_grow, args=(name, picture, threads or count_cores(), question))
+    process = spawn.Process(target=_grow, args=(name, image, threads or count_cores(), question))
     process.start()
     question.close()
     try:
@@ -40,13 +40,13 @@ def peak_memory(name: str, picture: np.ndarray, threads: int | None = None) -> f
         process.join()
 
 
-def _grow(name: str, picture: np.ndarray, threads: int, answer: Connection) -> None:
+def _grow(name: str, image: np.ndarray, threads: int, answer: Connection) -> None:
     """Send by how many bytes this process grows."""
     with use_threads(threads):
         before = _memory("VmRSS")
-        row = make_timed(name, picture)
+        row = make_timed(name, image)
         for _ in range(3):
-            row.decode(row.encode(picture)[0])
+            row.decode(row.encode(image)[0])
         answer.send(_memory("VmHWM") - before)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from roi_anon_ros.codec.picture import check_picture, resize
+from roi_anon_ros.codec.image import check_image, resize
 from roi_anon_ros.evaluate.latency.images import check_sizes
 from roi_anon_ros.evaluate.latency.machine import (
     PRODUCT_SIDE,
@@ -27,14 +27,14 @@ from roi_anon_ros.evaluate.precision import bootstrap
 
 def run(
     rows: Sequence[Timed],
-    picture: np.ndarray,
+    image: np.ndarray,
     sizes: Sequence[tuple[int, int]] = ((512, 512),),
     rounds: int = 30,
     warmup: int = 3,
     seed: int = 0,
     threads: int | None = None,
     reference: str | None = None,
-    source: str = "a picture of the caller",
+    source: str = "an image of the caller",
     memory: bool = False,
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def run(
 
     Args:
         rows: to compare; their names differ.
-        picture: uint8 ``[H, W, 3]`` RGB, resized to each size.
+        image: uint8 ``[H, W, 3]`` RGB, resized to each size.
         sizes: ``(width, height)``, 16 to 8192 pixels.
         rounds: that count for each size, at least 2.
         warmup: rounds before them that do not count, at least 1.
@@ -50,7 +50,7 @@ def run(
         threads: of torch, OpenCV and Pillow's AVIF, at least 1; None: as many as cores. Other
             encoders have one.
         reference: name of the row that the others are compared with; None: the first.
-        source: what the picture is, for the results.
+        source: what the image is, for the results.
         memory: also take the :func:`peak_memory` of each row, which is made anew for it by its
             name.
         track: yields what it is given, one step for each round of each size: for a bar of progress.
@@ -68,7 +68,7 @@ def run(
     Raises:
         ValueError: names the argument and the bound, or the row that decodes to another size.
     """
-    check_picture(picture)
+    check_image(image)
     check_sizes(sizes)
     names = [row.name for row in rows]
     reference = names[0] if reference is None and names else reference
@@ -87,17 +87,17 @@ def run(
     environment = describe_machine(threads)
     order = random.Random(seed)
     # A copy: of its own memory, writable and contiguous.
-    pictures = {f"{w}x{h}": np.array(resize(picture, w, h), order="C") for w, h in sizes}
+    images = {f"{w}x{h}": np.array(resize(image, w, h), order="C") for w, h in sizes}
     taken: dict[str, dict[str, list[dict[str, Any]]]] = {
-        size: {name: [] for name in names} for size in pictures
+        size: {name: [] for name in names} for size in images
     }
     products: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     with use_threads(threads):
         for size, number in track(
-            [(size, number) for size in pictures for number in range(warmup + rounds)]
+            [(size, number) for size in images for number in range(warmup + rounds)]
         ):
             for row in order.sample(list(rows), len(rows)):
-                once = _once(row, pictures[size])
+                once = _once(row, images[size])
                 if number >= warmup:
                     taken[size][row.name].append(once)
             for dtype, seconds in products.items():
@@ -105,7 +105,7 @@ def run(
     peak = {
         str(dtype)[6:]: 2e-9 * PRODUCT_SIDE**3 / min(seconds) for dtype, seconds in products.items()
     }
-    results: dict[str, Any] = {"picture": source, "reference": reference}
+    results: dict[str, Any] = {"image": source, "reference": reference}
     results |= {"rounds": rounds, "warmup": warmup, "seed": seed}
     results |= {
         "notes": {row.name: row.note for row in rows},
@@ -114,7 +114,7 @@ def run(
         "sizes": {},
     }
     for size, all_rounds in taken.items():
-        pixels = pictures[size].size // 3
+        pixels = images[size].size // 3
         results["sizes"][size] = {
             row.name: _summary(row, all_rounds[row.name], all_rounds[reference], pixels, peak)
             for row in rows
@@ -123,7 +123,7 @@ def run(
             for row in rows:
                 try:
                     results["sizes"][size][row.name]["memory"] = peak_memory(
-                        row.name, pictures[size], threads
+                        row.name, images[size], threads
                     )
                 except RuntimeError as error:  # the times are not lost for it
                     results["notes"][row.name] = "; ".join(filter(None, [row.note, str(error)]))

@@ -104,4 +104,4 @@ def notes(results: dict[str, Any]) -> list[str]:
     machine = ", ".join(f"{key} {value}" for key, value in results["environment"].items())
     lines = [f"{name}: {note}" for name, note in results["notes"].items() if note]
     rounds = f"{results['rounds']} rounds after {results['warmup']} to warm up"
-    return [*lines, f"{results['picture']}, {rounds}, on {machine}"]
+    return [*lines, f"{results['image']}, {rounds}, on {machine}"]

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from roi_anon_ros.codec import MAX_SIZE, Codec
 from roi_anon_ros.codec.engines.stages import ANALYSIS_THREADS
+from roi_anon_ros.codec.image import check_image
 from roi_anon_ros.codec.latents import AUTO_QUALITY
 from roi_anon_ros.codec.modelfile import model_of
 from roi_anon_ros.codec.networks import (
@@ -23,7 +24,6 @@ from roi_anon_ros.codec.networks import (
     PaperCodec,
     pad_to_multiple,
 )
-from roi_anon_ros.codec.picture import check_picture
 from roi_anon_ros.evaluate.methods import Kind, make_method, parse_name
 from roi_anon_ros.evaluate.methods.making import load_codec
 from roi_anon_ros.evaluate.methods.names import PAPER
@@ -40,11 +40,11 @@ class Timed:
 
     Attributes:
         name: in the tables.
-        encode: a picture, uint8 ``[H, W, 3]`` RGB, to what is sent, and the seconds of its stages
+        encode: an image, uint8 ``[H, W, 3]`` RGB, to what is sent, and the seconds of its stages
             (may be none).
-        decode: what was sent to a picture of the same size, and the seconds of its stages.
+        decode: what was sent to an image of the same size, and the seconds of its stages.
         note: what a reader of the table has to know.
-        multiply_adds: of the analysis transform, for each pixel of the picture; 0: no analysis.
+        multiply_adds: of the analysis transform, for each pixel of the image; 0: no analysis.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Timed:
     multiply_adds: float = 0.0
 
 
-def make_timed(name: str, picture: np.ndarray) -> Timed:
+def make_timed(name: str, sample: np.ndarray) -> Timed:
     """A row by its name.
 
     Args:
@@ -62,7 +62,7 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
             network (128, 2) that nobody trained, the paper's own way (:func:`paper_way`);
             ``paper:MODEL``: the network of a model that way; ``paper-here``: the network of
             ``paper`` through this package's codec.
-        picture: uint8 ``[H, W, 3]`` RGB, by which :func:`paper_network` sets its rate.
+        sample: uint8 ``[H, W, 3]`` RGB, by which :func:`paper_network` sets its rate.
 
     Raises:
         ValueError: no row has this name.
@@ -72,10 +72,10 @@ def make_timed(name: str, picture: np.ndarray) -> Timed:
     if parsed.kind is Kind.PAPER and parsed.subject:
         return paper_way(Codec.load(parsed.subject).model.codec, name)
     if parsed.kind in (Kind.PAPER, Kind.PAPER_HERE):
-        net = paper_network(picture)
+        net = paper_network(sample)
         note = (
             f"not trained: scaled to a realistic rate, {ALIVE} of 128 channels carry it; "
-            "its pictures show nothing"
+            "its images show nothing"
         )
         if parsed.kind is Kind.PAPER:
             return paper_way(net, name, note)
@@ -111,7 +111,7 @@ def paper_way(net: AnonymizingCodec, name: str = PAPER, note: str = "") -> Timed
     """A network the way the paper runs it: plain torch in float32, and CompressAI's entropy coder.
 
     The steps are those of ``compress`` and ``decompress`` of CompressAI's ``FactorizedPrior``; what
-    is sent is its string behind the picture's size, 4 bytes.
+    is sent is its string behind the image's size, 4 bytes.
 
     Args:
         net: with tables (``update()`` was called); it is copied to the device where it stands.
@@ -156,32 +156,32 @@ def paper_way(net: AnonymizingCodec, name: str = PAPER, note: str = "") -> Timed
 
 
 @torch.no_grad()
-def paper_network(picture: np.ndarray, bits_per_pixel: float = 0.25, seed: int = 0) -> PaperCodec:
+def paper_network(image: np.ndarray, bits_per_pixel: float = 0.25, seed: int = 0) -> PaperCodec:
     """The paper's network (128, 2) with weights that nobody trained: for its time, not for its
-    pictures.
+    images.
 
     What an entropy coder takes depends on the latent, and a fresh network's costs nothing like a
-    trained one's. So the last convolution and the prior are scaled until the latent of this picture
+    trained one's. So the last convolution and the prior are scaled until the latent of this image
     costs ``bits_per_pixel``, evenly over 24 of the 128 channels; the others are 0 everywhere. That
     is how trained latents look (the model ``fast`` uses 12 of 128 channels for half the rate), and
     it is an assumption: a coder that skips empty channels gains by it.
 
     Args:
-        picture: uint8 ``[H, W, 3]`` RGB; another picture or size costs a little more or less.
+        image: uint8 ``[H, W, 3]`` RGB; another image or size costs a little more or less.
         bits_per_pixel: 0.05 to 0.6.
         seed: of the weights.
 
     Raises:
         ValueError: names the field and the bound.
     """
-    check_picture(picture)
+    check_image(image)
     if not 0.05 <= bits_per_pixel <= 0.6:
         raise ValueError(f"bits_per_pixel: {bits_per_pixel}, must be from 0.05 to 0.6")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = PaperCodec(128, 2).eval()
     last, prior = net.g_a[-1], net.entropy_bottleneck
-    y = net.g_a(pad_to_multiple(_to_tensor(picture), net.downsampling_factor))
+    y = net.g_a(pad_to_multiple(_to_tensor(image), net.downsampling_factor))
     sd, mean = torch.std_mean(y, (0, 2, 3))
     unit = ((y - mean[:, None, None]) / sd[:, None, None])[:, :ALIVE]
     to_scale = math.sqrt(3) / math.pi  # of a logistic distribution, from its standard deviation
@@ -189,7 +189,7 @@ def paper_network(picture: np.ndarray, bits_per_pixel: float = 0.25, seed: int =
     def rate(spread: float) -> float:
         far, scale = (unit * spread).round().abs(), spread * to_scale
         likelihood = torch.sigmoid((0.5 - far) / scale) - torch.sigmoid((-0.5 - far) / scale)
-        return -float(likelihood.clamp_min(1e-9).log2().sum()) * 3 / picture.size
+        return -float(likelihood.clamp_min(1e-9).log2().sum()) * 3 / image.size
 
     low, high = 0.1, 100.0
     for _ in range(16):
@@ -212,7 +212,7 @@ def paper_network(picture: np.ndarray, bits_per_pixel: float = 0.25, seed: int =
 
 
 def _multiply_adds(net: AnonymizingCodec) -> float:
-    """Of the analysis transform, for each pixel of the picture."""
+    """Of the analysis transform, for each pixel of the image."""
     side = 4 * net.downsampling_factor
     x = torch.zeros(1, 3, side, side, device=net.entropy_bottleneck.quantiles.device)
     with FlopCounterMode(display=False) as counter:

@@ -257,7 +257,7 @@ def _budgets(attacks: Mapping[str, Mapping[str, int]]) -> list[str]:
         for budget in attacks.values()
     }
     if len(said) == 1:
-        return [f"The budget: {said.pop()}; colour pictures only."]
+        return [f"The budget: {said.pop()}; colour images only."]
     return [
         "The budgets DIFFER, and so the methods do not compare: "
         + "; ".join(
@@ -290,13 +290,13 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
     scenes = about["scenes"]
     counts = next(iter(next(iter(scenes.values())).values()))["raw"]
     text = [
-        f"{about['pictures']} pictures of {counts['people']} people, as heads on persons before a "
+        f"{about['images']} images of {counts['people']} people, as heads on persons before a "
         "plain wall, sent by "
-        f"each row and recognised by {about['recogniser']}; {about['left_out']} pictures without a "
+        f"each row and recognised by {about['recogniser']}; {about['left_out']} images without a "
         "face that could be "
         "found were left out. The attacker knows where eyes, nose and mouth were before the "
-        "picture was sent.",
-        "Raw: what was sent against the pictures themselves. Linked: pictures that were sent "
+        "image was sent.",
+        "Raw: what was sent against the images themselves. Linked: images that were sent "
         "against each other. TAR: "
         "share of pairs of one person that are accepted when 1 % or 0.1 % of the pairs of "
         "different people are. "

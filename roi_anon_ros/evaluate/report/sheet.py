@@ -1,4 +1,4 @@
-"""Some pictures of an evaluation as each row leaves them, for a person to look at."""
+"""Some images of an evaluation as each row leaves them, for a person to look at."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from roi_anon_ros.codec.picture import coded_size, resize
+from roi_anon_ros.codec.image import coded_size, resize
 from roi_anon_ros.datasets import Record, spread
 from roi_anon_ros.evaluate.methods import Method
 from roi_anon_ros.evaluate.views import VIEWS, View
 from roi_anon_ros.files import png
 from roi_anon_ros.storage import write_bytes
 
-#: Pictures shown, and their longest side in pixels.
-PICTURES = 4
+#: Images shown, and their longest side in pixels.
+IMAGES = 4
 SIDE = 384
 
 
-def pick(records: list[Record], count: int = PICTURES) -> list[Record]:
-    """Pictures spread over those with the largest heads: where a person could be recognised, if
+def pick(records: list[Record], count: int = IMAGES) -> list[Record]:
+    """Images spread over those with the largest heads: where a person could be recognised, if
     anywhere.
     """
 

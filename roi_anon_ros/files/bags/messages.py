@@ -54,7 +54,7 @@ ENCODINGS: dict[str, tuple[int, int | None, int | None]] = {
 DEPTH = ("16UC1", "32FC1")
 MAX_SIDE = 8192
 JPEG = 95
-_PICTURES = re.compile(r"image|video|picture|jpeg|ffmpeg|theora|rgbd", re.IGNORECASE)
+_IMAGES = re.compile(r"image|video|picture|jpeg|ffmpeg|theora|rgbd", re.IGNORECASE)
 _INSIDE = re.compile(r"\bsensor_msgs/(msg/)?(Compressed)?Image\b")
 #: Packages whose types have such names but carry drawings.
 _DRAWINGS = ("visualization_msgs/",)
@@ -81,7 +81,7 @@ def shows_images(kind: str, text: str = "") -> bool:
     """Whether messages of this type may carry images: by its name, or types inside it."""
     if kind.startswith(_DRAWINGS):
         return False
-    return bool(_PICTURES.search(kind) or _INSIDE.search(text))
+    return bool(_IMAGES.search(kind) or _INSIDE.search(text))
 
 
 def is_depth(kind: str, data: bytes) -> bool:

@@ -260,7 +260,7 @@ class _McapCopier:
         elif isinstance(record, Attachment):
             name = record.name.lower()
             if record.media_type.startswith(("image/", "video/")) or name.endswith(
-                PICTURE_SUFFIXES
+                IMAGE_ATTACHMENTS
             ):
                 self.counts.attachments.append(record.name)
             else:
@@ -318,7 +318,7 @@ class _McapCopier:
 
 
 #: Attachments with such names are images, whatever their media type says.
-PICTURE_SUFFIXES = (
+IMAGE_ATTACHMENTS = (
     ".jpg",
     ".jpeg",
     ".png",

@@ -18,7 +18,7 @@ from PIL import Image as PilImage
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from roi_anon_ros.codec.picture import check_sides
+from roi_anon_ros.codec.image import check_sides
 from roi_anon_ros.errors import RoiAnonError
 
 
@@ -91,7 +91,7 @@ COMPRESSED_MODES = ("L", "RGB", "RGBA")
 
 
 class ImageError(RoiAnonError, ValueError):
-    """A message that is no picture, and why.
+    """A message that is no image, and why.
 
     Attributes:
         reason: the field that was wrong, for counting: ``"encoding"``, ``"size"``, ``"step"``,
@@ -104,7 +104,7 @@ class ImageError(RoiAnonError, ValueError):
 
 
 def to_rgb(message: Image) -> np.ndarray:
-    """The picture of a raw image message.
+    """The image of a raw image message.
 
     Returns:
         uint8 ``[H, W, 3]`` RGB; may be a view of the message's data.
@@ -196,7 +196,7 @@ def _scale(values: np.ndarray, lowest: int, highest: int) -> np.ndarray:
 
 
 def decompress(message: CompressedImage) -> np.ndarray:
-    """The picture of a compressed image message, JPEG or PNG.
+    """The image of a compressed image message, JPEG or PNG.
 
     Its size is read and checked before its pixels are decoded. Orientation tags are ignored:
     detections are reported in the pixels that the camera stored. Where ``format`` names a Bayer
@@ -211,15 +211,15 @@ def decompress(message: CompressedImage) -> np.ndarray:
     if not message.data:
         raise ImageError("data", "0 bytes, must be a JPEG or PNG")
     try:
-        with PilImage.open(io.BytesIO(message.data), formats=COMPRESSED_FORMATS) as picture:
-            _check_size(*picture.size)
-            if picture.mode not in COMPRESSED_MODES:
+        with PilImage.open(io.BytesIO(message.data), formats=COMPRESSED_FORMATS) as image:
+            _check_size(*image.size)
+            if image.mode not in COMPRESSED_MODES:
                 modes = ", ".join(COMPRESSED_MODES)
-                raise ImageError("format", f"pixels of mode {picture.mode}, must be one of {modes}")
+                raise ImageError("format", f"pixels of mode {image.mode}, must be one of {modes}")
             mosaic = message.format.partition(";")[0].strip()
-            if mosaic in _BAYER and picture.mode == "L":
-                return _from_mosaic(np.array(picture), mosaic)
-            return np.array(picture.convert("RGB"))
+            if mosaic in _BAYER and image.mode == "L":
+                return _from_mosaic(np.array(image), mosaic)
+            return np.array(image.convert("RGB"))
     except ImageError:
         raise
     except (
@@ -238,7 +238,7 @@ def _from_mosaic(values: np.ndarray, encoding: str) -> np.ndarray:
 
 
 def from_rgb(image: np.ndarray, header: Header) -> Image:
-    """An ``rgb8`` message of a picture, uint8 ``[H, W, 3]`` RGB."""
+    """An ``rgb8`` message of an image, uint8 ``[H, W, 3]`` RGB."""
     height, width = image.shape[:2]
     data = array("B", image.tobytes())  # other types would be checked byte by byte
     return Image(
@@ -247,7 +247,7 @@ def from_rgb(image: np.ndarray, header: Header) -> Image:
 
 
 def draw_boxes(image: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """A copy of a picture with boxes and their scores on it.
+    """A copy of an image with boxes and their scores on it.
 
     Args:
         image: uint8 ``[H, W, 3]`` RGB.

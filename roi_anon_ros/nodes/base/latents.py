@@ -33,7 +33,7 @@ class TooLargeError(RoiAnonError, ValueError):
 
 
 def to_message(encoded: Encoded, model: str, header: HeaderMessage) -> CompressedLatent:
-    """The message of a packet, with the header of its picture."""
+    """The message of a packet, with the header of its image."""
     packed = encoded.header
     return CompressedLatent(
         header=header,

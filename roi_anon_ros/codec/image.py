@@ -1,13 +1,13 @@
-"""Fitting a picture to the coded size and back: geometry only, no network."""
+"""Fitting an image to the coded size and back: geometry only, no network."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-#: Bounds of a picture's side in pixels.
+#: Bounds of an image's side in pixels.
 MIN_SIZE, MAX_SIZE = 16, 8192
-#: Longest side that is coded by default, by the edge node and by the command line; larger pictures
+#: Longest side that is coded by default, by the edge node and by the command line; larger images
 #: shrink to it.
 MAX_SIDE = 640
 
@@ -19,8 +19,8 @@ def check_sides(width: int, height: int) -> None:
             raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIZE} to {MAX_SIZE}")
 
 
-def check_picture(image: np.ndarray) -> None:
-    """Refuse what is not a picture.
+def check_image(image: np.ndarray) -> None:
+    """Refuse what is not an image.
 
     Args:
         image: uint8 ``[H, W, 3]`` with sides from 16 to 8192.
@@ -38,13 +38,13 @@ def check_picture(image: np.ndarray) -> None:
 
 
 def coded_size(width: int, height: int, max_side: int) -> tuple[int, int]:
-    """Size ``(width, height)`` at which a picture is coded: its longest side at most ``max_side``,
+    """Size ``(width, height)`` at which an image is coded: its longest side at most ``max_side``,
     same aspect.
 
     Args:
         width: of the source, pixels.
         height: of the source, pixels.
-        max_side: 16 to 8192, or 0 to keep every picture at its size.
+        max_side: 16 to 8192, or 0 to keep every image at its size.
 
     Raises:
         ValueError: ``max_side`` is out of bounds.
@@ -54,12 +54,12 @@ def coded_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     longest = max(width, height)
     if max_side == 0 or longest <= max_side:
         return width, height
-    # A very long picture keeps a short side that the codec still takes.
+    # A very long image keeps a short side that the codec still takes.
     return tuple(max(round(side * max_side / longest), MIN_SIZE) for side in (width, height))
 
 
 def as_grey(image: np.ndarray) -> np.ndarray:
-    """A picture, uint8 ``[H, W, 3]`` RGB, as a monochrome camera sees it, in the same shape."""
+    """An image, uint8 ``[H, W, 3]`` RGB, as a monochrome camera sees it, in the same shape."""
     return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
 
 
