@@ -2,18 +2,37 @@
 PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
-.PHONY: demo check test env lock clean
+TESTS = test-ros test-slow test-weights test-quick
+PYTEST = . build/env.sh && exec python -X faulthandler -m pytest --durations=10
+
+.PHONY: demo lint check test $(TESTS) env lock clean
 
 demo: env
 	. build/env.sh && exec python -m roi_anon_ros.graph.demo $(if $(INPUT),--input "$(INPUT)") $(if $(MODEL),--model "$(MODEL)")
 
-# Style, layers, and every test that is quick and needs neither nodes nor a detector's weights.
-check: env
-	. build/env.sh && ruff check . && ruff format --check . && exec python -m pytest -q -m "not slow and not ros and not weights"
+# Style and format.
+lint: env
+	. build/env.sh && ruff check . && ruff format --check .
 
-# The engines have a process of their own: in the one that had run all other tests, OpenVINO crashed.
-test: env
-	. build/env.sh && ruff check . && ruff format --check . && python -m pytest --durations=25 --ignore test/test_engine.py && exec python -m pytest --durations=25 test/test_engine.py
+# With every test that is quick and needs neither nodes nor a detector's weights.
+check: lint test-quick
+
+# Four processes, two at a time, each on one thread: one that had run all tests crashed in the native
+# code of an engine or a detector.
+test: lint
+	@OMP_NUM_THREADS=1 $(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory $(TESTS)
+
+test-ros: env
+	$(PYTEST) -m "ros"
+
+test-slow: env
+	$(PYTEST) -m "slow and not ros"
+
+test-weights: env
+	$(PYTEST) -m "weights and not slow and not ros"
+
+test-quick: env
+	$(PYTEST) -q -m "not slow and not ros and not weights"
 
 env:
 	@$(PYTHON) underlay/bootstrap
