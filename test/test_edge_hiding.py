@@ -83,11 +83,13 @@ class Edge:
         request = SetParameters.Request(parameters=[parameter])
         return self.probe.call(SetParameters, "/edge/set_parameters", request).results[0]
 
-    def publish(self, image: np.ndarray) -> Image:
-        """Send an image."""
+    def publish(self, image: np.ndarray, later: int = 0) -> Image:
+        """Send an image, of ``later`` seconds from its turn."""
         height, width = image.shape[:2]
+        header = self.probe.header()
+        header.stamp.sec += later
         message = Image(
-            header=self.probe.header(),
+            header=header,
             width=width,
             height=height,
             step=3 * width,

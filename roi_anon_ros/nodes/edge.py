@@ -1,31 +1,47 @@
-"""The edge node: camera images in, anonymized latents out, and nothing else ever."""
+"""The edge node: camera images in, anonymized latents out, and nothing else that anybody but a key
+holder could read.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
-from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE
+from roi_anon_msgs.msg import CompressedLatent, SealedRegions
+from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
+from roi_anon_ros.codec.codec import Found
 from roi_anon_ros.codec.engines import ANALYSIS, HEADS
+from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.hiding import DEFAULT_HOLD, Hiding, check_zones
 from roi_anon_ros.codec.image import coded_size
 from roi_anon_ros.codec.latents import AUTO_QUALITY, check_quality
 from roi_anon_ros.codec.packet import MAX_QUALITY
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.image_inputs import declare_inputs, image_topic, levels, read_image
-from roi_anon_ros.nodes.base.latents import to_message
+from roi_anon_ros.nodes.base.latents import to_message, to_sealed_message
 from roi_anon_ros.nodes.base.newest import newest_only
 from roi_anon_ros.nodes.base.process import run
 
+if TYPE_CHECKING:
+    from roi_anon_ros.seal import Sealer
+
+#: Officers that it may take to open what was sealed.
+THRESHOLDS = (1, 16)
+
 
 class EdgeNode(CodecNode):
-    """Encodes the newest image of ``image_raw`` to ``latent``.
+    """Encodes the newest image of ``image_raw`` to ``latent``; where there are officers, what was
+    painted over goes out on ``sealed`` as well, for them alone.
 
-    It fails closed: an image that cannot be encoded, for whatever reason, is dropped.
+    It fails closed: an image that cannot be encoded, for whatever reason, is dropped. One that
+    cannot be sealed goes out without.
     """
 
     role = "edge"
@@ -69,6 +85,18 @@ class EdgeNode(CodecNode):
             (0, 270),
             read_rotation,
         )
+        self.setting(
+            "officers",
+            "",
+            "Folder of the public keys of those who may see what is hidden; empty: nothing is "
+            "sealed",
+        )
+        self.setting(
+            "officers_threshold",
+            1,
+            "Officers that it takes together to open what was sealed",
+            THRESHOLDS,
+        )
         declare_inputs(self)
 
     def setup(self) -> dict[str, type]:
@@ -80,7 +108,22 @@ class EdgeNode(CodecNode):
         self._follow_parameters()
         topics = image_topic(self)
         self._latent = self.output(CompressedLatent, "latent", newest_only())
+        self._sealer = self._make_sealer()
+        if self._sealer is not None:
+            self._sealed = self.output(SealedRegions, "sealed", QoSProfile(depth=10))
         return topics
+
+    def _make_sealer(self) -> Sealer | None:
+        """What seals, where there are officers."""
+        folder = self.value("officers")
+        if not folder:
+            return None
+        if not self.codec.model.has_head_map:
+            raise ValueError(f"officers: model {self.codec.name} does not paint, nothing to seal")
+        require("cryptography", "seal")
+        from roi_anon_ros.seal import Sealer
+
+        return Sealer(Path(folder), self.value("officers_threshold"))
 
     def warm_up(self) -> None:
         """Run the analysis once, and the head map where the model has one."""
@@ -97,23 +140,44 @@ class EdgeNode(CodecNode):
         seconds = {"read": time.perf_counter() - started}
         self._follow_parameters()
         stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
-        encoded = self.codec.encode(
-            image,
-            self.max_side,
-            self.value("quality"),
-            self._hiding,
-            stamp,
-            read_rotation(self.value("rotation")),
-        )
+        turns = read_rotation(self.value("rotation"))
+        found = self.codec.find(image, self.max_side, self._hiding, stamp, turns)
+        encoded = self.codec.encode_found(found, self.value("quality"))
         self.check_age(message)
-        self._latent.publish(to_message(encoded, self.codec.name, message.header))
         figures = {"bits per pixel": encoded.bits_per_pixel} | levels(message)
+        if self._sealer is None:
+            self._latent.publish(to_message(encoded, self.codec.name, message.header))
+        else:
+            error = self._send_both(found, encoded, message)
+            figures["share not sealed"] = float(error is not None)
+            if error is not None:
+                self.worker.warned(topic, f"not sealed: {error}")
         if encoded.hidden is not None:
             figures["share painted"] = encoded.hidden.regions.share
             figures["heads"] = encoded.hidden.heads
             figures["heads held"] = encoded.hidden.held
             figures["confidence of the head map"] = encoded.hidden.confidence
         return seconds | encoded.seconds, figures
+
+    def _send_both(
+        self, found: Found, encoded: Encoded, message: Image | CompressedImage
+    ) -> Exception | None:
+        """Send the latent, then its sealed part.
+
+        Returns:
+            Why there is no sealed part; None where there is.
+        """
+        from roi_anon_ros.seal import send_both
+
+        stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        cells = found.hidden.regions.cells
+        latent = to_message(encoded, self.codec.name, message.header)
+        return send_both(
+            encoded.packet,
+            partial(self._sealer.seal, encoded.packet, stamp_ns, found.image, cells),
+            lambda _: self._latent.publish(latent),
+            lambda sealed: self._sealed.publish(to_sealed_message(sealed, message.header)),
+        )
 
     def _follow_parameters(self) -> None:
         """Make what hides anew where its parameters were set; forget what was found before."""

@@ -88,6 +88,7 @@ class StreamHealth:
         self._seconds: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=WINDOW))
         self._failure = ""
         self._unreported = ""
+        self._warning = ""
 
     def received(self, stamp: float | None = None, now: float = 0.0) -> bool:
         """A frame came in.
@@ -131,6 +132,15 @@ class StreamHealth:
             self._failure = cut(said)
             self._unreported = self._failure
 
+    def warned(self, message: str) -> None:
+        """Something is wrong that costs no frame; WARN until the next report.
+
+        Args:
+            message: what is wrong.
+        """
+        with self._lock:
+            self._warning = cut(message)
+
     def sent(
         self,
         seconds: dict[str, float],
@@ -167,6 +177,7 @@ class StreamHealth:
             level, message = self._judge(state)
             self._unreported = ""
             self._oddity = ""
+            self._warning = ""
             return Report(level, message, self._values())
 
     def _judge(self, state: str) -> tuple[Level, str]:
@@ -186,7 +197,7 @@ class StreamHealth:
             return Level.WARN, "frames come in, and none went out yet"
         if now - self._newest_sent > SILENCE:
             return Level.WARN, f"no frame went out for {now - self._newest_sent:.0f} s"
-        oddity = self._oddity or self._stamps.oddity
+        oddity = self._warning or self._oddity or self._stamps.oddity
         if oddity:
             return Level.WARN, oddity
         if lost > LOST:

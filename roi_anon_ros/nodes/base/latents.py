@@ -7,7 +7,7 @@ from array import array
 import numpy as np
 from std_msgs.msg import Header as HeaderMessage
 
-from roi_anon_msgs.msg import CompressedLatent
+from roi_anon_msgs.msg import CompressedLatent, SealedRegions
 from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Codec, Decoded, Encoded, Header
 from roi_anon_ros.codec.packet import MAX_PIXELS
 from roi_anon_ros.errors import RoiAnonError
@@ -45,6 +45,11 @@ def to_message(encoded: Encoded, model: str, header: HeaderMessage) -> Compresse
         coded_height=packed.coded_size[1],
         packet=array("B", encoded.packet),  # bytes would be checked one by one
     )
+
+
+def to_sealed_message(sealed: bytes, header: HeaderMessage) -> SealedRegions:
+    """The message of a sealed part, with the header of its image."""
+    return SealedRegions(header=header, sealed=array("B", sealed))
 
 
 def coded_pixels(message: CompressedLatent) -> int:

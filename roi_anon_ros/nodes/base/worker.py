@@ -129,6 +129,11 @@ class Worker(Generic[Item]):
         for health in self._healths(stream).values():
             health.sent(seconds, figures, age)
 
+    def warned(self, stream: str, message: str) -> None:
+        """Report something wrong with an item of a stream that does not cost it."""
+        for health in self._healths(stream).values():
+            health.warned(message)
+
     @contextmanager
     def at_the_cost_of(self, streams: Sequence[str]) -> Iterator[None]:
         """Let an exception cost the items of these streams, and nothing else.
