@@ -75,8 +75,8 @@ def records(tmp_path: Path) -> list[Record]:
     return found
 
 
-def latent_row(to_latent: Callable[[torch.Tensor], torch.Tensor]) -> Method:
-    """A row that shows grey, and whose latent is a function of the padded ``[3, H, W]``."""
+def latent_method(to_latent: Callable[[torch.Tensor], torch.Tensor]) -> Method:
+    """A method that shows grey, and whose latent is a function of the padded ``[3, H, W]``."""
     original = make_method("original")
 
     def latent(data: bytes) -> np.ndarray:
@@ -93,13 +93,13 @@ def latent_row(to_latent: Callable[[torch.Tensor], torch.Tensor]) -> Method:
     )
 
 
-def image_row(received: Callable[[np.ndarray], np.ndarray]) -> Method:
+def image_method(received: Callable[[np.ndarray], np.ndarray]) -> Method:
     original = make_method("original")
     return Method("fake", "fake key", original.encode, lambda data: received(original.decode(data)))
 
 
-POOLED = latent_row(lambda x: F.avg_pool2d(x, 16))
-SHUFFLED = latent_row(lambda x: 4 * F.pixel_unshuffle(x, 16))
+POOLED = latent_method(lambda x: F.avg_pool2d(x, 16))
+SHUFFLED = latent_method(lambda x: 4 * F.pixel_unshuffle(x, 16))
 
 
 def literal(recovered: np.ndarray, image: np.ndarray, boxes: list[list[list[int]]]) -> float:
@@ -168,10 +168,10 @@ def test_received_images_come_with_their_surroundings(records: list[Record]) -> 
 
 
 def test_an_untrained_attacker_returns_the_image_that_it_got(records: list[Record]) -> None:
-    for row in (make_method("original"), make_method("fast")):
-        (pair,) = gather(records[:1], row)
+    for method in (make_method("original"), make_method("fast")):
+        (pair,) = gather(records[:1], method)
         shown = build([pair]).recover(pair.received, pair.latent)
-        assert np.array_equal(shown, row.decode(row.encode(pair.image)))
+        assert np.array_equal(shown, method.decode(method.encode(pair.image)))
 
 
 def test_the_network_follows_the_latents_grid() -> None:
@@ -222,12 +222,12 @@ def test_images_are_chosen_and_broken_ones_left_out(
     assert f"{records[1].path}: left out" in caplog.text
 
 
-def head_error(row: Method, records: list[Record]) -> float:
-    """Mean absolute error of what the row shows, inside the heads."""
+def head_error(method: Method, records: list[Record]) -> float:
+    """Mean absolute error of what the method shows, inside the heads."""
     errors = []
     for record in records:
         image = cv2.imread(str(record.path))[..., ::-1]
-        shown = row.decode(row.encode(image))
+        shown = method.decode(method.encode(image))
         assert shown.shape == image.shape and shown.dtype == np.uint8
         for x1, y1, x2, y2 in record.heads.xyxy.astype(int):
             errors.append(np.abs(shown[y1:y2, x1:x2].astype(float) - image[y1:y2, x1:x2]).mean())
@@ -235,11 +235,11 @@ def head_error(row: Method, records: list[Record]) -> float:
 
 
 def attacked(
-    row: Method, records: list[Record], out: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+    method: Method, records: list[Record], out: Path, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> Method:
-    losses = list(train(list(gather(records, row)), row, out, steps, batch=2))
+    losses = list(train(list(gather(records, method)), method, out, steps, batch=2))
     assert len(losses) == steps and all(map(math.isfinite, losses))
-    monkeypatch.setattr(making, "make_method", lambda name: {row.name: row}[name])
+    monkeypatch.setattr(making, "make_method", lambda name: {method.name: method}[name])
     return load_attack(out)
 
 
@@ -257,12 +257,12 @@ def test_what_a_latent_carries_is_recovered(
     records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the shuffled pixels much, from an empty latent no more than a face's mean."""
-    empty = latent_row(lambda x: 0 * F.avg_pool2d(x, 16))
+    empty = latent_method(lambda x: 0 * F.avg_pool2d(x, 16))
     errors = []
-    for row in (SHUFFLED, empty):
+    for method in (SHUFFLED, empty):
         out = tmp_path / f"{len(errors)}.safetensors"
-        errors.append(head_error(attacked(row, records, out, monkeypatch, 80), records))
-    grey = head_error(image_row(lambda image: np.full_like(image, 128)), records)
+        errors.append(head_error(attacked(method, records, out, monkeypatch, 80), records))
+    grey = head_error(image_method(lambda image: np.full_like(image, 128)), records)
     assert errors[0] < 0.6 * grey and errors[0] < 0.7 * errors[1]
 
 
@@ -271,9 +271,9 @@ def test_what_a_latent_carries_is_recovered(
 def test_blur_is_undone_in_part(
     records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blurred = image_row(lambda image: cv2.GaussianBlur(image, (0, 0), 4))
-    row = attacked(blurred, records, tmp_path / "a.safetensors", monkeypatch, 60)
-    assert head_error(row, records) < 0.96 * head_error(blurred, records)
+    blurred = image_method(lambda image: cv2.GaussianBlur(image, (0, 0), 4))
+    method = attacked(blurred, records, tmp_path / "a.safetensors", monkeypatch, 60)
+    assert head_error(method, records) < 0.96 * head_error(blurred, records)
 
 
 @pytest.mark.slow
@@ -313,19 +313,28 @@ def test_a_killed_training_ends_in_the_same_weights(records: list[Record], tmp_p
 
 @pytest.fixture
 def attack_file(records: list[Record], tmp_path: Path) -> Path:
-    """An attack of one step on the row avif:10."""
-    row = make_method("avif:10")
+    """An attack of one step on the method avif:10."""
+    method = make_method("avif:10")
     path = tmp_path / "avif.safetensors"
-    list(train(list(gather(records[:2], row)), row, path, steps=1, batch=1))
+    list(train(list(gather(records[:2], method)), method, path, steps=1, batch=1))
     return path
 
 
-def test_an_attacked_row_is_measured_as_any_other(attack_file: Path, records: list[Record]) -> None:
-    row, plain = load_attack(attack_file), make_method("avif:10")
+def test_an_attacked_method_is_measured_as_any_other(
+    attack_file: Path, records: list[Record]
+) -> None:
+    method, plain = load_attack(attack_file), make_method("avif:10")
     assert (
-        row.name == "avif:10, attacked" and row.key.startswith(plain.key) and row.key != plain.key
+        method.name == "avif:10, attacked"
+        and method.key.startswith(plain.key)
+        and method.key != plain.key
     )
-    assert row.latent is None and row.attack == {"steps": 1, "batch": 1, "seed": 0, "pictures": 2}
+    assert method.latent is None and method.attack == {
+        "steps": 1,
+        "batch": 1,
+        "seed": 0,
+        "pictures": 2,
+    }
 
     def nobody(images: list[np.ndarray]) -> list[Detections]:
         assert all(image.dtype == np.uint8 for image in images)
@@ -338,12 +347,14 @@ def test_an_attacked_row_is_measured_as_any_other(attack_file: Path, records: li
         for record in records
         if record.width % 16 and record.height % 16 and record.height < 160
     )
-    seen, without = (look(odd, one, {"persons": nobody, "mtcnn": nobody}) for one in (row, plain))
+    seen, without = (
+        look(odd, one, {"persons": nobody, "mtcnn": nobody}) for one in (method, plain)
+    )
     assert seen.bytes == without.bytes and seen.pixels == odd.width * odd.height
     assert seen.error != without.error and seen.error["heads"][1] == without.error["heads"][1]
 
 
-def test_changed_rows_and_bad_files_are_refused(
+def test_changed_methods_and_bad_files_are_refused(
     attack_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, changed = attack_file.read_bytes(), make_method("avif:11")
@@ -370,12 +381,12 @@ def test_changed_rows_and_bad_files_are_refused(
 
 
 def test_a_model_is_attacked_by_its_latent(records: list[Record], tmp_path: Path) -> None:
-    row, out = make_method("fast"), tmp_path / "fast.safetensors"
-    assert len(list(train(list(gather(records[:2], row)), row, out, steps=2, batch=2))) == 2
+    method, out = make_method("fast"), tmp_path / "fast.safetensors"
+    assert len(list(train(list(gather(records[:2], method)), method, out, steps=2, batch=2))) == 2
     about = read_attack(out)[1]
     assert (about["channels"], about["factor"]) == (128, 16)
-    assert about["row_key"] == row.key
+    assert about["row_key"] == method.key
     image = cv2.imread(str(records[0].path))[..., ::-1]
     again = load_attack(out)
     sent = again.encode(image)
-    assert sent == row.encode(image) and again.decode(sent).shape == image.shape
+    assert sent == method.encode(image) and again.decode(sent).shape == image.shape

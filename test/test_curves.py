@@ -87,7 +87,7 @@ def test_the_difference_is_antisymmetric_in_the_log(
         assert (1 + there) * (1 + back) == pytest.approx(1)
 
 
-def row(rate: float, ap: float, faces: int) -> dict:
+def measured(rate: float, ap: float, faces: int) -> dict:
     interval = {
         "persons_ap_interval": (ap - 0.02, ap + 0.02),
         "mtcnn_share_interval": (faces / 120, faces / 90),
@@ -95,16 +95,16 @@ def row(rate: float, ap: float, faces: int) -> dict:
     return {"bits_per_pixel": rate, "persons_ap": ap, "mtcnn_share": faces / 100} | interval
 
 
-def test_rows_fall_into_curves_and_the_plot_is_an_image(tmp_path: Path) -> None:
+def test_methods_fall_into_curves_and_the_plot_is_an_image(tmp_path: Path) -> None:
     results = {
-        "original": row(24, 0.95, 100),
-        "fast": row(0.12, 0.75, 2),
-        "a/roi.x:2": row(0.1, 0.65, 2),
-        "a/roi.x:4.5": row(0.2, 0.75, 2),
-        "blur+avif:9": row(0.13, 0.7, 3),
+        "original": measured(24, 0.95, 100),
+        "fast": measured(0.12, 0.75, 2),
+        "a/roi.x:2": measured(0.1, 0.65, 2),
+        "a/roi.x:4.5": measured(0.2, 0.75, 2),
+        "blur+avif:9": measured(0.13, 0.7, 3),
     }
-    results |= {"fast, attacked": row(0.12, 0.7, 60)}
-    results |= {f"avif:{q}": row(rate, ap, 40) for q, (rate, ap) in enumerate(AVIF)}
+    results |= {"fast, attacked": measured(0.12, 0.7, 60)}
+    results |= {f"avif:{q}": measured(rate, ap, 40) for q, (rate, ap) in enumerate(AVIF)}
     assert families(list(results)) == {
         "fast": ["fast"],
         "a/roi.x": ["a/roi.x:2", "a/roi.x:4.5"],

@@ -1,5 +1,5 @@
-"""Evaluation: average precision against a literal form and a library, judging, rows, and a run that
-is continued.
+"""Evaluation: average precision against a literal form and a library, judging, methods, and a run
+that is continued.
 """
 
 from __future__ import annotations
@@ -220,14 +220,14 @@ def record(path: Path, heads: Boxes, persons: Boxes) -> Record:
 @pytest.mark.parametrize("kind", ["jpeg", "avif", "webp"])
 def test_a_better_quality_takes_more_bytes_and_less_error(kind: str) -> None:
     image = make_image()
-    row, better = make_method(f"{kind}:5"), make_method(f"{kind}:90")
-    few, many = row.encode(image), better.encode(image)
-    bad, good = row.decode(few), better.decode(many)
+    method, better = make_method(f"{kind}:5"), make_method(f"{kind}:90")
+    few, many = method.encode(image), better.encode(image)
+    bad, good = method.decode(few), better.decode(many)
     assert bad.shape == good.shape == image.shape and len(few) < len(many)
     assert np.abs(bad.astype(int) - image).mean() > np.abs(good.astype(int) - image).mean()
 
 
-def test_the_original_is_itself_and_unknown_rows_are_refused() -> None:
+def test_the_original_is_itself_and_unknown_methods_are_refused() -> None:
     image = make_image()
     original = make_method("original")
     sent = original.encode(image)
@@ -240,7 +240,7 @@ def test_the_original_is_itself_and_unknown_rows_are_refused() -> None:
 
 
 def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
-    """A row that spoils nothing but the head: no error outside, and the very one inside."""
+    """A method that spoils nothing but the head: no error outside, and the very one inside."""
     head = (40, 30, 60, 70)
     one = record(tmp_path / "a.png", boxes(head), boxes((30, 20, 80, 120)))
 
@@ -252,10 +252,10 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
         return image
 
     original = make_method("original")
-    row = type(original)("spoil", "spoil", lambda image: bytes(300), spoil)
+    method = type(original)("spoil", "spoil", lambda image: bytes(300), spoil)
     nobody = lambda images: [faces() for _ in images]  # noqa: E731
     right = lambda images: [faces((30, 20, 80, 120, 0.8)) for _ in images]  # noqa: E731
-    seen = look(one, row, {"persons": right, "mtcnn": nobody})
+    seen = look(one, method, {"persons": right, "mtcnn": nobody})
     found_head = lambda images: [faces((*head, 0.9), (100, 0, 120, 20, 0.8), (0, 0, 9, 9, 0.6))]  # noqa: E731
     on_original = [(one, look(one, original, {"persons": right, "mtcnn": found_head}))]
     figures = summary([(one, seen)], on_original)
@@ -269,9 +269,9 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
     assert base["mtcnn_by_size"] == {"small": 0, "medium": 1, "large": 0}
     assert base["mtcnn_by_score"] == {"0.3": (1, 2), "0.5": (1, 2), "0.7": (1, 1), "0.9": (1, 0)}
     persons, found = map(to_markdown, overview({"original": base, "spoil": figures}, base))
-    (line,) = claims({"a": {"images": 1, "rows": {"original": base, "spoil": figures}}}, "spoil")[
-        1:
-    ]
+    (line,) = claims(
+        {"a": {"images": 1, "methods": {"original": base, "spoil": figures}}}, "spoil"
+    )[1:]
     one = "1.000 (1.000 to 1.000)"
     assert line == ["a", "1", "1", "0.125 (0.125 to 0.125)", one, one, "–"]
     heights = figures["persons_by_height"]
@@ -287,7 +287,7 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
 
 
 def test_what_is_not_annotated_is_judged_by_the_original(tmp_path: Path) -> None:
-    """Two faces on the original, one of them sure enough to count; the row keeps this one and
+    """Two faces on the original, one of them sure enough to count; the method keeps this one and
     invents another.
     """
     one = record(tmp_path / "a.png", boxes(), boxes())
@@ -443,7 +443,7 @@ def test_the_command_compares_and_continues(
         str(tmp_path / "labels.json"),
         "--images",
         str(tmp_path),
-        "--rows",
+        "--methods",
         "fast,jpeg:10",
     ]
     command += ["--out", str(tmp_path / "out")]
@@ -453,7 +453,7 @@ def test_the_command_compares_and_continues(
     assert about["claim"] == "fast" and list(about["kinds"]) == ["labels"]
     assert first.output.startswith("Worst kind of images: labels")
     assert (tmp_path / "out" / "curve-labels.png").is_file()
-    results = about["kinds"]["labels"]["rows"]
+    results = about["kinds"]["labels"]["methods"]
     assert list(results) == ["original", "fast", "jpeg:10"]
     assert (
         results["original"]["persons_ap"] == pytest.approx(1)
@@ -467,7 +467,7 @@ def test_the_command_compares_and_continues(
     monkeypatch.setattr(measure, "look", never)
     second = CliRunner().invoke(app, command)
     assert second.exit_code == 0 and second.output == first.output
-    # An image that is too small for a model is named, left out of every row, and costs no other.
+    # An image that is too small for a model is named, left out of every method, and costs no other.
     monkeypatch.undo()
     cv2.imwrite(str(tmp_path / "tiny.png"), make_image()[:12])
     labels = json.loads((tmp_path / "labels.json").read_text())
@@ -484,8 +484,8 @@ def test_the_command_compares_and_continues(
 
 
 @pytest.mark.slow
-def test_the_attack_command_makes_a_row(tmp_path: Path) -> None:
-    """Two steps against JPEG, on an image with a drawn head; what they recover is a row of the
+def test_the_attack_command_makes_a_method(tmp_path: Path) -> None:
+    """Two steps against JPEG, on an image with a drawn head; what they recover is a method of the
     evaluation.
     """
     cv2.imwrite(str(tmp_path / "a.png"), cv2.resize(make_image(), (200, 180)))
@@ -516,11 +516,11 @@ def test_the_attack_command_makes_a_row(tmp_path: Path) -> None:
     ]
     done = CliRunner().invoke(app, [*command, "--out", str(file)])
     assert done.exit_code == 0 and f"{file}: loss on heads 0." in done.stdout, done.output
-    row = make_method(f"attack:{file}")
+    method = make_method(f"attack:{file}")
     image = cv2.resize(make_image(), (200, 180))
-    recovered = row.decode(row.encode(image))
+    recovered = method.decode(method.encode(image))
     assert (
-        row.name == "jpeg:5, attacked"
+        method.name == "jpeg:5, attacked"
         and recovered.shape == image.shape
         and recovered.dtype == np.uint8
     )

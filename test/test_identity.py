@@ -356,7 +356,7 @@ def test_the_command_compares_in_colour_and_grey(shared_dir: Path, tmp_path: Pat
     command += [
         "--yunet",
         str(weights / "face_detection_yunet_2023mar.onnx"),
-        "--rows",
+        "--methods",
         "jpeg:1",
         "--sizes",
         "64",
@@ -365,9 +365,9 @@ def test_the_command_compares_in_colour_and_grey(shared_dir: Path, tmp_path: Pat
     assert done.exit_code == 0, done.output
     scenes = json.loads((tmp_path / "identity.json").read_text())["scenes"]
     assert list(scenes) == ["64 px, colour", "64 px, grey"]
-    for rows in scenes.values():
-        assert list(rows) == ["original", "jpeg:1"]
-        assert rows["original"]["raw"]["auc"] > rows["jpeg:1"]["raw"]["auc"]
+    for methods in scenes.values():
+        assert list(methods) == ["original", "jpeg:1"]
+        assert methods["original"]["raw"]["auc"] > methods["jpeg:1"]["raw"]["auc"]
     report = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert (
         report.exit_code == 0

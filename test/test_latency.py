@@ -1,4 +1,4 @@
-"""Benchmark: its statistics on a clock that stands still, turns of the rows, and the paper's own
+"""Benchmark: its statistics on a clock that stands still, turns of the methods, and the paper's own
 way.
 """
 
@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def timed(
     name: str, clock: Clock, encode: Callable[[int], float], decode: Callable[[int], float], **more
 ) -> Timed:
-    """A row that takes encode(i) and decode(i) seconds in round i, warm-up included."""
+    """A method that takes encode(i) and decode(i) seconds in round i, warm-up included."""
     rounds = {"encode": 0, "decode": 0}
 
     def wait(what: str, seconds: Callable[[int], float]) -> dict[str, float]:
@@ -77,7 +77,7 @@ def test_figures_are_what_a_clock_says(clock: Clock) -> None:
         [5.0, 1.0, 4.0, 2.0, 8.0, 6.0],
         [9.0, 0.5, 1.0, 0.75, 1.25, 3.0],
     )  # the first round does not count
-    rows = [
+    methods = [
         timed("slow", clock, slow.__getitem__, lambda i: 2.0),
         timed(
             "quick",
@@ -88,7 +88,7 @@ def test_figures_are_what_a_clock_says(clock: Clock) -> None:
             note="quick indeed",
         ),
     ]
-    results = run(rows, make_image(), [(64, 32)], rounds=5, warmup=1)
+    results = run(methods, make_image(), [(64, 32)], rounds=5, warmup=1)
     figures = results["sizes"]["64x32"]
     for name, seconds in (("slow", slow[1:]), ("quick", quick[1:])):
         encode = figures[name]["encode"]
@@ -117,27 +117,27 @@ def test_figures_are_what_a_clock_says(clock: Clock) -> None:
 
 
 def test_rounds_are_drawn_in_pairs(clock: Clock) -> None:
-    """A machine that is slow for a while is slow for both: a row that always takes twice as long
+    """A machine that is slow for a while is slow for both: a method that always takes twice as long
     leaves no doubt.
     """
     busy = lambda i: 1.0 + i % 7  # noqa: E731
-    rows = [timed("one", clock, busy, busy), timed("two", clock, lambda i: 2 * busy(i), busy)]
-    figures = run(rows, make_image(), [(64, 32)], rounds=20)["sizes"]["64x32"]
+    methods = [timed("one", clock, busy, busy), timed("two", clock, lambda i: 2 * busy(i), busy)]
+    figures = run(methods, make_image(), [(64, 32)], rounds=20)["sizes"]["64x32"]
     assert figures["two"]["encode"]["ratio_interval"] == pytest.approx([2, 2])
-    figures = run(rows, make_image(), [(64, 32)], rounds=20, reference="two")["sizes"]["64x32"]
+    figures = run(methods, make_image(), [(64, 32)], rounds=20, reference="two")["sizes"]["64x32"]
     assert (
         figures["one"]["encode"]["ratio"] == pytest.approx(0.5)
         and figures["two"]["encode"]["ratio"] == 1
     )
 
 
-def test_rows_take_turns(clock: Clock) -> None:
-    """In each round every row encodes and then decodes what it made; the order is another one, and
-    the seed's.
+def test_methods_take_turns(clock: Clock) -> None:
+    """In each round every method encodes and then decodes what it made; the order is another one,
+    and the seed's.
     """
     calls: list[tuple[str, str, bytes]] = []
 
-    def row(name: str) -> Timed:
+    def method(name: str) -> Timed:
         def encode(image: np.ndarray) -> tuple[bytes, dict[str, float]]:
             clock.now += 1
             data = f"{name} {len(calls)} {image.shape}".encode()
@@ -151,13 +151,13 @@ def test_rows_take_turns(clock: Clock) -> None:
 
         return Timed(name, encode, decode)
 
-    rows = [row(name) for name in "abcd"]
+    methods = [method(name) for name in "abcd"]
     orders = []
     for seed in (0, 0, 1):
         calls.clear()
         steps = []
         track = lambda items: (steps.append(item) or item for item in items)  # noqa: E731, B023
-        run(rows, make_image(), [(64, 32), (64, 48)], rounds=5, warmup=2, seed=seed, track=track)
+        run(methods, make_image(), [(64, 32), (64, 48)], rounds=5, warmup=2, seed=seed, track=track)
         assert len(steps) == 2 * 7 and len(calls) == 2 * 7 * 4 * 2
         encoded, decoded = calls[::2], calls[1::2]
         assert [call[1:] for call in encoded] == [call[1:] for call in decoded]
@@ -183,9 +183,9 @@ def test_what_makes_no_sense_is_refused(clock: Clock) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             run([one, two], make_image(), **arguments)
-    for rows in ([], [one, one]):
-        with pytest.raises(ValueError, match="rows: "):
-            run(rows, make_image())
+    for methods in ([], [one, one]):
+        with pytest.raises(ValueError, match="methods: "):
+            run(methods, make_image())
     with pytest.raises(ValueError, match=r"one: decoded to \(32, 64, 3\), must be \(48, 64, 3\)"):
         run([one], make_image(), [(64, 48)])
 
@@ -204,12 +204,12 @@ def test_sizes_are_read() -> None:
 
 
 def test_tables_have_ratios_first(clock: Clock) -> None:
-    rows = [
+    methods = [
         timed("paper", clock, lambda i: 0.2, lambda i: 0.1, multiply_adds=1e6),
         timed("twice", clock, lambda i: 0.1, lambda i: 0.2, note="a note"),
-        Timed("still", rows_encode(clock), lambda data: (np.zeros((32, 64, 3), np.uint8), {})),
+        Timed("still", encode_ticking(clock), lambda data: (np.zeros((32, 64, 3), np.uint8), {})),
     ]
-    results = run(rows, make_image(), [(64, 32)], rounds=3, threads=1, source="discs")
+    results = run(methods, make_image(), [(64, 32)], rounds=3, threads=1, source="discs")
     ((head, *lines),) = tables(results)
     assert head[:3] == ["64x32", "encode, of paper's (95 %)", "decode, of paper's (95 %)"]
     assert lines[0][:3] == ["paper", "1.00 (1.00 to 1.00)", "1.00 (1.00 to 1.00)"]
@@ -231,7 +231,7 @@ def test_tables_have_ratios_first(clock: Clock) -> None:
     assert paper["encode: entropy"] == "–" and paper["analysis, GFLOP/s"] == "41.0"
 
 
-def rows_encode(clock: Clock) -> Callable[[np.ndarray], tuple[bytes, dict[str, float]]]:
+def encode_ticking(clock: Clock) -> Callable[[np.ndarray], tuple[bytes, dict[str, float]]]:
     def encode(image: np.ndarray) -> tuple[bytes, dict[str, float]]:
         clock.now += 0.01
         return b"still", {}
@@ -256,7 +256,7 @@ def test_threads_are_set_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None
 
     before = threads()
     with pytest.raises(RuntimeError, match="as if"):
-        run([Timed("row", encode, fail)], make_image(), threads=1)
+        run([Timed("method", encode, fail)], make_image(), threads=1)
     assert seen == [(1, 1, 1)] and threads() == before
 
 
@@ -265,9 +265,9 @@ def test_the_papers_own_way_is_its_network(size: tuple[int, int]) -> None:
     """What is decoded is the network's output in evaluation mode, padded or not."""
     image = make_image(*size)
     net = paper_network(image)
-    row = ways.paper_way(net)
-    data, encode = row.encode(image)
-    decoded, decode = row.decode(data)
+    method = ways.paper_way(net)
+    data, encode = method.encode(image)
+    decoded, decode = method.decode(data)
     assert tuple(encode) == STAGES["encode"] and tuple(decode) == STAGES["decode"]
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():
@@ -299,21 +299,21 @@ def test_a_network_that_nobody_trained_has_a_realistic_rate() -> None:
 
 @pytest.mark.slow
 def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short run of real rows: the same bits but for the packet's head, and images but for
+    """A short run of real methods: the same bits but for the packet's head, and images but for
     roundings.
     """
     monkeypatch.setattr(machine, "PRODUCT_SIDE", 32)
     monkeypatch.setattr(run_module, "PRODUCT_SIDE", 32)
     image = make_image(192, 128)
-    rows = [
+    methods = [
         make_timed(name, image) for name in ("paper", "paper-here", "jpeg:10", "avif:10", "webp:10")
     ]
-    results = run(rows, image, [(192, 128)], rounds=2, warmup=1)
+    results = run(methods, image, [(192, 128)], rounds=2, warmup=1)
     figures = results["sizes"]["192x128"]
     assert results["reference"] == "paper" and figures["paper"]["encode"]["ratio"] == 1
     bits = [figures[name]["bits_per_pixel"] * 192 * 128 for name in ("paper", "paper-here")]
     assert bits[1] == pytest.approx(bits[0] + 8 * 60, rel=0.05)
-    decoded = [row.decode(row.encode(image)[0])[0].astype(int) for row in rows[:2]]
+    decoded = [method.decode(method.encode(image)[0])[0].astype(int) for method in methods[:2]]
     assert np.abs(decoded[0] - decoded[1]).max() <= 2
     for name in ("paper", "paper-here"):
         for what, names in STAGES.items():
@@ -327,7 +327,7 @@ def test_both_entropy_coders_code_the_same_network(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_memory_is_of_the_row_alone() -> None:
+def test_memory_is_of_the_method_alone() -> None:
     taken = peak_memory("jpeg:50", make_image(4096, 4096))
     decoded = 3 * 4096**2 / 2**20
     assert decoded < taken < 6 * decoded, (
@@ -337,7 +337,7 @@ def test_memory_is_of_the_row_alone() -> None:
         peak_memory("jpeg:200", make_image())
 
 
-def test_unknown_rows_are_refused() -> None:
+def test_unknown_methods_are_refused() -> None:
     for name, message in (
         ("jpeg:101", "jpeg:101: quality '101'"),
         ("nothing-of-this-name", "model 'nothing-of-this-name'"),
@@ -351,7 +351,7 @@ def test_unknown_rows_are_refused() -> None:
 def test_a_models_network_goes_the_papers_way() -> None:
     image = make_image(128, 128)
     here, plain = make_timed("fast", image), make_timed("paper:fast", image)
-    shown = [row.decode(row.encode(image)[0])[0].astype(int) for row in (here, plain)]
+    shown = [method.decode(method.encode(image)[0])[0].astype(int) for method in (here, plain)]
     assert np.abs(shown[0] - shown[1]).max() <= 2
     assert here.multiply_adds == plain.multiply_adds == 3362.25
 
@@ -403,7 +403,7 @@ def test_the_command_says_ratios_and_leaves_them_for_the_report(tmp_path: Path) 
         "bench",
         "--image",
         str(tmp_path / "discs.png"),
-        "--rows",
+        "--methods",
         "webp:50,jpeg:10",
         "--rounds",
         "2",

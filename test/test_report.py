@@ -19,7 +19,7 @@ from roi_anon_ros.evaluate.report.page import html, markdown, read_results
 from roi_anon_ros.evaluate.summary import HEIGHTS
 
 
-def row(rate: float, ap: float, faces: int, large: int) -> dict:
+def measured(rate: float, ap: float, faces: int, large: int) -> dict:
     """What measure.summary gives."""
     figures = {"images": 50, "bits_per_pixel": rate, "bits_per_pixel_sd": 0.01, "ms_ssim": 0.9}
     figures |= {
@@ -62,16 +62,18 @@ def row(rate: float, ap: float, faces: int, large: int) -> dict:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    rows = {
-        "original": row(24, 0.9, 100, 7),
-        "fast": row(0.12, 0.7, 2, 0),
-        "fast, attacked": row(0.12, 0.4, 9, 1),
+    methods = {
+        "original": measured(24, 0.9, 100, 7),
+        "fast": measured(0.12, 0.7, 2, 0),
+        "fast, attacked": measured(0.12, 0.4, 9, 1),
     }
-    rows |= {f"avif:{q}": row(rate, ap, 60, 7) for q, rate, ap in ((1, 0.1, 0.6), (10, 0.2, 0.8))}
+    methods |= {
+        f"avif:{q}": measured(rate, ap, 60, 7) for q, rate, ap in ((1, 0.1, 0.6), (10, 0.2, 0.8))
+    }
     (tmp_path / "sheet" / "streets").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "sheet" / "streets" / "0-0.png"), np.full((30, 40, 3), 90, np.uint8))
-    streets = {"images": 50, "annotated_images": 574, "rows": rows}
-    streets["sheet"] = [{"name": "a.jpg", "rows": {"original": "0-0.png"}}]
+    streets = {"images": 50, "annotated_images": 574, "methods": methods}
+    streets["sheet"] = [{"name": "a.jpg", "methods": {"original": "0-0.png"}}]
     about = {
         "sets": ["<b>.json"],
         "view": "grey",
@@ -136,13 +138,13 @@ def test_it_says_what_it_cannot_tell(folder: Path) -> None:
         and "Faces are judged by annotated faces" not in text
     )
     found = read_results(folder)
-    found["evaluation"]["kinds"]["streets"]["rows"]["original"]["mtcnn_against"] = "annotations"
+    found["evaluation"]["kinds"]["streets"]["methods"]["original"]["mtcnn_against"] = "annotations"
     text = markdown(found, folder)
     assert "annotated faces on 30 images" in text and "20 images do not count" in text
     assert "95 % of bootstrap" in text
 
 
-def test_attacked_rows_stand_beside_their_rows(folder: Path) -> None:
+def test_attacked_methods_stand_beside_their_methods(folder: Path) -> None:
     text = markdown(read_results(folder), folder)
     before, after = text.split("## streets: what an attacker recovers")
     assert "fast, attacked" not in before

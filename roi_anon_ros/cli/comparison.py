@@ -35,7 +35,7 @@ def evaluate(
         list[Path] | None,
         typer.Option(help="The images' folder, once for each SET, where they do not say it."),
     ] = None,
-    rows: Annotated[
+    methods: Annotated[
         str,
         typer.Option(
             help="Methods: models (name or file, after it perhaps @ and an engine, then : and a "
@@ -92,7 +92,7 @@ def evaluate(
         run = Run(resumes=True)
         with usage_errors():
             seen = find_view(view)
-            methods = make_methods(rows)
+            compared = make_methods(methods)
             files = [find_weights(weights)]
             if judge is not None:
                 files.append(own_weights() if judge == OURS else find_weights(judge))
@@ -102,15 +102,15 @@ def evaluate(
             kinds = read_kinds(sets, images or [], seen, limit, run.fail)
         marks = [storage.digest(file, digits=12) for file in files]
         with run.progress:
-            results = compare(kinds, methods, detectors, marks, (view, seen), out, run.track)
+            results = compare(kinds, compared, detectors, marks, (view, seen), out, run.track)
         about = {
             "sets": [annotations.name for annotations in sets],
             "view": view,
             "weights": Path(weights).stem,
             "judge": Path(judge).stem if judge else None,
-            "claim": methods[min(1, len(methods) - 1)].name,
+            "claim": compared[min(1, len(compared) - 1)].name,
             "environment": environment(),
-            "attacks": {method.name: method.attack for method in methods if method.attack},
+            "attacks": {method.name: method.attack for method in compared if method.attack},
             "kinds": results,
         }
         typer.echo(_write(about, out))
@@ -152,12 +152,12 @@ def _write(about: dict[str, Any], out: Path) -> str:
     lines = [f"Worst kind of images: {next(iter(kinds))}", ""]
     lines.append(to_markdown(claims(kinds, about["claim"])))
     for name, results in kinds.items():
-        rows = results["rows"]
-        base = rows[ORIGINAL]
+        methods = results["methods"]
+        base = methods[ORIGINAL]
         lines += [f"{name}, {results['images']} images", ""]
-        tables = [heights(rows, detector) for detector in detectors_of(base)]
-        lines += map(to_markdown, [*tables, *overview(rows, base)])
-        save_plot(rows, out / f"curve-{name}.png")
+        tables = [heights(methods, detector) for detector in detectors_of(base)]
+        lines += map(to_markdown, [*tables, *overview(methods, base)])
+        save_plot(methods, out / f"curve-{name}.png")
     markdown = "\n".join(lines)
     storage.write_bytes(out / "table.md", markdown.encode())
     storage.write_bytes(out / "results.json", json.dumps(about, indent=1).encode())

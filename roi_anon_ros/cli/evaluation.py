@@ -24,8 +24,8 @@ OUT = Path("runs/evaluate")
 
 @app.command()
 def attack(
-    row: Annotated[
-        str, typer.Argument(metavar="ROW", help="What to attack: a row of roi-anon evaluate.")
+    method: Annotated[
+        str, typer.Argument(metavar="METHOD", help="What to attack: a method of roi-anon evaluate.")
     ],
     annotations: Annotated[
         Path,
@@ -39,19 +39,19 @@ def attack(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The file to write.", show_default="runs/attack/ROW.safetensors"),
+        typer.Option(help="The file to write.", show_default="runs/attack/METHOD.safetensors"),
     ] = None,
     steps: Annotated[
-        int, typer.Option(help="Budget; the same for rows that are compared.", min=1)
+        int, typer.Option(help="Budget; the same for methods that are compared.", min=1)
     ] = 2000,
     limit: Annotated[int, typer.Option(help="Images, at most, spread over the set.", min=1)] = 600,
     seed: Annotated[int, typer.Option(help="Of weights and crops.")] = 0,
 ) -> None:
-    """Train a decoder that brings the heads back from what a row sends: an attacker who has the
+    """Train a decoder that brings the heads back from what a method sends: an attacker who has the
     encoder.
 
-    Evaluate or identify with the row attack:FILE shows what detectors and recognisers make of what
-    it recovers. Take images that the evaluation does not use. The same command goes on with an
+    Evaluate or identify with the method attack:FILE shows what detectors and recognisers make of
+    what it recovers. Take images that the evaluation does not use. The same command goes on with an
     interrupted training.
     """
     with interruptible("evaluate"):
@@ -64,11 +64,11 @@ def attack(
         from roi_anon_ros.evaluate.methods import make_method, slug
 
         run = Run(resumes=True)
-        target = out or Path("runs/attack") / f"{slug(row)}.safetensors"
-        if row.startswith("attack:"):
-            usage_error(f"{row}: is an attack already; name the row that it attacks")
+        target = out or Path("runs/attack") / f"{slug(method)}.safetensors"
+        if method.startswith("attack:"):
+            usage_error(f"{method}: is an attack already; name the method that it attacks")
         with usage_errors():
-            attacked = make_method(row)
+            attacked = make_method(method)
             reading = read_set(annotations, images)
             records = choose(reading.records, limit)
         for problem in reading.problems:
@@ -77,14 +77,14 @@ def attack(
             usage_error(f"{target}: is there already; remove it, or name another one with --out")
         target.parent.mkdir(parents=True, exist_ok=True)
         with run.progress:
-            pairs = list(run.track(gather(records, attacked), len(records), f"{row}: sent"))
+            pairs = list(run.track(gather(records, attacked), len(records), f"{method}: sent"))
             if len(pairs) < len(records):
                 run.fail(
                     annotations, f"{len(records) - len(pairs)} images could not be read or sent"
                 )
             with usage_errors():
                 for _ in run.track(
-                    train(pairs, attacked, target, steps, seed), steps, f"{row}: attacked"
+                    train(pairs, attacked, target, steps, seed), steps, f"{method}: attacked"
                 ):
                     pass
         losses = read_attack(target)[1]["losses"]
@@ -103,7 +103,7 @@ def identify(
     ],
     recogniser: Annotated[Path, typer.Option(help="An ArcFace .onnx, such as w600k_mbf.onnx.")],
     yunet: Annotated[Path, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth.")],
-    rows: Annotated[
+    methods: Annotated[
         str, typer.Option(help="As evaluate's; the original is always there.")
     ] = "roi,avif:10,blur+avif:10",
     sizes: Annotated[
@@ -112,10 +112,10 @@ def identify(
     limit: Annotated[int, typer.Option(help="Only so many people; 0: all.", min=0)] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
-    """Try to recognise people in what each row sends: verification and identification.
+    """Try to recognise people in what each method sends: verification and identification.
 
     Each face becomes the head of a person in a scene, as a colour camera and as a monochrome one
-    sees it. A row that
+    sees it. A method that
     was measured before is not measured again. Results: identity.json in OUT, for roi-anon report.
     """
     with interruptible("evaluate"):
@@ -134,7 +134,7 @@ def identify(
         run = Run(resumes=True)
         with usage_errors():
             images = read_people(people, limit)
-            compared = make_methods(rows)
+            compared = make_methods(methods)
             network, finder = FaceRecogniser(recogniser), YunetLandmarks(yunet)
             scenes = {
                 f"{size} px, {look}": Scene(int(size), look == "grey")
@@ -161,8 +161,10 @@ def identify(
             photos = vectors("images")
             figures = {
                 name: {
-                    row.name: summary(names, photos, vectors(f"{row.name}, {name}", row, scene))
-                    for row in compared
+                    method.name: summary(
+                        names, photos, vectors(f"{method.name}, {name}", method, scene)
+                    )
+                    for method in compared
                 }
                 for name, scene in scenes.items()
             }
@@ -174,8 +176,8 @@ def identify(
             "scenes": figures,
         }
         storage.write_bytes(out / "identity.json", json.dumps(about, indent=1).encode())
-        for name, rows_of in figures.items():
-            typer.echo(to_markdown(identities(name, rows_of)))
+        for name, of_scene in figures.items():
+            typer.echo(to_markdown(identities(name, of_scene)))
 
 
 @app.command()
@@ -186,7 +188,7 @@ def bench(
             help="What to encode.", show_default="ultralytics' bus.jpg, or a synthetic one"
         ),
     ] = None,
-    rows: Annotated[
+    methods: Annotated[
         str,
         typer.Option(
             help="The first one is what the others are compared with. As evaluate's, and paper: "
@@ -196,16 +198,17 @@ def bench(
     ] = "paper,paper-here,paper-here@openvino,roi,roi@openvino,fast,fast@openvino,"
     "jpeg:10,avif:10,webp:10",
     sizes: Annotated[str, typer.Option(help="WIDTHxHEIGHT, one or more.")] = "512x512",
-    rounds: Annotated[int, typer.Option(help="In each, every row has one turn.", min=2)] = 30,
+    rounds: Annotated[int, typer.Option(help="In each, every method has one turn.", min=2)] = 30,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads.", show_default="as many as cores", min=1)
     ] = None,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Also each row's peak memory, in a new process.")
+        bool, typer.Option("--memory", help="Also each method's peak memory, in a new process.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
-    """Time encoding and decoding, memory to memory, all rows taking turns in one run; ratios first.
+    """Time encoding and decoding, memory to memory, all methods taking turns in one run; ratios
+    first.
 
     Results: bench.json in OUT, for roi-anon report.
     """
@@ -227,7 +230,7 @@ def bench(
                 if image is None
                 else (files.read_pixels(image), image.name)
             )
-            timed = [make_timed(name, shown) for name in filter(None, rows.split(","))]
+            timed = [make_timed(name, shown) for name in filter(None, methods.split(","))]
             with progress.progress:
                 results = run_benchmark(
                     timed,

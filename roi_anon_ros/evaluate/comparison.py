@@ -117,7 +117,8 @@ def compare(
 
     Returns:
         By name of the kind, in the order of :func:`order_kinds`: ``images`` and
-        ``annotated_images``, their numbers; ``rows``, ``summary`` by the method's name; ``sheet``.
+        ``annotated_images``, their numbers; ``methods``, ``summary`` by the method's name;
+        ``sheet``.
     """
     records = [record for kind in kinds.values() for record in kind.records]
     figures: dict[str, dict[str, Any]] = {name: {} for name in kinds}
@@ -140,7 +141,7 @@ def compare(
         results[name] = {
             "images": len(kinds[name].records),
             "annotated_images": kinds[name].annotated,
-            "rows": figures[name],
+            "methods": figures[name],
             "sheet": save_sheet(out / "sheet" / name, methods, shown, view[1]),
         }
     return results

@@ -1,8 +1,8 @@
 """Does anybody remain recognisable? Verification and identification of faces before and after each
-row.
+method.
 
-Images of faces, several of a person, are placed as heads on persons in a plain scene, one face
-size at a time (cameras see faces of 20 to 200 pixels); a row sends the scene, and a face recogniser
+Images of faces, several of a person, are placed as heads on persons in a plain scene, one face size
+at a time (cameras see faces of 20 to 200 pixels); a method sends the scene, and a face recogniser
 compares what arrives with
 
 - ``raw``: the images themselves. Somebody has a photo of you and looks for you in what the camera
@@ -12,8 +12,8 @@ compares what arrives with
 The attacker is given more than he would have: he knows eyes, nose and mouth from the image as it
 was before it was sent, at its full size, so that a face which no detector finds any more is
 compared all the same. And he is given
-less: the recogniser never saw what a codec makes of a face. The row ``attack:FILE`` puts a trained
-attacker before it.
+less: the recogniser never saw what a codec makes of a face. The method ``attack:FILE`` puts a
+trained attacker before it.
 
 Nothing but the head differs from scene to scene: who is recognised is recognised by it.
 """
@@ -186,7 +186,7 @@ def embed(
     faces: Sequence[Face],
     recogniser: FaceRecogniser,
     cache: Path,
-    row: Method | None = None,
+    method: Method | None = None,
     scene: Scene | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the vector of each face, float32 ``[d]`` of length 1; those of a former run where there
@@ -196,18 +196,19 @@ def embed(
         faces: from :func:`find_faces`.
         recogniser: makes the vectors.
         cache: folder where the vectors are kept once all have been made.
-        row: sends the image first.
+        method: sends the image first.
         scene: the image is placed in it before that; None: it is what it is.
 
     Raises:
-        ValueError: an image cannot be read. What the row raises is passed on.
+        ValueError: an image cannot be read. What the method raises is passed on.
     """
     digest = hashlib.sha256(
-        f"{row and row.key}\n{scene} {SCENE_VERSION}\n{recogniser.fingerprint}\n".encode()
+        f"{method and method.key}\n{scene} {SCENE_VERSION}\n{recogniser.fingerprint}\n".encode()
     )
     for face in faces:
         digest.update(hashlib.sha256(face.path.read_bytes()).digest() + face.landmarks.tobytes())
-    path = cache / f"identity-{slug(row.name if row else 'images')}-{digest.hexdigest()[:12]}.npy"
+    label = slug(method.name) if method else "images"
+    path = cache / f"identity-{label}-{digest.hexdigest()[:12]}.npy"
     if path.is_file():
         yield from np.load(path)
         return
@@ -216,8 +217,8 @@ def embed(
         image, landmarks = read_pixels(face.path), face.landmarks
         if scene is not None:
             image, landmarks = scene(image, landmarks)
-        if row is not None:
-            image = row.decode(row.encode(image))
+        if method is not None:
+            image = method.decode(method.encode(image))
         made.append(recogniser([align(image, landmarks)])[0])
         yield made[-1]
     stream = io.BytesIO()
@@ -357,12 +358,12 @@ def compare(
 
 
 def summary(names: Sequence[str], images: np.ndarray, sent: np.ndarray) -> dict[str, Any]:
-    """The figures of one row.
+    """The figures of one method.
 
     Args:
         names: n, of the person on each image.
         images: ``[n, d]``, vectors of the images themselves.
-        sent: ``[n, d]``, those of what a row made of them.
+        sent: ``[n, d]``, those of what a method made of them.
 
     Returns:
         ``raw`` and ``linked``, each as from :func:`compare`.

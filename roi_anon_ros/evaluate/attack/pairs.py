@@ -39,7 +39,7 @@ class Pair:
     Attributes:
         image: uint8 ``[H, W, 3]`` RGB.
         received: uint8 ``[3, H, W]``, what every receiver sees.
-        latent: float16 ``[N, h, w]`` of a model, None of other rows.
+        latent: float16 ``[N, h, w]`` of a model, None of other methods.
         heads: float32 ``[n, 4]``, x1 y1 x2 y2 in pixels.
     """
 
@@ -68,14 +68,14 @@ def choose(records: list[Record], images: int = 600) -> list[Record]:
     return spread(fit, max(min(images, int(MEMORY / mean)), 1))
 
 
-def gather(records: list[Record], row: Method) -> Iterator[Pair]:
-    """Yield each image with what the row sends of it; one that cannot be read or sent is named in
-    a warning.
+def gather(records: list[Record], method: Method) -> Iterator[Pair]:
+    """Yield each image with what the method sends of it; one that cannot be read or sent is named
+    in a warning.
     """
     for record in records:
         try:
             image = read_pixels(record.path)
-            received, latent = row.receive(row.encode(image))
+            received, latent = method.receive(method.encode(image))
         except (OSError, ValueError) as error:
             log.warning("%s: left out: %s", record.path, error)
             continue

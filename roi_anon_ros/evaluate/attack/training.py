@@ -110,23 +110,23 @@ def attack_loss(recovered: Tensor, image: Tensor, heads: Regions) -> dict[str, T
 
 def train(
     pairs: list[Pair],
-    row: Method,
+    method: Method,
     out: Path,
     steps: int = 2000,
     seed: int = 0,
     batch: int = 8,
     save_every: float = 60.0,
 ) -> Iterator[float]:
-    """Train an attacker on one row; an interrupted training goes on where it was last saved.
+    """Train an attacker on one method; an interrupted training goes on where it was last saved.
 
     On one machine with one number of threads, the same arguments give the same weights, interrupted
     or not.
 
     Args:
-        pairs: what :func:`gather` made of the row.
-        row: the one that is attacked.
+        pairs: what :func:`gather` made of the method.
+        method: the one that is attacked.
         out: the file to write, for :func:`read_attack`; ``<out>.ckpt`` beside it exists until then.
-        steps: of the optimiser; the same for rows that are compared.
+        steps: of the optimiser; the same for methods that are compared.
         seed: of weights and crops.
         batch: crops a step.
         save_every: seconds between two checkpoints.
@@ -143,8 +143,8 @@ def train(
     windows = Windows(pairs, net, seed)
     about = {
         "format_version": FORMAT_VERSION,
-        "row": row.name,
-        "row_key": row.key,
+        "row": method.name,
+        "row_key": method.key,
         "channels": net.channels,
         "factor": net.factor,
         "steps": steps,
@@ -174,7 +174,7 @@ def train(
             )
         terms = attack_loss(recovered, to_tensor(list(images)), Regions.stack(list(boxes)))
         if not torch.isfinite(terms["loss"]):
-            raise RuntimeError(f"{row.name}: the attack's loss is not finite at step {step}")
+            raise RuntimeError(f"{method.name}: the attack's loss is not finite at step {step}")
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * _pace(step, steps)
         optimizer.zero_grad()

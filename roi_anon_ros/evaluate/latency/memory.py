@@ -13,11 +13,11 @@ from roi_anon_ros.evaluate.latency.ways import make_timed
 
 
 def peak_memory(name: str, image: np.ndarray, threads: int | None = None) -> float:
-    """Memory that a row takes at most, MiB: of a process of its own that encodes and decodes an
+    """Memory that a method takes at most, MiB: of a process of its own that encodes and decodes an
     image three times.
 
-    What the process had before it made the row, Python and the libraries, is not in it; the row's
-    weights are.
+    What the process had before it made the method, Python and the libraries, is not in it; the
+    method's weights are.
 
     Args:
         name: as :func:`make_timed` takes it.
@@ -44,9 +44,9 @@ def _grow(name: str, image: np.ndarray, threads: int, answer: Connection) -> Non
     """Send by how many bytes this process grows."""
     with use_threads(threads):
         before = _memory("VmRSS")
-        row = make_timed(name, image)
+        method = make_timed(name, image)
         for _ in range(3):
-            row.decode(row.encode(image)[0])
+            method.decode(method.encode(image)[0])
         answer.send(_memory("VmHWM") - before)
 
 

@@ -26,7 +26,7 @@ from roi_anon_ros.evaluate.precision import bootstrap
 
 
 def run(
-    rows: Sequence[Timed],
+    methods: Sequence[Timed],
     image: np.ndarray,
     sizes: Sequence[tuple[int, int]] = ((512, 512),),
     rounds: int = 30,
@@ -38,39 +38,39 @@ def run(
     memory: bool = False,
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
-    """Time all rows.
+    """Time all methods.
 
     Args:
-        rows: to compare; their names differ.
+        methods: to compare; their names differ.
         image: uint8 ``[H, W, 3]`` RGB, resized to each size.
         sizes: ``(width, height)``, 16 to 8192 pixels.
         rounds: that count for each size, at least 2.
         warmup: rounds before them that do not count, at least 1.
-        seed: of the order of the rows in each round.
+        seed: of the order of the methods in each round.
         threads: of torch, OpenCV and Pillow's AVIF, at least 1; None: as many as cores. Other
             encoders have one.
-        reference: name of the row that the others are compared with; None: the first.
+        reference: name of the method that the others are compared with; None: the first.
         source: what the image is, for the results.
-        memory: also take the :func:`peak_memory` of each row, which is made anew for it by its
+        memory: also take the :func:`peak_memory` of each method, which is made anew for it by its
             name.
         track: yields what it is given, one step for each round of each size: for a bar of progress.
 
     Returns:
-        What can be written as JSON. ``sizes`` holds for each size and row ``bits_per_pixel``, and
-        for ``encode`` and ``decode`` the ``seconds`` of all rounds, their ``min``, ``mean``,
+        What can be written as JSON. ``sizes`` holds for each size and method ``bits_per_pixel``,
+        and for ``encode`` and ``decode`` the ``seconds`` of all rounds, their ``min``, ``mean``,
         ``median`` and ``sd``, the ``ratio`` of the median to the reference's with its 95 %
-        ``ratio_interval`` (rounds drawn with replacement, both rows' together), and the ``stages``
-        with ``min``, ``mean``, ``median``, ``sd`` each, in seconds; ``memory`` in MiB. With
-        ``multiply_adds`` also ``analysis``: GFLOP/s, and its share of the ``peak`` of float32 and
-        bfloat16 matrix products with all threads, taken in every round; each at its fastest, which
-        on a busy machine are not equally fast. The rest says what was run, and where.
+        ``ratio_interval`` (rounds drawn with replacement, both methods' together), and the
+        ``stages`` with ``min``, ``mean``, ``median``, ``sd`` each, in seconds; ``memory`` in MiB.
+        With ``multiply_adds`` also ``analysis``: GFLOP/s, and its share of the ``peak`` of float32
+        and bfloat16 matrix products with all threads, taken in every round; each at its fastest,
+        which on a busy machine are not equally fast. The rest says what was run, and where.
 
     Raises:
-        ValueError: names the argument and the bound, or the row that decodes to another size.
+        ValueError: names the argument and the bound, or the method that decodes to another size.
     """
     check_image(image)
     check_sizes(sizes)
-    names = [row.name for row in rows]
+    names = [method.name for method in methods]
     reference = names[0] if reference is None and names else reference
     threads = count_cores() if threads is None else threads
     for name, value, least in (
@@ -81,7 +81,7 @@ def run(
         if value < least:
             raise ValueError(f"{name}: {value}, must be at least {least}")
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"rows: {', '.join(names) or 'none'}, must be at least one, each once")
+        raise ValueError(f"methods: {', '.join(names) or 'none'}, must be at least one, each once")
     if reference not in names:
         raise ValueError(f"reference: {reference!r}, must be one of {', '.join(names)}")
     environment = describe_machine(threads)
@@ -96,10 +96,10 @@ def run(
         for size, number in track(
             [(size, number) for size in images for number in range(warmup + rounds)]
         ):
-            for row in order.sample(list(rows), len(rows)):
-                once = _once(row, images[size])
+            for method in order.sample(list(methods), len(methods)):
+                once = _once(method, images[size])
                 if number >= warmup:
-                    taken[size][row.name].append(once)
+                    taken[size][method.name].append(once)
             for dtype, seconds in products.items():
                 seconds += [time_product(dtype) for _ in range(PRODUCTS)]
     peak = {
@@ -108,7 +108,7 @@ def run(
     results: dict[str, Any] = {"image": source, "reference": reference}
     results |= {"rounds": rounds, "warmup": warmup, "seed": seed}
     results |= {
-        "notes": {row.name: row.note for row in rows},
+        "notes": {method.name: method.note for method in methods},
         "environment": environment,
         "peak": peak,
         "sizes": {},
@@ -116,29 +116,33 @@ def run(
     for size, all_rounds in taken.items():
         pixels = images[size].size // 3
         results["sizes"][size] = {
-            row.name: _summary(row, all_rounds[row.name], all_rounds[reference], pixels, peak)
-            for row in rows
+            method.name: _summary(
+                method, all_rounds[method.name], all_rounds[reference], pixels, peak
+            )
+            for method in methods
         }
         if memory:
-            for row in rows:
+            for method in methods:
                 try:
-                    results["sizes"][size][row.name]["memory"] = peak_memory(
-                        row.name, images[size], threads
+                    results["sizes"][size][method.name]["memory"] = peak_memory(
+                        method.name, images[size], threads
                     )
                 except RuntimeError as error:  # the times are not lost for it
-                    results["notes"][row.name] = "; ".join(filter(None, [row.note, str(error)]))
+                    results["notes"][method.name] = "; ".join(
+                        filter(None, [method.note, str(error)])
+                    )
     return results
 
 
-def _once(row: Timed, image: np.ndarray) -> dict[str, Any]:
+def _once(method: Timed, image: np.ndarray) -> dict[str, Any]:
     """Seconds of one encode and one decode of what it made, with their stages."""
     begin = now()
-    data, encode = row.encode(image)
+    data, encode = method.encode(image)
     middle = now()
-    decoded, decode = row.decode(data)
+    decoded, decode = method.decode(data)
     end = now()
     if decoded.shape != image.shape:
-        raise ValueError(f"{row.name}: decoded to {decoded.shape}, must be {image.shape}")
+        raise ValueError(f"{method.name}: decoded to {decoded.shape}, must be {image.shape}")
     return {
         "bytes": len(data),
         "encode": (middle - begin, encode),
@@ -147,7 +151,7 @@ def _once(row: Timed, image: np.ndarray) -> dict[str, Any]:
 
 
 def _summary(
-    row: Timed,
+    method: Timed,
     rounds: list[dict[str, Any]],
     base: list[dict[str, Any]],
     pixels: int,
@@ -167,8 +171,10 @@ def _summary(
         figures[what]["stages"] = {
             stage: _statistics([lap[stage] for lap in laps]) for stage in laps[0]
         }
-    if row.multiply_adds and "analysis" in figures["encode"]["stages"]:
-        gflops = 2e-9 * row.multiply_adds * pixels / figures["encode"]["stages"]["analysis"]["min"]
+    if method.multiply_adds and "analysis" in figures["encode"]["stages"]:
+        gflops = (
+            2e-9 * method.multiply_adds * pixels / figures["encode"]["stages"]["analysis"]["min"]
+        )
         figures["analysis"] = {
             "gflops": gflops,
             "share": {dtype: gflops / value for dtype, value in peak.items()},

@@ -14,13 +14,13 @@ STAGES = {
 
 
 def tables(results: dict[str, Any]) -> list[Table]:
-    """The rows in a table for each size, ratios first.
+    """The methods in a table for each size, ratios first.
 
     Args:
         results: of :func:`run`.
     """
     made = []
-    for size, rows in results["sizes"].items():
+    for size, methods in results["sizes"].items():
         lines = [
             [
                 size,
@@ -29,38 +29,41 @@ def tables(results: dict[str, Any]) -> list[Table]:
             ]
         ]
         lines[0] += [f"{what}, ms: median (min, mean ± sd)" for what in STAGES]
-        lines[0] += ["peak memory, MiB"] * any("memory" in row for row in rows.values())
-        for name, row in rows.items():
+        lines[0] += ["peak memory, MiB"] * any(
+            "memory" in measured for measured in methods.values()
+        )
+        for name, measured in methods.items():
             ratios = (
-                map("{:#.3g}".format, [row[w]["ratio"], *row[w]["ratio_interval"]]) for w in STAGES
+                map("{:#.3g}".format, [measured[w]["ratio"], *measured[w]["ratio_interval"]])
+                for w in STAGES
             )
             lines.append(
                 [
                     name,
                     *("{} ({} to {})".format(*ratio) for ratio in ratios),
-                    f"{row['bits_per_pixel']:.3f}",
+                    f"{measured['bits_per_pixel']:.3f}",
                 ]
             )
             for what in STAGES:
                 median, least, mean, sd = (
-                    1e3 * row[what][key] for key in ("median", "min", "mean", "sd")
+                    1e3 * measured[what][key] for key in ("median", "min", "mean", "sd")
                 )
                 lines[-1].append(f"{median:.2f} ({least:.2f}, {mean:.2f} ± {sd:.2f})")
-            if "memory" in row:
-                lines[-1].append(f"{row['memory']:.0f}")
+            if "memory" in measured:
+                lines[-1].append(f"{measured['memory']:.0f}")
         made.append(lines)
     return made
 
 
 def stage_tables(results: dict[str, Any]) -> list[Table]:
-    """The stages of the rows that have some, for each size: medians, and how near the analysis
+    """The stages of the methods that have some, for each size: medians, and how near the analysis
     comes to the peak.
 
     Args:
         results: of :func:`run`.
     """
     made = []
-    for size, rows in results["sizes"].items():
+    for size, methods in results["sizes"].items():
         lines = [
             [
                 f"{size}, ms",
@@ -71,11 +74,13 @@ def stage_tables(results: dict[str, Any]) -> list[Table]:
             "analysis, GFLOP/s",
             *(f"of {value:.0f}, {dtype}" for dtype, value in results["peak"].items()),
         ]
-        for name, row in rows.items():
-            if not row["encode"]["stages"]:
+        for name, measured in methods.items():
+            if not measured["encode"]["stages"]:
                 continue
             taken = [
-                row[what]["stages"].get(stage) for what, names in STAGES.items() for stage in names
+                measured[what]["stages"].get(stage)
+                for what, names in STAGES.items()
+                for stage in names
             ]
             lines.append(
                 [
@@ -83,10 +88,10 @@ def stage_tables(results: dict[str, Any]) -> list[Table]:
                     *("–" if stage is None else f"{1e3 * stage['median']:.2f}" for stage in taken),
                 ]
             )
-            if "analysis" in row:
-                shares = row["analysis"]["share"].values()
+            if "analysis" in measured:
+                shares = measured["analysis"]["share"].values()
                 lines[-1] += [
-                    f"{row['analysis']['gflops']:.1f}",
+                    f"{measured['analysis']['gflops']:.1f}",
                     *(f"{share:.0%}" for share in shares),
                 ]
             else:
@@ -96,7 +101,7 @@ def stage_tables(results: dict[str, Any]) -> list[Table]:
 
 
 def notes(results: dict[str, Any]) -> list[str]:
-    """What belongs below the tables: the rows' notes, and the machine.
+    """What belongs below the tables: the methods' notes, and the machine.
 
     Args:
         results: of :func:`run`.

@@ -36,7 +36,7 @@ _SIZE = struct.Struct("<HH")
 
 @dataclass(frozen=True)
 class Timed:
-    """One row of a benchmark.
+    """One method of a benchmark.
 
     Attributes:
         name: in the tables.
@@ -55,7 +55,7 @@ class Timed:
 
 
 def make_timed(name: str, sample: np.ndarray) -> Timed:
-    """A row by its name.
+    """A method by its name.
 
     Args:
         name: as :func:`~roi_anon_ros.evaluate.methods.make_method` takes it; ``paper``: the paper's
@@ -65,7 +65,7 @@ def make_timed(name: str, sample: np.ndarray) -> Timed:
         sample: uint8 ``[H, W, 3]`` RGB, by which :func:`paper_network` sets its rate.
 
     Raises:
-        ValueError: no row has this name.
+        ValueError: no method has this name.
         ModelFileError: the model cannot be loaded.
     """
     parsed = parse_name(name)
@@ -115,8 +115,8 @@ def paper_way(net: AnonymizingCodec, name: str = PAPER, note: str = "") -> Timed
 
     Args:
         net: with tables (``update()`` was called); it is copied to the device where it stands.
-        name: of the row.
-        note: of the row.
+        name: of the method.
+        note: of the method.
     """
     note = "; ".join(filter(None, ["plain torch, CompressAI's entropy coder", note]))
     device = net.entropy_bottleneck.quantiles.device

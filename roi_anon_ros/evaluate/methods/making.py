@@ -140,7 +140,7 @@ def make_methods(names: str) -> list[Method]:
     methods = [make_method(name) for name in dict.fromkeys(listed)]
     for method in methods:
         if sum(method.name == other.name for other in methods) > 1:
-            raise ValueError(f"rows: two are called {method.name!r}; compare them in two runs")
+            raise ValueError(f"methods: two are called {method.name!r}; compare them in two runs")
     return methods
 
 

@@ -22,10 +22,10 @@ Point = tuple[float, float]
 
 
 def families(names: Sequence[str]) -> dict[str, list[str]]:
-    """Rows by the curve that they lie on: those that differ in quality alone; a model of one rate
-    is a curve of one point.
+    """Methods by the curve that they lie on: those that differ in quality alone; a model of one
+    rate is a curve of one point.
 
-    The original and attacked rows are on none: they are no ways to send.
+    The original and attacked methods are on none: they are no ways to send.
     """
     curves: dict[str, list[str]] = {}
     for name in names:
@@ -120,20 +120,20 @@ def plot(results: Mapping[str, Mapping[str, Any]]) -> Figure:
     for ax, key in zip(axes, keys, strict=True):
         ax.axhline(base[key], color="grey", linestyle="--", linewidth=1, label=ORIGINAL)
         for family, names in families(list(results)).items():
-            _draw_curve(ax, family, [results[row] for row in names], key)
+            _draw_curve(ax, family, [results[name] for name in names], key)
         _label_axes(ax, key)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 
 
-def _draw_curve(ax: Axes, family: str, rows: list[Mapping[str, Any]], key: str) -> None:
+def _draw_curve(ax: Axes, family: str, methods: list[Mapping[str, Any]], key: str) -> None:
     """One curve with its intervals."""
-    rows = sorted(rows, key=lambda row: row["bits_per_pixel"])
-    value = np.array([row[key] for row in rows])
-    low, high = np.array([row[f"{key}_interval"] for row in rows]).T
-    one = len(rows) == 1
+    methods = sorted(methods, key=lambda measured: measured["bits_per_pixel"])
+    value = np.array([measured[key] for measured in methods])
+    low, high = np.array([measured[f"{key}_interval"] for measured in methods]).T
+    one = len(methods) == 1
     ax.errorbar(
-        [row["bits_per_pixel"] for row in rows],
+        [measured["bits_per_pixel"] for measured in methods],
         value,
         yerr=np.stack([value - low, high - value]).clip(0),
         marker="*" if one else "o",

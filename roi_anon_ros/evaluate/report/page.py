@@ -140,17 +140,17 @@ def _kind(
     name: str, results: Mapping[str, Any], about: Mapping[str, Any], sheet: Path
 ) -> list[dict[str, Any]]:
     """The sections of one kind of images."""
-    rows = results["rows"]
-    base = rows[ORIGINAL]
+    methods = results["methods"]
+    base = methods[ORIGINAL]
     faces = faces_of(base)
-    attacked = {row: figures for row, figures in rows.items() if row.endswith(ATTACKED)}
-    plain = {row: figures for row, figures in rows.items() if row not in attacked}
+    attacked = {method: figures for method, figures in methods.items() if method.endswith(ATTACKED)}
+    plain = {method: figures for method, figures in methods.items() if method not in attacked}
     images = f"{results['images']} images"
     if results["annotated_images"] != results["images"]:
         images += f" of {results['annotated_images']}"
     tables = [heights(plain, detector) for detector in detectors_of(base)]
     tables += overview(plain, base)
-    tables += [rates(curves.bd_rates(rows, d), d) for d in detectors_of(base)]
+    tables += [rates(curves.bd_rates(methods, d), d) for d in detectors_of(base)]
     tables += [sizes(plain, face) for face in faces]
     text = [
         f"{images}, {base['persons_boxes']} person boxes.",
@@ -158,27 +158,27 @@ def _kind(
         "Faces by size: true positives by the longest side of the face, pixels; by score: true / "
         f"false positives at several scores ({', '.join(map(str, SCORES))}).",
     ]
-    whole = {"title": name, "text": text, "tables": tables, "plots": [_png(curves.plot(rows))]}
+    whole = {"title": name, "text": text, "tables": tables, "plots": [_png(curves.plot(methods))]}
     if results["sheet"]:
         whole["sheet"] = [
-            {row: (sheet / file).read_bytes() for row, file in image["rows"].items()}
+            {method: (sheet / file).read_bytes() for method, file in image["methods"].items()}
             for image in results["sheet"]
         ]
     if not attacked:
         return [whole]
-    return [whole, _attacks(name, rows, attacked, about["attacks"])]
+    return [whole, _attacks(name, methods, attacked, about["attacks"])]
 
 
 def _attacks(
     kind: str,
-    rows: Mapping[str, Any],
+    methods: Mapping[str, Any],
     attacked: Mapping[str, Any],
     budgets: Mapping[str, Mapping[str, int]],
 ) -> dict[str, Any]:
     """What an attacker recovers, next to what he attacked."""
-    base = rows[ORIGINAL]
+    base = methods[ORIGINAL]
     named = {name.removesuffix(ATTACKED): name for name in attacked}
-    both = {n: rows[n] for row, name in named.items() for n in (row, name) if n in rows}
+    both = {n: methods[n] for method, name in named.items() for n in (method, name) if n in methods}
     return {
         "title": f"{kind}: what an attacker recovers who trained for it",
         "text": [
@@ -195,8 +195,8 @@ def _attacks(
 def _partial_judges(about: Mapping[str, Any]) -> list[str]:
     """Judges that are not impartial."""
     said = []
-    rows = next(iter(about["kinds"].values()))["rows"]
-    if any(name.partition("+")[0] in HIDE for name in rows):
+    methods = next(iter(about["kinds"].values()))["methods"]
+    if any(name.partition("+")[0] in HIDE for name in methods):
         said.append(
             "blur+, pixelate+ and mask+ treat what MTCNN finds: of these methods MTCNN is no "
             "impartial judge."
@@ -261,8 +261,8 @@ def _budgets(attacks: Mapping[str, Mapping[str, int]]) -> list[str]:
     return [
         "The budgets DIFFER, and so the methods do not compare: "
         + "; ".join(
-            f"{row}: " + ", ".join(f"{name} {value}" for name, value in budget.items())
-            for row, budget in attacks.items()
+            f"{method}: " + ", ".join(f"{name} {value}" for name, value in budget.items())
+            for method, budget in attacks.items()
         )
     ]
 
@@ -277,7 +277,7 @@ def _bench(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": "Latency",
         "text": [
-            f"Ratios of median times to {results['reference']}'s, memory to memory, all rows "
+            f"Ratios of median times to {results['reference']}'s, memory to memory, all methods "
             "alternating in one run; "
             "below them the stages of the models.",
             *latency.notes(results),
@@ -291,11 +291,9 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
     counts = next(iter(next(iter(scenes.values())).values()))["raw"]
     text = [
         f"{about['images']} images of {counts['people']} people, as heads on persons before a "
-        "plain wall, sent by "
-        f"each row and recognised by {about['recogniser']}; {about['left_out']} images without a "
-        "face that could be "
-        "found were left out. The attacker knows where eyes, nose and mouth were before the "
-        "image was sent.",
+        f"plain wall, sent by each method and recognised by {about['recogniser']}; "
+        f"{about['left_out']} images without a face that could be found were left out. The "
+        "attacker knows where eyes, nose and mouth were before the image was sent.",
         "Raw: what was sent against the images themselves. Linked: images that were sent "
         "against each other. TAR: "
         "share of pairs of one person that are accepted when 1 % or 0.1 % of the pairs of "
@@ -313,10 +311,10 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
         )
     figure = Figure(figsize=(11.2, 3.6 * len(scenes)), layout="constrained")
     axes = figure.subplots(len(scenes), 2, squeeze=False)
-    for line, (scene, rows) in zip(axes, scenes.items(), strict=True):
+    for line, (scene, methods) in zip(axes, scenes.items(), strict=True):
         for ax, mode in zip(line, ("raw", "linked"), strict=True):
-            for name, row in rows.items():
-                ax.plot(*zip(*row[mode]["roc"], strict=True), label=name, linewidth=1.3)
+            for name, figures in methods.items():
+                ax.plot(*zip(*figures[mode]["roc"], strict=True), label=name, linewidth=1.3)
             far = [far for far, _ in counts["roc"]]
             ax.plot(far, far, color="grey", linestyle="--", linewidth=1, label="chance")
             ax.set_xscale("log")
@@ -325,7 +323,7 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
             ax.set_ylabel("true accept rate")
             ax.grid(alpha=0.3)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
-    tables = [identities(scene, rows) for scene, rows in scenes.items()]
+    tables = [identities(scene, methods) for scene, methods in scenes.items()]
     return {
         "title": "Is anybody recognised?",
         "text": text,

@@ -1,4 +1,4 @@
-"""Some images of an evaluation as each row leaves them, for a person to look at."""
+"""Some images of an evaluation as each method leaves them, for a person to look at."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def save_sheet(
     """Send images by each method, and write what arrives as PNGs.
 
     Returns:
-        For each image ``name`` and ``rows``: the PNG's name in the folder by the method's name.
+        For each image ``name`` and ``methods``: the PNG's name in the folder by the method's name.
     """
     images = [view.send(view.see(record)[0]) for record in records]
-    sheet: list[dict[str, Any]] = [{"name": record.path.name, "rows": {}} for record in records]
+    sheet: list[dict[str, Any]] = [{"name": record.path.name, "methods": {}} for record in records]
     for number, method in enumerate(methods):
         for index, (image, entry) in enumerate(zip(images, sheet, strict=True)):
             seen: np.ndarray = view.undo(method.decode(method.encode(image)))
             size = coded_size(seen.shape[1], seen.shape[0], SIDE)
             file = f"{index}-{number}.png"
             write_bytes(folder / file, png(resize(seen, *size)))
-            entry["rows"][method.name] = file
+            entry["methods"][method.name] = file
     return sheet

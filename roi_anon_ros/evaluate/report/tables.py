@@ -29,7 +29,7 @@ def claims(kinds: Mapping[str, Mapping[str, Any]], claim: str) -> Table:
         kinds: results by kind, see ``comparison.compare``.
         claim: the method's name.
     """
-    base = next(iter(kinds.values()))["rows"][claim]
+    base = next(iter(kinds.values()))["methods"][claim]
     detectors = detectors_of(base)
     head = [claim, "images", "persons", "bits per pixel (95 %)"]
     for name in detectors:
@@ -37,44 +37,51 @@ def claims(kinds: Mapping[str, Mapping[str, Any]], claim: str) -> Table:
         head += [f"AP, {title}, of the original's (95 %)", f"recall, {title}, likewise"]
     table = [[*head, "rate against AVIF"]]
     for kind, results in kinds.items():
-        row = results["rows"][claim]
-        line = [kind, str(results["images"]), str(row["persons_boxes"])]
-        line.append(interval(row, "bits_per_pixel"))
+        measured = results["methods"][claim]
+        line = [kind, str(results["images"]), str(measured["persons_boxes"])]
+        line.append(interval(measured, "bits_per_pixel"))
         for name in detectors:
-            line += [interval(row, f"{name}_ratio"), interval(row, f"{name}_recall_ratio")]
-        table.append([*line, percent(_against_avif(results["rows"], claim))])
+            line += [
+                interval(measured, f"{name}_ratio"),
+                interval(measured, f"{name}_recall_ratio"),
+            ]
+        table.append([*line, percent(_against_avif(results["methods"], claim))])
     return table
 
 
-def _against_avif(rows: Mapping[str, Mapping[str, Any]], name: str) -> float | None:
+def _against_avif(methods: Mapping[str, Mapping[str, Any]], name: str) -> float | None:
     """The rate against AVIF's of the curve that a method lies on."""
-    differences = bd_rates(rows)
-    for family, members in families(list(rows)).items():
+    differences = bd_rates(methods)
+    for family, members in families(list(methods)).items():
         if name in members:
             return differences[family].get("avif")
     return None
 
 
-def heights(rows: Mapping[str, Mapping[str, Any]], detector: str) -> Table:
+def heights(methods: Mapping[str, Mapping[str, Any]], detector: str) -> Table:
     """Average precision and recall by the height of persons, of the original's."""
-    base = next(iter(rows.values()))[f"{detector}_by_height"]
+    base = next(iter(methods.values()))[f"{detector}_by_height"]
     title = f"persons, {DETECTOR_TITLES[detector]}: AP and recall, of the original's"
     labels = [f"{label} ({base[label]['boxes']} persons)" for label in HEIGHTS]
     table = [[title, "AP, all (95 %)", "recall, all (95 %)", *labels]]
-    for name, row in rows.items():
-        line = [name, interval(row, f"{detector}_ratio"), interval(row, f"{detector}_recall_ratio")]
-        for part in row[f"{detector}_by_height"].values():
+    for name, measured in methods.items():
+        line = [
+            name,
+            interval(measured, f"{detector}_ratio"),
+            interval(measured, f"{detector}_recall_ratio"),
+        ]
+        for part in measured[f"{detector}_by_height"].values():
             ratio = short_interval(part, "ratio")
             line.append(f"{ratio}, {short_interval(part, 'recall_ratio')}")
         table.append(line)
     return table
 
 
-def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> list[Table]:
-    """Rate, distortion and persons of each row, and faces, with what is left of the original's.
+def overview(methods: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> list[Table]:
+    """Rate, distortion and persons of each method, and faces, with what is left of the original's.
 
     Args:
-        rows: ``measure.summary`` by the name of the row.
+        methods: ``measure.summary`` by the name of the method.
         base: that of the original.
     """
     head = [
@@ -101,36 +108,42 @@ def overview(rows: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) -> 
             ),
         ]
     ]
-    for name, row in rows.items():
-        similar = "–" if row["ms_ssim"] is None else f"{row['ms_ssim']:.3f}"
-        line = [name, interval(row, "bits_per_pixel"), f"{row['bits_per_pixel_sd']:.3f}"]
-        line += [decibels(row["psnr_outside"]), similar, decibels(row["psnr_heads"])]
+    for name, measured in methods.items():
+        similar = "–" if measured["ms_ssim"] is None else f"{measured['ms_ssim']:.3f}"
+        line = [name, interval(measured, "bits_per_pixel"), f"{measured['bits_per_pixel_sd']:.3f}"]
+        line += [decibels(measured["psnr_outside"]), similar, decibels(measured["psnr_heads"])]
         line += [
-            interval(row, "persons_ap"),
-            number(row["persons_ap_101"]),
-            interval(row, "persons_ratio"),
+            interval(measured, "persons_ap"),
+            number(measured["persons_ap_101"]),
+            interval(measured, "persons_ratio"),
         ]
-        persons.append(line + ([interval(row, "persons_by_hand_ratio")] if by_hand else []))
+        persons.append(line + ([interval(measured, "persons_by_hand_ratio")] if by_hand else []))
         faces.append([name])
         for face in faces_of(base):
-            share = f": {interval(row, f'{face}_share')}" if f"{face}_share" in row else ""
-            of_large = share_of(row[f"{face}_by_size"]["large"], base[f"{face}_by_size"]["large"])
-            faces[-1] += [f"{row[f'{face}_true']}{share}", of_large]
-            faces[-1] += [str(row[f"{face}_false"]), str(row[f"{face}_stamps"])]
+            share = (
+                f": {interval(measured, f'{face}_share')}" if f"{face}_share" in measured else ""
+            )
+            of_large = share_of(
+                measured[f"{face}_by_size"]["large"], base[f"{face}_by_size"]["large"]
+            )
+            faces[-1] += [f"{measured[f'{face}_true']}{share}", of_large]
+            faces[-1] += [str(measured[f"{face}_false"]), str(measured[f"{face}_stamps"])]
     return [persons, faces]
 
 
-def sizes(rows: Mapping[str, Mapping[str, Any]], face: str) -> Table:
+def sizes(methods: Mapping[str, Mapping[str, Any]], face: str) -> Table:
     """Faces that a detector finds, by size, and true and false ones by score."""
     bounds = [
         f"{low} to {high} px" if high < float("inf") else f"over {low} px"
         for low, high in SIZES.values()
     ]
     table = [[f"faces, {face}", *bounds, *(f"score {score}" for score in SCORES), "AP (95 %)"]]
-    for name, row in rows.items():
-        by_score = (" / ".join(map(str, row[f"{face}_by_score"][str(score)])) for score in SCORES)
-        by_size = (str(row[f"{face}_by_size"][size]) for size in SIZES)
-        table.append([name, *by_size, *by_score, interval(row, f"{face}_ap")])
+    for name, measured in methods.items():
+        by_score = (
+            " / ".join(map(str, measured[f"{face}_by_score"][str(score)])) for score in SCORES
+        )
+        by_size = (str(measured[f"{face}_by_size"][size]) for size in SIZES)
+        table.append([name, *by_size, *by_score, interval(measured, f"{face}_ap")])
     return table
 
 
@@ -147,8 +160,8 @@ def rates(
     return table
 
 
-def identities(scene: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """``identity.summary`` of each row in one scene."""
+def identities(scene: str, methods: Mapping[str, Mapping[str, Any]]) -> Table:
+    """``identity.summary`` of each method in one scene."""
     figures = {
         "auc": "AUC (95 %)",
         "tar_far_1": "TAR at FAR 1 %",
@@ -157,8 +170,8 @@ def identities(scene: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
     }
     modes = ("raw", "linked")
     table = [[scene, *(f"{mode}: {title}" for mode in modes for title in figures.values())]]
-    for name, row in rows.items():
-        table.append([name, *(interval(row[mode], key) for mode in modes for key in figures)])
+    for name, measured in methods.items():
+        table.append([name, *(interval(measured[mode], key) for mode in modes for key in figures)])
     return table
 
 
@@ -177,20 +190,20 @@ def decibels(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} dB"
 
 
-def interval(row: Mapping[str, Any], key: str) -> str:
+def interval(measured: Mapping[str, Any], key: str) -> str:
     """A figure with its 95 % interval."""
     return (
         "–"
-        if math.isnan(row[key])
-        else "{:.3f} ({:.3f} to {:.3f})".format(row[key], *row[f"{key}_interval"])
+        if math.isnan(measured[key])
+        else "{:.3f} ({:.3f} to {:.3f})".format(measured[key], *measured[f"{key}_interval"])
     )
 
 
-def short_interval(row: Mapping[str, Any], key: str) -> str:
+def short_interval(measured: Mapping[str, Any], key: str) -> str:
     """A figure with its 95 % interval, two digits each."""
-    if math.isnan(row[key]):
+    if math.isnan(measured[key]):
         return "–"
-    return "{:.2f} ({:.2f} to {:.2f})".format(row[key], *row[f"{key}_interval"])
+    return "{:.2f} ({:.2f} to {:.2f})".format(measured[key], *measured[f"{key}_interval"])
 
 
 def percent(change: float | None) -> str:
