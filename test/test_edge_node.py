@@ -33,8 +33,8 @@ OK, WARN, ERROR = 0, 1, 2
 RED_OF = {  # one pixel, or two of them where the colour is shared
     "rgb8": (255, 0, 0),
     "bgr8": (0, 0, 255),
-    "rgba8": (255, 0, 0, 7),
-    "bgra8": (0, 0, 255, 7),
+    "rgba8": (255, 0, 0, 255),
+    "bgra8": (0, 0, 255, 255),
     "mono8": (81,),
     "yuv422": (90, 81, 240, 81),
     "uyvy": (90, 81, 240, 81),

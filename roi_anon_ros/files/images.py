@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from roi_anon_ros.transparency import composite, lay_on_black
+
 #: Formats that are written, by suffix, and how.
 FORMATS: dict[str, tuple[str, dict[str, int | bool]]] = {
     ".avif": ("AVIF", {"quality": 90}),
@@ -25,8 +27,6 @@ FORMATS: dict[str, tuple[str, dict[str, int | bool]]] = {
     ".tiff": ("TIFF", {}),
     ".webp": ("WEBP", {"quality": 95}),
 }
-#: What transparent pixels are laid on: what was erased stays erased.
-BACKGROUND = (0, 0, 0)
 #: Values that span less than this share of their type's range are stretched to it.
 FULL_SPAN = 0.5
 #: Per cent of the values at either end that do not count for the span: dead and hot pixels.
@@ -57,8 +57,8 @@ class ImageFile:
 def read_image(path: Path) -> ImageFile:
     """Read an image file.
 
-    EXIF orientation is applied, grey becomes RGB, transparent pixels are laid on
-    :data:`BACKGROUND`, and more than 8 bits become 8, see :func:`scale_to_8_bits`.
+    EXIF orientation is applied, grey becomes RGB, transparent pixels are laid on black, and more
+    than 8 bits become 8, see :func:`scale_to_8_bits`.
 
     Raises:
         ValueError: no image, or a damaged or truncated one.
@@ -103,22 +103,6 @@ def read_pixels(path: Path) -> np.ndarray:
         ValueError, OSError: as :func:`read_image`.
     """
     return read_image(path).image
-
-
-def composite(image: Image.Image) -> Image.Image:
-    """An image with its transparent pixels laid on :data:`BACKGROUND`; itself without any."""
-    if not image.has_transparency_data:
-        return image
-    layer = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, (*BACKGROUND, 255)), layer)
-
-
-def lay_on_black(image: np.ndarray) -> np.ndarray:
-    """The colours ``[H, W, 3]`` of an image ``[H, W, 4]`` of integers whose last channel is alpha,
-    with its transparent pixels laid on black, :data:`BACKGROUND`.
-    """
-    opacity = image[..., 3:].astype(np.float64) / np.iinfo(image.dtype).max
-    return np.rint(image[..., :3] * opacity).astype(image.dtype)
 
 
 def scale_to_8_bits(values: np.ndarray, notes: list[str]) -> np.ndarray:

@@ -15,8 +15,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
-from roi_anon_ros.files.images import lay_on_black, scale_to_8_bits
+from roi_anon_ros.files.images import scale_to_8_bits
 from roi_anon_ros.files.packets import MAX_RATE
+from roi_anon_ros.transparency import lay_on_black
 
 #: What a video is written with, by suffix: format, video codec and its options.
 CODECS: dict[str, tuple[str, str, dict[str, str]]] = {

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from roi_anon_ros.files.images import composite, lay_on_black
+from roi_anon_ros.transparency import composite, lay_on_black
 
 RAW = "sensor_msgs/msg/Image"
 COMPRESSED = "sensor_msgs/msg/CompressedImage"

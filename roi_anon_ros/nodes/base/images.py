@@ -20,6 +20,7 @@ from std_msgs.msg import Header
 
 from roi_anon_ros.codec.image import check_sides
 from roi_anon_ros.errors import RoiAnonError
+from roi_anon_ros.transparency import composite, lay_on_black
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Encoding:
     """How the pixels of an encoding lie in a message.
 
     Attributes:
-        channels: values of a pixel in the first plane.
-        conversion: OpenCV's to RGB; None: they are RGB.
+        channels: values of a pixel in the first plane; the fourth of four says how opaque it is.
+        conversion: OpenCV's to RGB, of three channels where there are four; None: they are RGB.
         depth: bytes of a value; values of two bytes are scaled, see :func:`levels_of`.
         planes: bytes of all planes in parts of those of the first.
         even: whether width and height must be even.
@@ -54,12 +55,12 @@ _BAYER = {
 ENCODINGS: dict[str, Encoding] = {
     "rgb8": Encoding(3),
     "bgr8": Encoding(3, cv2.COLOR_BGR2RGB),
-    "rgba8": Encoding(4, cv2.COLOR_RGBA2RGB),
-    "bgra8": Encoding(4, cv2.COLOR_BGRA2RGB),
+    "rgba8": Encoding(4),
+    "bgra8": Encoding(4, cv2.COLOR_BGR2RGB),
     "mono8": Encoding(1, cv2.COLOR_GRAY2RGB),
     "8UC1": Encoding(1, cv2.COLOR_GRAY2RGB),
     "8UC3": Encoding(3, cv2.COLOR_BGR2RGB),
-    "8UC4": Encoding(4, cv2.COLOR_BGRA2RGB),
+    "8UC4": Encoding(4, cv2.COLOR_BGR2RGB),
     "mono16": Encoding(1, cv2.COLOR_GRAY2RGB, depth=2),
     "16UC1": Encoding(1, cv2.COLOR_GRAY2RGB, depth=2),
     "rgb16": Encoding(3, depth=2),
@@ -104,7 +105,7 @@ class ImageError(RoiAnonError, ValueError):
 
 
 def to_rgb(message: Image) -> np.ndarray:
-    """The image of a raw image message.
+    """The image of a raw image message. Transparent pixels are laid on black, as in files.
 
     Returns:
         uint8 ``[H, W, 3]`` RGB; may be a view of the message's data.
@@ -118,6 +119,8 @@ def to_rgb(message: Image) -> np.ndarray:
         values = _scale(values, *_range_of(values))
     if message.encoding == "nv24":
         return cv2.transform(values, _FROM_YUV)
+    if encoding.channels == 4:  # what was erased may still stand in the colours
+        values = lay_on_black(values)
     return values if encoding.conversion is None else cv2.cvtColor(values, encoding.conversion)
 
 
@@ -200,7 +203,8 @@ def decompress(message: CompressedImage) -> np.ndarray:
 
     Its size is read and checked before its pixels are decoded. Orientation tags are ignored:
     detections are reported in the pixels that the camera stored. Where ``format`` names a Bayer
-    encoding, as image_transport writes it, grey pixels are a mosaic of colours.
+    encoding, as image_transport writes it, grey pixels are a mosaic of colours. Transparent pixels
+    are laid on black.
 
     Returns:
         uint8 ``[H, W, 3]`` RGB.
@@ -219,7 +223,7 @@ def decompress(message: CompressedImage) -> np.ndarray:
             mosaic = message.format.partition(";")[0].strip()
             if mosaic in _BAYER and image.mode == "L":
                 return _from_mosaic(np.array(image), mosaic)
-            return np.array(image.convert("RGB"))
+            return np.array(composite(image).convert("RGB"))
     except ImageError:
         raise
     except (
