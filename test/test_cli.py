@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 
 from roi_anon_ros import files, storage
 from roi_anon_ros.cli import app
-from roi_anon_ros.codec import MAX_SIDE, Codec, PacketError, modelfile, save_model
+from roi_anon_ros.codec import DEFAULT_MAX_SIDE, Codec, PacketError, modelfile, save_model
 from roi_anon_ros.codec.networks import PaperCodec
 from roi_anon_ros.codec.packet import pack, unpack
 
@@ -158,7 +158,7 @@ def test_round_trip_of_an_image(tmp_path: Path, model: Path, codec: Codec) -> No
     assert sorted(p.name for p in tmp_path.rglob("*.part*")) == []
 
 
-@pytest.mark.parametrize("max_side", [0, 32, MAX_SIDE])
+@pytest.mark.parametrize("max_side", [0, 32, DEFAULT_MAX_SIDE])
 def test_max_side(tmp_path: Path, model: Path, codec: Codec, max_side: int) -> None:
     image = write_image(tmp_path / "a.png", 1, 700, 20)
     assert (
@@ -175,10 +175,10 @@ def test_max_side(tmp_path: Path, model: Path, codec: Codec, max_side: int) -> N
 
 
 def test_default_max_side_is_the_nodes(tmp_path: Path, model: Path, codec: Codec) -> None:
-    image = write_image(tmp_path / "a.png", 1, MAX_SIDE + 60, 20)
+    image = write_image(tmp_path / "a.png", 1, DEFAULT_MAX_SIDE + 60, 20)
     assert call("encode", tmp_path / "a.png", tmp_path, "--model", model).exit_code == 0
     assert (tmp_path / "a.ran").read_bytes() == codec.encode(image).packet
-    assert str(MAX_SIDE) in call("encode", "--help").output
+    assert str(DEFAULT_MAX_SIDE) in call("encode", "--help").output
 
 
 def test_images_are_read_as_rgb_of_8_bits_and_upright(tmp_path: Path) -> None:
@@ -264,9 +264,7 @@ def test_usage_errors(tmp_path: Path, model: Path, arguments: list[str], message
 
 def test_train_refuses_a_wrong_configuration(tmp_path: Path) -> None:
     pytest.importorskip("lightning")
-    (tmp_path / "wrong.yaml").write_text(
-        "configuration: fast\ntrain: {}\nvalidation: {}\nepochs: 3\n"
-    )
+    (tmp_path / "wrong.yaml").write_text("network: fast\ntrain: {}\nvalidation: {}\nepochs: 3\n")
     done = call("train", tmp_path / "wrong.yaml", "--out", tmp_path / "run")
     assert done.exit_code == 2
     assert "epochs" in done.output

@@ -73,9 +73,9 @@ def head_map(tmp_path_factory: pytest.TempPathFactory) -> str:
     return save_checkpoint(path, HeadMap().state_dict(), "head_map.")
 
 
-def settings(folder: Path, configuration: str, **changes: Any) -> dict[str, Any]:
+def settings(folder: Path, network: str, **changes: Any) -> dict[str, Any]:
     return {
-        "configuration": configuration,
+        "network": network,
         "train": [{"annotations": str(folder / "all.json"), "collection": "even"}],
         "validation": [{"annotations": str(folder / "all.json"), "collection": "odd"}],
         "batch": 2,

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec.image import resize
-from roi_anon_ros.codec.networks import CONFIGURATIONS, build
+from roi_anon_ros.codec.networks import NETWORKS, build
 from roi_anon_ros.evaluate.latency import images, machine, ways
 from roi_anon_ros.evaluate.latency import run as run_module
 from roi_anon_ros.evaluate.latency.images import parse_sizes
@@ -366,7 +366,7 @@ def test_multiply_adds_are_counted() -> None:
         *(128 * 128 / 4**i for i in (1, 2, 3)),
     ]
     assert ways._multiply_adds(build("roi-128-2")) == sum(layers) == 41376
-    assert CONFIGURATIONS["roi-128-2"] == ("paper", {"N": 128, "M": 2})
+    assert NETWORKS["roi-128-2"] == ("paper", {"N": 128, "M": 2})
 
 
 def test_the_synthetic_image_has_a_photos_spectrum() -> None:

@@ -356,11 +356,11 @@ def test_the_golden_file_opens_by_the_description_alone(golden_keys: list) -> No
 
 
 def test_cells_and_sizes_are_those_of_the_codec() -> None:
-    from roi_anon_ros.codec import MAX_SIZE, MIN_SIZE
+    from roi_anon_ros.codec import MAX_SIDE, MIN_SIDE
     from roi_anon_ros.codec.regions import CELL
 
-    assert (seal_format.CELL, seal_format.MIN_SIZE, seal_format.MAX_SIZE) == (
+    assert (seal_format.CELL, seal_format.MIN_SIDE, seal_format.MAX_SIDE) == (
         CELL,
-        MIN_SIZE,
-        MAX_SIZE,
+        MIN_SIDE,
+        MAX_SIDE,
     )

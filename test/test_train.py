@@ -283,7 +283,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     return {
-        "configuration": "fast",
+        "network": "fast",
         "train": [
             {"annotations": str(folder / "annotation_train.odgt"), "images": str(folder / "Images")}
         ],
@@ -530,7 +530,7 @@ def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
         ({"own_size": 40}, "own_size: 40, must be a number from 0 to 1"),
         ({"learning_rate": -1.0}, "learning_rate: -1.0, must be a number of more than 0"),
         ({"learning_rate": "4e-4"}, "learning_rate: '4e-4', must be a number"),
-        ({"configuration": "slow"}, "configuration: 'slow', must be one of"),
+        ({"network": "slow"}, "network: 'slow', must be one of"),
         ({"loss": {"hide": "paint"}}, "hide: 'paint', must be one of"),
         ({"loss": {"face": 1}}, "face"),
         ({"train": {"annotations": "a.json"}}, "train: must be a list of sets"),
@@ -579,8 +579,8 @@ def test_the_configurations_that_are_shipped_make_sense(config: Path) -> None:
     from roi_anon_ros.train import persons
     from roi_anon_ros.train.trainer import read_config
 
-    configuration = read_config(config).configuration
+    network = read_config(config).network
     if config.stem == "persons":
-        assert configuration == persons.NAME
+        assert network == persons.NAME
     else:
-        assert config.stem.startswith(configuration)
+        assert config.stem.startswith(network)

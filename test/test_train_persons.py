@@ -189,7 +189,7 @@ def config(tmp_path: Path, random_yolox: Path, monkeypatch: pytest.MonkeyPatch) 
     write_set(tmp_path, 8)
     shutil.copy(GOLDEN, tmp_path / "tiny.safetensors")
     content = {
-        "configuration": "yolox-nano",
+        "network": "yolox-nano",
         "train": [{"annotations": "set.json"}],
         "start": str(random_yolox),
         "codec": "tiny.safetensors",

@@ -13,7 +13,7 @@ from compressai.layers import GDN1
 from compressai.registry import MODELS
 
 from roi_anon_ros.codec.networks import (
-    CONFIGURATIONS,
+    NETWORKS,
     AnonymizingCodec,
     FastCodec,
     GatedConv,
@@ -108,12 +108,12 @@ def test_named_configurations() -> None:
         "fast": (128, 16),
         "gained": (40, 16),
     }
-    assert set(CONFIGURATIONS) == set(shapes)
+    assert set(NETWORKS) == set(shapes)
     for name, (channels, factor) in shapes.items():
         net = build(name)
         assert (net.N, net.downsampling_factor) == (channels, factor)
         assert net.g_a(torch.zeros(1, 3, 64, 32)).shape == (1, channels, 64 // factor, 32 // factor)
-    with pytest.raises(ValueError, match="configuration"):
+    with pytest.raises(ValueError, match="network"):
         build("slow")
 
 

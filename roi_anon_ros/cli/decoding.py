@@ -49,7 +49,7 @@ def decode(
         must_exist(source)
         quiet_libraries()
         from roi_anon_ros import files, storage
-        from roi_anon_ros.codec import MAX_SIZE, PacketError
+        from roi_anon_ros.codec import MAX_SIDE, PacketError
         from roi_anon_ros.codec.packet import unpack
 
         def suffixes(source: Path) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def decode(
         def decode_packet(packet: bytes) -> np.ndarray:
             header, _, _ = unpack(packet)
             # Whatever encode writes, at any --max-side, decodes.
-            return codecs.of(header).decode(packet, max_pixels=MAX_SIZE**2).at_source_size()
+            return codecs.of(header).decode(packet, max_pixels=MAX_SIDE**2).at_source_size()
 
         def frames(sequence: files.Sequence, source: Path, run: Run) -> Iterator[files.Frame]:
             try:

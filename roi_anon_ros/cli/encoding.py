@@ -126,12 +126,12 @@ def encode(
         plan = make_plan(source, out, IMAGE_SUFFIXES + VIDEOS, lambda _: (".ran",))
         quiet_libraries()
         from roi_anon_ros import files, storage
-        from roi_anon_ros.codec import MAX_SIDE, Codec, ModelFileError
+        from roi_anon_ros.codec import DEFAULT_MAX_SIDE, Codec, ModelFileError
         from roi_anon_ros.codec.hiding import Hiding
         from roi_anon_ros.codec.image import coded_size
         from roi_anon_ros.codec.latents import AUTO_QUALITY, check_quality, choose_quality
 
-        side = MAX_SIDE if max_side is None else max_side
+        side = DEFAULT_MAX_SIDE if max_side is None else max_side
         try:
             coded_size(1, 1, side)
         except ValueError as error:

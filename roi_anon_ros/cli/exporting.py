@@ -61,7 +61,7 @@ def export(
             must_exist(int8)
         quiet_libraries()
         from roi_anon_ros import files
-        from roi_anon_ros.codec import MAX_SIDE, Codec, engines, find_model, load_model
+        from roi_anon_ros.codec import DEFAULT_MAX_SIDE, Codec, engines, find_model, load_model
         from roi_anon_ros.codec.image import coded_size, resize
 
         with usage_errors():
@@ -76,7 +76,9 @@ def export(
                 images = (
                     files.read_pixels(file) for file in found[:: -(-len(found) // CALIBRATION) or 1]
                 )
-                seen = (resize(p, *coded_size(p.shape[1], p.shape[0], MAX_SIDE)) for p in images)
+                seen = (
+                    resize(p, *coded_size(p.shape[1], p.shape[0], DEFAULT_MAX_SIDE)) for p in images
+                )
                 written, engine = (
                     {engines.ANALYSIS: engines.calibrate(there, seen)},
                     "openvino-int8",

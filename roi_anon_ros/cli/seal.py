@@ -300,12 +300,12 @@ class _Unsealing:
 
     def _images(self) -> Iterator[np.ndarray]:
         """Yield the images with their hidden pixels, uint8 ``[h, w, 3]`` RGB, at the coded size."""
-        from roi_anon_ros.codec import MAX_SIZE
+        from roi_anon_ros.codec import MAX_SIDE
         from roi_anon_ros.codec.packet import unpack
 
         for packet, opened in self._pairs():
             header, _, _ = unpack(packet)
-            decoded = self._codecs.of(header).decode(packet, max_pixels=MAX_SIZE**2).image
+            decoded = self._codecs.of(header).decode(packet, max_pixels=MAX_SIDE**2).image
             yield decoded if opened is None else opened.paste_into(decoded)
 
     def _pairs(self) -> Iterator[tuple[bytes, Any]]:

@@ -2,7 +2,7 @@
 
 from roi_anon_ros.codec.codec import Codec, Decoded, Encoded, find_painted
 from roi_anon_ros.codec.errors import CodecError, EngineError, ModelFileError, PacketError
-from roi_anon_ros.codec.image import MAX_SIDE, MAX_SIZE, MIN_SIZE
+from roi_anon_ros.codec.image import DEFAULT_MAX_SIDE, MAX_SIDE, MIN_SIDE
 from roi_anon_ros.codec.modelfile import (
     DEFAULT_MODEL,
     find_model,
@@ -13,11 +13,11 @@ from roi_anon_ros.codec.modelfile import (
 from roi_anon_ros.codec.packet import MAX_PIXELS, Header
 
 __all__ = [
+    "DEFAULT_MAX_SIDE",
     "DEFAULT_MODEL",
     "MAX_PIXELS",
     "MAX_SIDE",
-    "MAX_SIZE",
-    "MIN_SIZE",
+    "MIN_SIDE",
     "Codec",
     "CodecError",
     "Decoded",

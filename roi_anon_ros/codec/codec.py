@@ -13,7 +13,7 @@ import numpy as np
 from roi_anon_ros.codec.engines import Stage, make_engine
 from roi_anon_ros.codec.errors import PacketError
 from roi_anon_ros.codec.hiding import Hidden, Hiding, turn_zones
-from roi_anon_ros.codec.image import MAX_SIDE, check_image, coded_size, resize
+from roi_anon_ros.codec.image import DEFAULT_MAX_SIDE, check_image, coded_size, resize
 from roi_anon_ros.codec.latents import AUTO_QUALITY, choose_quality
 from roi_anon_ros.codec.modelfile import Model, find_model, load_model
 from roi_anon_ros.codec.packet import (
@@ -151,7 +151,7 @@ class Codec:
     def encode(
         self,
         image: np.ndarray,
-        max_side: int = MAX_SIDE,
+        max_side: int = DEFAULT_MAX_SIDE,
         quality: float = AUTO_QUALITY,
         hiding: Hiding | None = None,
         stamp: float | None = None,
@@ -177,7 +177,7 @@ class Codec:
     def find(
         self,
         image: np.ndarray,
-        max_side: int = MAX_SIDE,
+        max_side: int = DEFAULT_MAX_SIDE,
         hiding: Hiding | None = None,
         stamp: float | None = None,
         turns: int = 0,

@@ -6,17 +6,18 @@ import cv2
 import numpy as np
 
 #: Bounds of an image's side in pixels.
-MIN_SIZE, MAX_SIZE = 16, 8192
+MIN_SIDE = 16
+MAX_SIDE = 8192
 #: Longest side that is coded by default, by the edge node and by the command line; larger images
 #: shrink to it.
-MAX_SIDE = 640
+DEFAULT_MAX_SIDE = 640
 
 
 def check_sides(width: int, height: int) -> None:
     """Raise a ValueError that names the side, in pixels, that is out of bounds."""
     for name, side in (("height", height), ("width", width)):
-        if not MIN_SIZE <= side <= MAX_SIZE:
-            raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIZE} to {MAX_SIZE}")
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            raise ValueError(f"{name}: {side} pixels, must be from {MIN_SIDE} to {MAX_SIDE}")
 
 
 def check_image(image: np.ndarray) -> None:
@@ -49,13 +50,13 @@ def coded_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     Raises:
         ValueError: ``max_side`` is out of bounds.
     """
-    if max_side != 0 and not MIN_SIZE <= max_side <= MAX_SIZE:
-        raise ValueError(f"max_side: {max_side}, must be 0 or from {MIN_SIZE} to {MAX_SIZE}")
+    if max_side != 0 and not MIN_SIDE <= max_side <= MAX_SIDE:
+        raise ValueError(f"max_side: {max_side}, must be 0 or from {MIN_SIDE} to {MAX_SIDE}")
     longest = max(width, height)
     if max_side == 0 or longest <= max_side:
         return width, height
     # A very long image keeps a short side that the codec still takes.
-    return tuple(max(round(side * max_side / longest), MIN_SIZE) for side in (width, height))
+    return tuple(max(round(side * max_side / longest), MIN_SIDE) for side in (width, height))
 
 
 def as_grey(image: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 
 from roi_anon_msgs.msg import CompressedLatent, SealedRegions
-from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Encoded
+from roi_anon_ros.codec import DEFAULT_MAX_SIDE, MAX_SIDE, MIN_SIDE, Encoded
 from roi_anon_ros.codec.codec import Found
 from roi_anon_ros.codec.engines import ANALYSIS, HEADS
 from roi_anon_ros.codec.engines.machine import require
@@ -52,10 +52,10 @@ class EdgeNode(CodecNode):
         super().__init__()
         self.setting(
             "max_side",
-            MAX_SIDE,
-            f"Longer sides are shrunk to it before the coding, pixels, at least {MIN_SIZE}; 0: "
+            DEFAULT_MAX_SIDE,
+            f"Longer sides are shrunk to it before the coding, pixels, at least {MIN_SIDE}; 0: "
             "never",
-            (0, MAX_SIZE),
+            (0, MAX_SIDE),
         )
         self.setting(
             "quality",
@@ -102,7 +102,7 @@ class EdgeNode(CodecNode):
     def setup(self) -> dict[str, type]:
         """See :class:`NewestFramesNode`."""
         self.max_side: int = self.value("max_side")
-        coded_size(MIN_SIZE, MIN_SIZE, self.max_side)  # raises where it is out of bounds
+        coded_size(MIN_SIDE, MIN_SIDE, self.max_side)  # raises where it is out of bounds
         self._hiding = None
         self._hiding_of = None
         self._follow_parameters()

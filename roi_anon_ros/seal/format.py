@@ -59,8 +59,8 @@ CODING = 1
 #: Side of a cell, pixels.
 CELL = 8
 #: Bounds of an image's side, pixels, as in the packet.
-MIN_SIZE = 16
-MAX_SIZE = 8192
+MIN_SIDE = 16
+MAX_SIDE = 8192
 MAX_OFFICERS = 16
 MAX_CELLS_BYTES = 9 << 14
 TAG_BYTES = 16
@@ -283,8 +283,8 @@ def frame_bytes(head: bytes | memoryview) -> int:
             "version", f"frame: got coding {coding} {zeros.hex()}, must be {CODING} 0000"
         )
     for name, side in (("width", width), ("height", height)):
-        if not MIN_SIZE <= side <= MAX_SIZE:
-            raise SealError("size", f"{name}: got {side}, must be from {MIN_SIZE} to {MAX_SIZE}")
+        if not MIN_SIDE <= side <= MAX_SIDE:
+            raise SealError("size", f"{name}: got {side}, must be from {MIN_SIDE} to {MAX_SIDE}")
     if cells_bytes > MAX_CELLS_BYTES:
         raise SealError(
             "length", f"cells: got {cells_bytes} bytes, must be at most {MAX_CELLS_BYTES}"

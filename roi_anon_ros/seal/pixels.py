@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from roi_anon_ros.seal.errors import SealError
-from roi_anon_ros.seal.format import CELL, MAX_SIZE, MIN_SIZE, cells_shape
+from roi_anon_ros.seal.format import CELL, MAX_SIDE, MIN_SIDE, cells_shape
 
 
 def check_image(image: np.ndarray, cells: np.ndarray) -> None:
@@ -33,8 +33,8 @@ def check_image(image: np.ndarray, cells: np.ndarray) -> None:
     if image.ndim != 3 or image.shape[2] != 3:
         raise SealError("image", f"shape: got {image.shape}, must be [H, W, 3]")
     height, width = image.shape[:2]
-    if not (MIN_SIZE <= height <= MAX_SIZE and MIN_SIZE <= width <= MAX_SIZE):
-        bounds = f"sides must be from {MIN_SIZE} to {MAX_SIZE}"
+    if not (MIN_SIDE <= height <= MAX_SIDE and MIN_SIDE <= width <= MAX_SIDE):
+        bounds = f"sides must be from {MIN_SIDE} to {MAX_SIDE}"
         raise SealError("image", f"size: got {width} x {height}, {bounds}")
     expected = cells_shape((width, height))
     if not isinstance(cells, np.ndarray) or cells.dtype != bool or cells.shape != expected:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from roi_anon_ros.codec import MAX_SIZE, Codec
+from roi_anon_ros.codec import MAX_SIDE, Codec
 from roi_anon_ros.codec.image import as_grey
 from roi_anon_ros.codec.modelfile import Model, load_model
 from roi_anon_ros.detect.quiet_ultralytics import example_photo
@@ -161,7 +161,7 @@ def draw_sheet(model: Model, path: Path) -> Path | None:
         for side in SIDES:
             for seen in (image, as_grey(image)):
                 encoded = codec.encode(seen, side)
-                decoded = codec.decode(encoded.packet, MAX_SIZE**2).image
+                decoded = codec.decode(encoded.packet, MAX_SIDE**2).image
                 height, width = decoded.shape[:2]
                 shown.append(
                     (

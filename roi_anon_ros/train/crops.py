@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from roi_anon_ros.boxes import at_least, clip_boxes
-from roi_anon_ros.codec.image import MAX_SIDE, as_grey, coded_size, resize
+from roi_anon_ros.codec.image import DEFAULT_MAX_SIDE, as_grey, coded_size, resize
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.train.colours import add_noise, blur, compress, expose, tint
@@ -130,7 +130,7 @@ class Crops(ImageCrops):
         height, width = image.shape[:2]
         head = None
         if self.own_size and rng.random() < self.own_size:
-            scale = coded_size(width, height, MAX_SIDE)[0] / width
+            scale = coded_size(width, height, DEFAULT_MAX_SIDE)[0] / width
         elif len(boxes[0]) and rng.random() < self.around_heads:
             head = boxes[0][rng.integers(len(boxes[0]))]
             side = float((head[2:] - head[:2]).max())
@@ -186,7 +186,7 @@ class WholeImages(Dataset):
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
         """Image ``item``: ``[3, H, W]`` in [0, 1], boxes of heads and persons int64 ``[n, 4]``."""
         record = self.records[item]
-        size = coded_size(record.width, record.height, MAX_SIDE)
+        size = coded_size(record.width, record.height, DEFAULT_MAX_SIDE)
         scale = np.float32(size[0] / record.width)
         return _item(
             resize(read_pixels(record.path), *size), *(boxes * scale for boxes in _boxes(record))

@@ -38,7 +38,7 @@ USUAL_LAMBDA = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class GainedConfig(RunConfig):
-    """What a YAML file may set for ``configuration: gained``.
+    """What a YAML file may set for ``network: gained``.
 
     ``start`` is a model or a checkpoint; ``learning_rate`` is of the transforms.
 

@@ -36,7 +36,7 @@ USUAL_WEIGHT = 60
 
 @dataclass(frozen=True, kw_only=True)
 class HeadsConfig(RunConfig):
-    """What a YAML file may set for ``configuration: heads``.
+    """What a YAML file may set for ``network: heads``.
 
     ``start`` is a model or a checkpoint; ``crop`` a multiple of 128.
 

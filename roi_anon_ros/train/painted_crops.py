@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from roi_anon_ros.codec.image import MAX_SIDE, as_grey, coded_size, resize
+from roi_anon_ros.codec.image import DEFAULT_MAX_SIDE, as_grey, coded_size, resize
 from roi_anon_ros.codec.regions import HEAD_HEIGHT, HEAD_WIDTH, Regions, paint
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.train.colours import expose, permute_channels
@@ -147,5 +147,5 @@ def draw_painted_images(images: TrainingImages, count: int, seed: int) -> Iterat
     drawn = ImageCrops(images.records, 1, seed, images.weights)
     for item in range(count):
         index, image = drawn.draw(np.random.default_rng((seed, item)))
-        size = coded_size(image.shape[1], image.shape[0], MAX_SIDE)
+        size = coded_size(image.shape[1], image.shape[0], DEFAULT_MAX_SIDE)
         yield paint_record(resize(image, *size), images.records[index])[0]

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from roi_anon_ros.codec import DEFAULT_MODEL, MAX_SIDE, Codec
+from roi_anon_ros.codec import DEFAULT_MAX_SIDE, DEFAULT_MODEL, Codec
 from roi_anon_ros.datasets import Record, split, spread, without_overlap
 from roi_anon_ros.detect import Detections, find_weights
 from roi_anon_ros.detect.choice import make_detector
@@ -42,7 +42,7 @@ from roi_anon_ros.train.runs import CropNumbers, average
 
 log = logging.getLogger(__name__)
 
-#: What ``configuration`` says in the YAML file of such a training.
+#: What ``network`` says in the YAML file of such a training.
 NAME = "yolox-nano"
 #: Share of the images that are kept apart where the configuration names no validation set.
 VALIDATION_SHARE = 0.1
@@ -80,10 +80,10 @@ The configuration:
 
 @dataclass(frozen=True)
 class Config:
-    """What a YAML file with ``configuration: yolox-nano`` may set.
+    """What a YAML file with ``network: yolox-nano`` may set.
 
     Attributes:
-        configuration: "yolox-nano".
+        network: "yolox-nano".
         train: sets to train on, see `read_persons`.
         validation: the same, kept apart; empty: a tenth of the images.
         start: weights to begin with, a name that `find_weights` knows or a file for `load_yolox`.
@@ -109,13 +109,13 @@ class Config:
         seed: of everything random.
     """
 
-    configuration: str
+    network: str
     train: list[dict[str, Any]]
     validation: list[dict[str, Any]] = field(default_factory=list)
     start: str = "yolox_nano"
     codec: str = DEFAULT_MODEL
     qualities: list[int] = field(default_factory=list)
-    max_side: int = MAX_SIDE
+    max_side: int = DEFAULT_MAX_SIDE
     teacher: str = "yolov8n"
     decoded: str = "runs/decoded"
     steps: int = 6000
@@ -132,8 +132,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.configuration != NAME:
-            raise ValueError(f"configuration: got {self.configuration!r}, must be {NAME}")
+        if self.network != NAME:
+            raise ValueError(f"network: got {self.network!r}, must be {NAME}")
         least = {
             "steps": 1,
             "batch": 1,

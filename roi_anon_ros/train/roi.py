@@ -37,7 +37,7 @@ PRIOR_SPEED = 10
 class RoiConfig(RunConfig):
     """What a YAML file may set for the region-of-interest loss.
 
-    ``configuration`` is the name of a network, see ``codec.networks.CONFIGURATIONS``.
+    ``network`` is the name of a network, see ``codec.networks.NETWORKS``.
 
     Attributes:
         synthesis_only: train the synthesis alone. Analysis, prior and tables stay those of
@@ -76,11 +76,10 @@ class RoiConfig(RunConfig):
         if not isinstance(self.own_size, int | float) or not 0 <= self.own_size <= 1:
             raise ValueError(f"own_size: {self.own_size!r}, must be a number from 0 to 1")
         RoiLoss(**self.loss)
-        network = build(self.configuration)
+        network = build(self.network)
         if self.head_map and not isinstance(network, FastCodec):
             raise ValueError(
-                f"head_map: {self.head_map}, must be 0 for {self.configuration}, which has no such "
-                "map"
+                f"head_map: {self.head_map}, must be 0 for {self.network}, which has no such map"
             )
         if self.synthesis_only and not self.start:
             raise ValueError("synthesis_only: true, needs the analysis of a model in start")
@@ -107,7 +106,7 @@ class RoiTraining(Training):
 
     def __init__(self, config: RoiConfig, validation: list[Record], out: Path) -> None:
         super().__init__(config, validation, out)
-        self.codec: AnonymizingCodec = build(config.configuration)
+        self.codec: AnonymizingCodec = build(config.network)
         if config.start:
             self.codec.load_state_dict(load_model(find_model(config.start)).codec.state_dict())
         # They only bound the entropy coder's tables, and are found by bisection when a model is

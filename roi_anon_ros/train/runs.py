@@ -42,7 +42,7 @@ class RunConfig:
     """What a YAML file in ``config/train/`` may set, whatever is trained.
 
     Attributes:
-        configuration: what is trained, see ``train.trainer``.
+        network: what is trained, see ``train.trainer``.
         train: sets to train on, see :class:`~roi_anon_ros.train.sets.ImageSet`.
         validation: the same, images kept apart; empty: a tenth of the training images.
         start: name or file of a model to begin with; empty: random weights.
@@ -75,7 +75,7 @@ class RunConfig:
     #: A crop's side is a multiple of this.
     multiple: ClassVar[int] = 32
 
-    configuration: str
+    network: str
     train: list[dict[str, Any]]
     validation: list[dict[str, Any]] = field(default_factory=list)
     start: str = ""

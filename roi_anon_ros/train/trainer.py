@@ -1,6 +1,6 @@
 """Training from one YAML file; a run goes on where its last epoch ended.
 
-What is trained is the file's ``configuration``: ``heads`` is the head map, ``gained`` the codec for
+What is trained is the file's ``network``: ``heads`` is the head map, ``gained`` the codec for
 every rate, ``yolox-nano`` the detector of persons (``train.persons``), the others are codecs that
 hide heads by their loss.
 """
@@ -22,13 +22,13 @@ from roi_anon_ros.train.roi import RoiTraining
 from roi_anon_ros.train.runs import RunConfig, Training, fit
 from roi_anon_ros.train.sets import parse_sets, read_images
 
-#: What is trained, by configuration.
+#: What is trained, by the name of the network.
 TRAININGS: dict[str, type[Training]] = {"gained": GainedTraining, "heads": HeadsTraining}
 
 
-def find_training(configuration: str) -> type[Training]:
-    """What trains a configuration."""
-    return TRAININGS.get(configuration, RoiTraining)
+def find_training(network: str) -> type[Training]:
+    """What trains a network."""
+    return TRAININGS.get(network, RoiTraining)
 
 
 def read_config(path: Path) -> RunConfig | persons.Config:
@@ -42,9 +42,9 @@ def read_config(path: Path) -> RunConfig | persons.Config:
         content = yaml.safe_load(Path(path).read_text())
         if not isinstance(content, dict):
             raise ValueError("must be fields and their values")
-        if content["configuration"] == persons.NAME:
+        if content["network"] == persons.NAME:
             return persons.Config(**content)
-        return find_training(content["configuration"]).config_type(**content)
+        return find_training(content["network"]).config_type(**content)
     except KeyError as error:
         raise ValueError(f"{path}: lacks {error}") from error
     except (TypeError, ValueError, yaml.YAMLError) as error:
@@ -75,7 +75,7 @@ def train(config_file: Path, out: Path) -> Path:
     out = Path(out)
     if isinstance(config, persons.Config):
         return persons.train(config_file, out)
-    kind = find_training(config.configuration)
+    kind = find_training(config.network)
     lightning.seed_everything(config.seed, verbose=False)
     out.mkdir(parents=True, exist_ok=True)
     images, validation = read_images(

@@ -117,7 +117,7 @@ class GraphEngine:
         image = trial_image(*TRIAL)
         symbols, heads, decoded = self._expect(stage, image)
         latents = self._model.latents
-        most, step, shades = TOLERANCE[self.name]
+        tolerance = TOLERANCE[self.name]
         if stage is HEADS:
             found = run(to_batch(image, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0]
             off = float(np.abs(found - heads).max())
@@ -128,21 +128,21 @@ class GraphEngine:
                 )
         elif stage is ANALYSIS:
             found = latents.quantise(run(image[None])[0], MAX_QUALITY)
-            off, far = differences(found, symbols, step)
-            if off > most or far:
+            off, far = differences(found, symbols, tolerance.max_step)
+            if off > tolerance.changed_share or far:
                 raise EngineError(
                     f"engine {self.name}: {off:.2%} of the symbols differ from the reference's, "
-                    f"{far} of them by more "
-                    f"than {step}; must be at most {most:.2%}, and none"
+                    f"{far} of them by more than {tolerance.max_step}; must be at most "
+                    f"{tolerance.changed_share:.2%}, and none"
                 )
         else:
             shown = run(latents.dequantise(symbols, MAX_QUALITY)[None])[0]
             off = float(np.abs(shown.astype(int) - decoded).mean())
-            if off > shades:
+            if off > tolerance.mean_byte_error:
                 raise EngineError(
                     f"engine {self.name}: decoded bytes differ from the reference's by {off:.2f} "
-                    "on average, must be "
-                    f"at most {shades}"
+                    "on average, must be at most "
+                    f"{tolerance.mean_byte_error}"
                 )
         return off
 

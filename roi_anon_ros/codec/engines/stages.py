@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from roi_anon_ros.codec.engines.trial import trial_image
-from roi_anon_ros.codec.image import MAX_SIZE
+from roi_anon_ros.codec.image import MAX_SIDE
 
 if TYPE_CHECKING:
     import torch
@@ -88,8 +88,8 @@ class Stage(ABC):
         import torch
 
         factor = self.multiple(model)
-        rows = torch.export.Dim("rows", min=2, max=MAX_SIZE // factor)
-        columns = torch.export.Dim("columns", min=2, max=MAX_SIZE // factor)
+        rows = torch.export.Dim("rows", min=2, max=MAX_SIDE // factor)
+        columns = torch.export.Dim("columns", min=2, max=MAX_SIDE // factor)
         example = torch.from_numpy(self.example(model, 6 * factor, 4 * factor))[None]
         shape = self.dynamic_shape(factor, rows, columns)
         return torch.export.export(

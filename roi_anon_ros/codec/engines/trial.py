@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
-#: How far an engine may be off: (share of the symbols that differ; by how much any of them may,
-#: beside a 64th of itself; mean difference of a decoded byte of the same symbols). bfloat16 has 8
-#: bits of mantissa: where every channel is busy it finds one symbol in fifty on the other side of a
-#: rounding, with the default model one in two thousand; 8-bit integers find one in five there, and
-#: one in two hundred.
-TOLERANCE: dict[str, tuple[float, int, float]] = {
-    "torch": (0.0, 0, 0.0),
-    "openvino": (0.03, 1, 0.5),
-    "openvino-int8": (0.3, 4, 0.5),
-    "onnxruntime": (0.0005, 1, 0.02),
+
+class Tolerance(NamedTuple):
+    """How far an engine may be from the reference.
+
+    Attributes:
+        changed_share: of the symbols, 0 to 1, that differ.
+        max_step: by how much any of them may, besides a 64th of itself.
+        mean_byte_error: mean difference of a decoded byte of the same symbols, 0 to 255.
+    """
+
+    changed_share: float
+    max_step: int
+    mean_byte_error: float
+
+
+#: By engine. bfloat16 has 8 bits of mantissa: where every channel is busy it finds one symbol in
+#: fifty on the other side of a rounding, with the default model one in two thousand; 8-bit integers
+#: find one in five there, and one in two hundred.
+TOLERANCE: dict[str, Tolerance] = {
+    "torch": Tolerance(changed_share=0.0, max_step=0, mean_byte_error=0.0),
+    "openvino": Tolerance(changed_share=0.03, max_step=1, mean_byte_error=0.5),
+    "openvino-int8": Tolerance(changed_share=0.3, max_step=4, mean_byte_error=0.5),
+    "onnxruntime": Tolerance(changed_share=0.0005, max_step=1, mean_byte_error=0.02),
 }
 
 #: By how much a value of the head map may be off.

@@ -18,11 +18,11 @@ from roi_anon_ros.codec.networks.fast import Bottleneck, FastCodec, GatedConv
 from roi_anon_ros.codec.networks.gained import GainedCodec
 from roi_anon_ros.codec.networks.headmap import HeadMap
 from roi_anon_ros.codec.networks.paper import PaperCodec
-from roi_anon_ros.codec.networks.registry import ARCHITECTURES, CONFIGURATIONS, build
+from roi_anon_ros.codec.networks.registry import ARCHITECTURES, NETWORKS, build
 
 __all__ = [
     "ARCHITECTURES",
-    "CONFIGURATIONS",
+    "NETWORKS",
     "AnonymizingCodec",
     "Bottleneck",
     "FastCodec",

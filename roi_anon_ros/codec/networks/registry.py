@@ -12,8 +12,8 @@ ARCHITECTURES: dict[str, type[AnonymizingCodec]] = {
     cls.architecture: cls for cls in (PaperCodec, FastCodec, GainedCodec)
 }
 
-#: The paper's configurations and ours, by name: (architecture, hyperparameters).
-CONFIGURATIONS: dict[str, tuple[str, dict[str, int]]] = {
+#: The paper's networks and ours, by name: (architecture, hyperparameters).
+NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
     "roi-128-2": ("paper", {"N": 128, "M": 2}),
     "roi-256-2": ("paper", {"N": 256, "M": 2}),
     "roi-256-1": ("paper", {"N": 256, "M": 1}),
@@ -22,15 +22,13 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, int]]] = {
 }
 
 
-def build(configuration: str) -> AnonymizingCodec:
-    """A freshly initialised network of one of the named :data:`CONFIGURATIONS`.
+def build(network: str) -> AnonymizingCodec:
+    """A freshly initialised network of one of the named :data:`NETWORKS`.
 
     Raises:
-        ValueError: no such configuration.
+        ValueError: no such network.
     """
-    if configuration not in CONFIGURATIONS:
-        raise ValueError(
-            f"configuration: {configuration!r}, must be one of {', '.join(CONFIGURATIONS)}"
-        )
-    architecture, hyperparameters = CONFIGURATIONS[configuration]
+    if network not in NETWORKS:
+        raise ValueError(f"network: {network!r}, must be one of {', '.join(NETWORKS)}")
+    architecture, hyperparameters = NETWORKS[network]
     return ARCHITECTURES[architecture](**hyperparameters)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from roi_anon_ros.codec import MAX_SIZE, Codec
+from roi_anon_ros.codec import MAX_SIDE, Codec
 from roi_anon_ros.codec.engines.stages import ANALYSIS_THREADS
 from roi_anon_ros.codec.image import check_image
 from roi_anon_ros.codec.latents import AUTO_QUALITY
@@ -98,7 +98,7 @@ def codec_way(codec: Codec, name: str, note: str = "", quality: float = AUTO_QUA
         return encoded.packet, encoded.seconds
 
     def decode(packet: bytes) -> tuple[np.ndarray, dict[str, float]]:
-        decoded = codec.decode(packet, MAX_SIZE**2)
+        decoded = codec.decode(packet, MAX_SIDE**2)
         return decoded.at_source_size(), decoded.seconds
 
     note = "; ".join(

@@ -11,7 +11,7 @@ import PIL
 
 from roi_anon_ros.anonymize import FaceAnonymizer
 from roi_anon_ros.anonymize.faces import BLUR, GROW, HIDE, TILES
-from roi_anon_ros.codec import DEFAULT_MODEL, MAX_SIZE, Codec, find_painted
+from roi_anon_ros.codec import DEFAULT_MODEL, MAX_SIDE, Codec, find_painted
 from roi_anon_ros.codec.engines import stages_of, version_of
 from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.codec.latents import (
@@ -177,8 +177,8 @@ def _make_model(text: str, name: Name) -> Method:
         text,
         key,
         lambda image: codec.encode(image, 0, quality).packet,
-        lambda packet: codec.decode(packet, MAX_SIZE**2).at_source_size(),
-        lambda packet: codec.latent(packet, MAX_SIZE**2),
+        lambda packet: codec.decode(packet, MAX_SIDE**2).at_source_size(),
+        lambda packet: codec.latent(packet, MAX_SIDE**2),
         find_painted if codec.model.latents.has_quality else None,
     )
 

@@ -8,16 +8,16 @@ import numpy as np
 from std_msgs.msg import Header as HeaderMessage
 
 from roi_anon_msgs.msg import CompressedLatent, SealedRegions
-from roi_anon_ros.codec import MAX_SIDE, MAX_SIZE, MIN_SIZE, Codec, Decoded, Encoded, Header
+from roi_anon_ros.codec import DEFAULT_MAX_SIDE, MAX_SIDE, MIN_SIDE, Codec, Decoded, Encoded, Header
 from roi_anon_ros.codec.packet import MAX_PIXELS
 from roi_anon_ros.errors import RoiAnonError
 
 #: Coded pixels of the largest packet that an edge sends where nobody sets its max_side.
-EDGE_PIXELS = MAX_SIDE**2
+EDGE_PIXELS = DEFAULT_MAX_SIDE**2
 #: Pixels of the largest source that images are published for by default: 4096 x 2160.
 SOURCE_PIXELS = MAX_PIXELS
 #: Least and greatest bound of pixels.
-PIXELS = (MIN_SIZE**2, MAX_SIZE**2)
+PIXELS = (MIN_SIDE**2, MAX_SIDE**2)
 
 
 class ContradictionError(RoiAnonError, ValueError):
