@@ -102,6 +102,7 @@ setup(
             "decoder_node = roi_anon_ros.nodes.decoder:main",
             "detector_node = roi_anon_ros.nodes.detector:main",
             "camera_node = roi_anon_ros.nodes.camera:main",
+            "watchdog_node = roi_anon_ros.nodes.watchdog:main",
             "server_bench = roi_anon_ros.graph.load:main",
             "demo_node = roi_anon_ros.graph.demo:main",
         ],

@@ -18,7 +18,6 @@ from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import Detections, YoloPersons
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.detections import DetectionOutput
-from roi_anon_ros.nodes.base.health import cut
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb
 from roi_anon_ros.nodes.base.latents import (
     EDGE_PIXELS,
@@ -27,6 +26,7 @@ from roi_anon_ros.nodes.base.latents import (
     coded_pixels,
     decode,
 )
+from roi_anon_ros.nodes.base.parameters import read_topics
 from roi_anon_ros.nodes.base.process import run
 
 #: The images that may be published, by their parameter.
@@ -106,7 +106,7 @@ class ServerNode(CodecNode):
 
     def setup(self) -> dict[str, type]:
         """See :class:`NewestFramesNode`."""
-        topics = read_topics(self.value("latent_topics"))
+        topics = read_topics("latent_topics", self.value("latent_topics"))
         namespaces = {topic: topic[: topic.rfind("/") + 1] for topic in topics}
         if len(set(namespaces.values())) < len(topics):
             raise ValueError(
@@ -203,20 +203,6 @@ class ServerNode(CodecNode):
             annotated = parameter == "publish_annotated"
             shown = draw_boxes(image, found.boxes, found.scores) if annotated else image
             publisher.publish(from_rgb(shown, header))
-
-
-def read_topics(given: object) -> list[str]:
-    """The topics that a parameter names: a list, or one without brackets.
-
-    Raises:
-        ValueError: it is something else, or names none.
-    """
-    topics = [given] if isinstance(given, str) else given
-    if isinstance(topics, (list, tuple)) and all(isinstance(topic, str) for topic in topics):
-        names = [topic.strip() for topic in topics if topic.strip()]
-        if names:
-            return names
-    raise ValueError(f"latent_topics: got {cut(repr(given))}, must be one or more topics")
 
 
 def main(args: list[str] | None = None) -> None:

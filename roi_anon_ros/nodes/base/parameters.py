@@ -7,6 +7,8 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from roi_anon_ros.nodes.base.health import cut
+
 
 def declare(
     node: Node,
@@ -39,3 +41,22 @@ def declare(
             FloatingPointRange(from_value=bounds[0], to_value=bounds[1])
         ]
     return node.declare_parameter(name, default, descriptor, ignore_override).value
+
+
+def read_topics(name: str, given: object, least: int = 1) -> list[str]:
+    """The topics that a parameter names: a list, or one without brackets; empty names are none.
+
+    Args:
+        name: of the parameter.
+        given: its value.
+        least: topics that it must name.
+
+    Raises:
+        ValueError: it is something else, or names too few.
+    """
+    topics = [given] if isinstance(given, str) else given
+    if isinstance(topics, (list, tuple)) and all(isinstance(topic, str) for topic in topics):
+        names = [topic.strip() for topic in topics if topic.strip()]
+        if len(names) >= least:
+            return names
+    raise ValueError(f"{name}: got {cut(repr(given))}, must be {least} or more topics")
