@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 pytest.importorskip("cryptography", reason="needs the extra seal")
 pytest.importorskip("Cryptodome", reason="needs the extra seal")
 
+from gained_model import make_gained_model
+
 from roi_anon_ros import files, storage
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec import Codec
@@ -206,3 +208,72 @@ def test_commands_that_make_no_sense(site: Path) -> None:
     assert unseal(site, "v", "v.png").exit_code == 2
     assert unseal(site, "nothing", "x.png").exit_code == 2
     assert call("key", "list", site / "nowhere").exit_code == 2
+
+
+@pytest.fixture(scope="module")
+def painting_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_gained_model(tmp_path_factory.mktemp("painting") / "tiny.safetensors")
+
+
+def scene(number: int) -> np.ndarray:
+    """Dark, with a white head that moves."""
+    image = image_of(0) // 2
+    left = 8 + 4 * number
+    image[16:32, left : left + 16] = 255
+    return image
+
+
+def test_encode_seals_for_officers(tmp_path: Path, painting_model: Path) -> None:
+    """Images and a video: what is opened is what was there, and nobody else opens it."""
+    for name in ("a", "stranger"):
+        assert (
+            call("key", "new", name, "--out", tmp_path / "keys", "--no-passphrase").exit_code == 0
+        )
+    officers = tmp_path / "officers"
+    officers.mkdir()
+    (tmp_path / "keys" / "a.pub").rename(officers / "a.pub")
+    source = tmp_path / "in"
+    source.mkdir()
+    cv2.imwrite(str(source / "x.png"), scene(0)[..., ::-1])
+    frames = (files.Frame(scene(number), Fraction(number, 10)) for number in range(4))
+    files.write_video(source / "v.mkv", ".mkv", frames, Fraction(10))
+    out = tmp_path / "out"
+    encode = ["encode", source, out, "--model", painting_model, "--officers", officers]
+    done = call(*encode)
+    assert done.exit_code == 0, done.stderr
+    assert sorted(path.name for path in out.iterdir()) == ["v.ran", "v.seal", "x.ran", "x.seal"]
+
+    key = load_private_key(tmp_path / "keys" / "a.key", None)
+    ((segment, frame),) = read_frames(out / "x.seal")
+    packet = (out / "x.ran").read_bytes()
+    opened = Opener([key]).open_frame(segment, frame, packet)
+    decoded = Codec.load(str(painting_model)).decode(packet)
+    assert opened.cells.any() and np.array_equal(opened.cells, decoded.regions.cells)
+    mask = decoded.regions.mask(64, 48)
+    error = np.abs(opened.paste_into(decoded.image)[mask].astype(int) - scene(0)[mask])
+    assert error.mean() < 10
+
+    assert len(list(read_frames(out / "v.seal"))) == 4
+    unseal = ["unseal", out / "v.ran", out / "v.seal", tmp_path / "v.mkv", "--reason", "a test"]
+    unseal += ["--model", painting_model]
+    assert call(*unseal, "--key", tmp_path / "keys" / "stranger.key").exit_code != 0
+    assert not (tmp_path / "v.mkv").exists()
+    assert call(*unseal, "--key", tmp_path / "keys" / "a.key").exit_code == 0
+
+    # What is whole stays; a packet without its sealed part is made anew.
+    before = (out / "v.seal").read_bytes()
+    (out / "x.seal").unlink()
+    again = call(*encode)
+    assert again.exit_code == 0, again.stderr
+    assert (out / "x.seal").is_file() and (out / "v.seal").read_bytes() == before
+
+
+def test_encode_refuses_officers_that_cannot_be(tmp_path: Path, painting_model: Path) -> None:
+    cv2.imwrite(str(tmp_path / "x.png"), scene(0))
+    encode = ["encode", tmp_path / "x.png", tmp_path / "x.ran", "--model"]
+    (tmp_path / "none").mkdir()
+    nobody = call(*encode, painting_model, "--officers", tmp_path / "none")
+    assert nobody.exit_code == 2 and "officers" in nobody.stderr
+    one_rate = call(*encode, MODEL, "--officers", tmp_path / "none")
+    assert one_rate.exit_code == 2 and "does not paint" in one_rate.stderr
+    assert not (tmp_path / "x.ran").exists()

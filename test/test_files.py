@@ -414,8 +414,8 @@ def test_the_look_ahead_waits_for_its_hold_alone(painting_model: Path) -> None:
             yield scene(index), Fraction(index, 10)
 
     made = 0
-    for packet, time in encode_stream(codec, images(), Hiding(hold=0.3), 640, 4.0, 0):
-        assert time == Fraction(made, 10) and unpainted_cells(packet, made) == 0
+    for frame in encode_stream(codec, images(), Hiding(hold=0.3), 640, 4.0, 0):
+        assert frame.time == Fraction(made, 10) and unpainted_cells(frame.packet, made) == 0
         made += 1
         assert taken - made <= 4
     assert made == FRAMES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from roi_anon_ros.codec import Codec, Header
     from roi_anon_ros.codec.hiding import Hiding
+    from roi_anon_ros.codec.lookahead import StreamFrame
+    from roi_anon_ros.seal import Sealer
 
 
 @dataclass(frozen=True)
@@ -40,18 +43,25 @@ class Encoder:
     zones: list[list[list[float]]]
     hold: float
     turns: int
+    sealer: Sealer | None
 
-    def image(self, image: np.ndarray) -> bytes:
-        """The packet of an image that stands alone."""
-        hiding = self._hiding()
-        return self.codec.encode(
-            image, self.max_side, self.quality, hiding, turns=self.turns
-        ).packet
+    def image(self, image: np.ndarray) -> StreamFrame:
+        """An image that stands alone, encoded."""
+        from roi_anon_ros.codec.lookahead import StreamFrame
+
+        found = self.codec.find(image, self.max_side, self._hiding(), turns=self.turns)
+        packet = self.codec.encode_found(found, self.quality).packet
+        return StreamFrame(packet, Fraction(0), found)
+
+    def seal(self, frame: StreamFrame) -> bytes:
+        """The sealed part of a frame, for the officers."""
+        cells = frame.found.hidden.regions.cells
+        return self.sealer.seal(frame.packet, round(frame.time * 10**9), frame.found.image, cells)
 
     def stream(
         self, images: Iterable[tuple[np.ndarray, Fraction]], skip: int = 0
-    ) -> Iterator[tuple[bytes, Fraction]]:
-        """The packets of a video's images; see ``codec/lookahead.py``."""
+    ) -> Iterator[StreamFrame]:
+        """A video's images, encoded; see ``codec/lookahead.py``."""
         from roi_anon_ros.codec.lookahead import encode_stream
 
         return encode_stream(
@@ -99,6 +109,13 @@ def encode(
     rotation: Annotated[
         int, typer.Option(help="Degrees to turn clockwise to stand upright: 0, 90, 180, 270.")
     ] = 0,
+    officers: Annotated[
+        Path | None,
+        typer.Option(help="Folder of public keys of those who may see what is hidden: seal it."),
+    ] = None,
+    threshold: Annotated[
+        int, typer.Option(help="Officers that it takes together to open what was sealed.", min=1)
+    ] = 1,
 ) -> None:
     """Encode images (.avif .bmp .jpg .jpeg .png .tif .tiff .webp) and videos (.mp4 .avi .m4v .mkv
     .mov .ts .webm).
@@ -111,6 +128,9 @@ def encode(
 
     What is lost of a video, damaged places and further streams of images, is said, and the exit
     code is 1; the rest of it is encoded. One whose size changes is not.
+
+    With --officers a .seal file comes next to each .ran file: what was painted over, for key
+    holders alone (docs/seal.md). An interrupted video then begins anew.
 
     A folder is searched with its subfolders, and OUT gets the same ones; what is left out of it is
     named. What a former run finished is kept where it is of the same source (by its modification
@@ -160,26 +180,93 @@ def encode(
                 == (choose_quality(rate, *header.coded_size) if has_quality else 0.0)
             )
 
-        encoder = Encoder(codec, side, rate, polygons, hold, turns)
+        sealer = None
+        if officers is not None:
+            if not has_quality:
+                usage_error(f"--officers: model {model} does not paint, nothing to seal")
+            sealer = _make_sealer(officers, threshold)
+        encoder = Encoder(codec, side, rate, polygons, hold, turns, sealer)
 
         def work(source: Path, target: Path, run: Run) -> None:
             modified = source.stat().st_mtime_ns
-            if keep_output(run, target, modified, target, belongs):
+            whole = sealer is None or _seal_of(target).is_file()
+            if whole and keep_output(run, target, modified, target, belongs):
                 return
             if source.suffix.lower() in VIDEOS:
                 _encode_video(encoder, source, target, belongs, run)
                 done = tally_packets(target, belongs)
             else:
                 file = files.read_image(source)
-                packet = encoder.image(file.image)
-                storage.write_bytes(target, packet, modified)
+                frame = encoder.image(file.image)
+                storage.write_bytes(target, frame.packet, modified)
+                if sealer is not None:
+                    with _SealFile(target, modified) as seals:
+                        seals.write(encoder.seal(frame))
                 for note in file.notes:
                     run.note(source, note)
                 done = Tally()
-                done.add(packet)
+                done.add(frame.packet)
             run.tally += done
 
         execute_plan(plan, work, "encoded", resumes=source.is_dir())
+
+
+def _make_sealer(officers: Path, threshold: int) -> Sealer:
+    """What seals for the officers of a folder; a usage error where nothing does."""
+    from roi_anon_ros.codec.engines.machine import require
+    from roi_anon_ros.codec.errors import EngineError
+
+    try:
+        require("cryptography", "seal")
+        from roi_anon_ros.seal import Sealer, SealError
+    except EngineError as error:
+        usage_error(f"--officers: {error}")
+    try:
+        return Sealer(officers, threshold)
+    except (SealError, OSError) as error:
+        usage_error(f"--officers: {officers}: {error}")
+
+
+def _seal_of(target: Path) -> Path:
+    """The file of what was sealed of the packets in a file."""
+    return target.with_suffix(".seal")
+
+
+class _SealFile:
+    """Writes what is sealed of the packets in a file, next to it; a context that moves it into
+    place where all went well.
+
+    Args:
+        target: the file of the packets.
+        modified_ns: its time.
+    """
+
+    def __init__(self, target: Path, modified_ns: int) -> None:
+        from roi_anon_ros import storage
+        from roi_anon_ros.seal.file import SealedWriter
+
+        self._path = _seal_of(target)
+        self._modified_ns = modified_ns
+        self._part = storage.part_of(self._path)
+        self._writer = SealedWriter(self._part)
+
+    def __enter__(self) -> _SealFile:
+        return self
+
+    def write(self, sealed: bytes) -> None:
+        """Append the sealed part of the next packet."""
+        self._writer.write(sealed)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        from roi_anon_ros import storage
+
+        with self._writer:
+            if kind is None:
+                self._writer.finish()
+        if kind is None:
+            storage.move_into_place(self._part, self._path, self._modified_ns)
+        else:
+            self._part.unlink(missing_ok=True)
 
 
 def read_zones(file: Path | None) -> list[list[list[float]]]:
@@ -217,7 +304,9 @@ def _encode_video(
     modified = source.stat().st_mtime_ns
     video = files.Video(source)
     part = storage.part_of(target)
-    left = _left_over(part, video.rate, modified, belongs)
+    # What was sealed cannot be continued: its key was in memory only.
+    fresh = encoder.sealer is not None
+    left = _Left() if fresh else _left_over(part, video.rate, modified, belongs)
 
     def images(start: int) -> Iterator[tuple[np.ndarray, Fraction]]:
         total = max(video.announced - start, 0) or None
@@ -230,7 +319,7 @@ def _encode_video(
         start = left.index_before(encoder.hold)
         packets = encoder.stream(images(start), len(left.times) - 1 - start)
         again = next(packets, None)
-        if again is not None and again[0] == left.last:
+        if again is not None and again.packet == left.last:
             run.note(source, f"continued after {len(left.times)} frames")
         else:
             left = _Left()
@@ -239,9 +328,14 @@ def _encode_video(
     count = len(left.times)
     last = left.times[-1] if left.times else None
     try:
-        with files.SequenceWriter(part, video.rate, left.end, last) as writer:
-            for packet, time in packets:
-                writer.write(packet, time)
+        with (
+            files.SequenceWriter(part, video.rate, left.end, last) as writer,
+            _SealFile(target, modified) if fresh else nullcontext() as seals,
+        ):
+            for frame in packets:
+                writer.write(frame.packet, frame.time)
+                if seals is not None:
+                    seals.write(encoder.seal(frame))
                 count += 1
             if count:
                 writer.finish()

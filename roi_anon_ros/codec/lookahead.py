@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
 
 from roi_anon_ros.codec.codec import Codec, Found
 from roi_anon_ros.codec.hiding import Hiding
+
+
+@dataclass(frozen=True)
+class StreamFrame:
+    """One image of a stream, encoded.
+
+    Attributes:
+        packet: of the image.
+        time: of the image, seconds.
+        found: the image before it was painted, and what is hidden in it.
+    """
+
+    packet: bytes
+    time: Fraction
+    found: Found
 
 
 def encode_stream(
@@ -21,7 +36,7 @@ def encode_stream(
     quality: float,
     turns: int,
     skip: int = 0,
-) -> Iterator[tuple[bytes, Fraction]]:
+) -> Iterator[StreamFrame]:
     """Encode the images of one camera, each when the heads of the next seconds are known.
 
     Heads that are found up to ``hiding.hold`` seconds later and not in an image hide their place in
@@ -38,14 +53,14 @@ def encode_stream(
         skip: of so many images at the beginning no packet is made, they are searched only.
 
     Yields:
-        A packet, and the time of its image, in the order of the images.
+        A frame for each image, in their order.
 
     Raises:
         ValueError: as from :meth:`~roi_anon_ros.codec.codec.Codec.encode`.
     """
     waiting: deque[tuple[Fraction, Found]] = deque()
 
-    def encode_first() -> tuple[bytes, Fraction]:
+    def encode_first() -> StreamFrame:
         time, found = waiting.popleft()
         if found.hidden is not None:
             later = [
@@ -54,7 +69,7 @@ def encode_stream(
                 if float(other - time) <= hiding.hold and ahead.hidden is not None
             ]
             found = replace(found, hidden=found.hidden.with_later(later))
-        return codec.encode_found(found, quality).packet, time
+        return StreamFrame(codec.encode_found(found, quality).packet, time, found)
 
     for index, (image, time) in enumerate(images):
         found = codec.find(image, max_side, hiding, float(time), turns)
