@@ -18,6 +18,10 @@ THRESHOLD = 0.4
 #: The image is halved until its longer side has at most this many pixels: a head that fills it is
 #: found there.
 COARSEST = 224
+#: A shrunk level has no say on heads of fewer pixels in it: the finer one sees them better,
+#: and its cells cover less. Without this bound, the average precision of persons in crowds is 0.60
+#: of the original's instead of 0.69, at the same share of heads found.
+LEAST_COARSE = 24
 #: Two heads of the pyramid are one where their centres are closer than this share of the larger
 #: one's side.
 SAME_HEAD = 0.5
@@ -50,6 +54,8 @@ def find_heads(
         shown = probability[: -(-level.shape[0] // CELL), : -(-level.shape[1] // CELL)]
         highest = max(highest, float(shown.max()))
         hot = shown >= threshold
+        if scale > 1:
+            hot &= heads[2, : hot.shape[0], : hot.shape[1]] >= LEAST_COARSE
         if hot.any():
             grown = hot.repeat(scale, axis=0).repeat(scale, axis=1)[:rows, :columns]
             cells[: grown.shape[0], : grown.shape[1]] |= grown
