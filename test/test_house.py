@@ -322,6 +322,15 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not broken
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_tests_that_a_page_names_are_there(page: Path) -> None:
+    files = sorted((ROOT / "test").glob("test_*.py"))
+    known = set(re.findall(r"^def (test_\w+)", "".join(f.read_text() for f in files), re.M))
+    known |= {path.name for path in files}
+    named = re.findall(r"`(?:test/)?(test_\w+(?:\.py)?)`", page.read_text())
+    assert not set(named) - known
+
+
 def test_tests_of_nodes_are_marked() -> None:
     unmarked = []
     for path in sorted((ROOT / "test").glob("test_*.py")):

@@ -61,6 +61,7 @@ def test_its_figures_fit_together(tmp_path: Path, weights: Path) -> None:
     steps: list[Any] = []
     results = load.run(
         [2],
+        [2],
         5.0,
         2.0,
         (96, 64),
@@ -73,20 +74,28 @@ def test_its_figures_fit_together(tmp_path: Path, weights: Path) -> None:
     assert json.loads(json.dumps(results)) == results
     assert results["model"] == "tiny" and results["max_batch"] == 2 and results["size"] == [96, 64]
     rows = results["rows"]
-    assert list(rows) == ["2 cameras", "edge included"] and len(*steps) == 2
+    assert list(rows) == ["2 cameras", "edge included", "2 cameras, image to cloud"]
+    assert len(*steps) == 3
     assert rows["2 cameras"]["engines"] == {"server": "torch"}
-    assert rows["edge included"]["engines"] == {"server": "torch", "edge": "torch"}
-    assert [row["cameras"] for row in rows.values()] == [2, 1]
-    for row, most in zip(rows.values(), (20, 30), strict=True):
+    assert set(rows["edge included"]["engines"]) == {"server", "camera1/edge"}
+    edges = {"camera1/edge", "camera2/edge"}
+    assert set(rows["2 cameras, image to cloud"]["engines"]) == {"server", *edges}
+    assert [row["cameras"] for row in rows.values()] == [2, 1, 2]
+    for row, most in zip(rows.values(), (20, 30, 60), strict=True):
         assert 0 < row["answered"] <= row["published"] <= most + 2
         assert row["share"] == pytest.approx(row["answered"] / row["published"])
         assert row["per_second"] == pytest.approx(row["answered"] / 2.0)
         assert row["least_per_second"] * row["cameras"] <= row["per_second"]
-        assert 0 < row["age"]["median"] <= row["age"]["p95"] <= row["age"]["max"]
+        ages = row["age"]
+        assert 0 < ages["median"] <= ages["p95"] <= ages["p99"] <= ages["max"]
         assert 0 <= row["late"] <= row["answered"]
         assert (row["late"] > 0) == (row["age"]["max"] > load.LATE)
     head, *lines = load.table(results)
-    assert [line[0] for line in lines] == ["2 cameras", "edge included (640x480, 15 Hz)"]
+    assert [line[0] for line in lines] == [
+        "2 cameras",
+        "edge included (640x480, 15 Hz)",
+        "2 cameras, image to cloud (640x480, 15 Hz)",
+    ]
     assert {len(line) for line in lines} == {len(head)}
 
 
@@ -97,11 +106,12 @@ def test_its_summary_counts_the_frames_of_its_time_only() -> None:
     row = load._summary(stamps, ages, second, 3 * second)
     assert (row["published"], row["answered"], row["share"], row["late"]) == (4, 1, 0.25, 0)
     assert (row["per_second"], row["least_per_second"]) == (0.5, 0.0)
-    assert row["age"] == {"median": 0.1, "p95": 0.1, "max": 0.1}
+    assert row["age"] == {"median": 0.1, "p95": 0.1, "p99": 0.1, "max": 0.1}
     nothing = load._summary(stamps, [{}, {}], second, 3 * second)
     assert nothing["answered"] == 0 and set(nothing["age"].values()) == {None}
-    results = {"size": [640, 480], "rate": 15.0, "rows": {"2 cameras": nothing}}
-    assert load.table(results)[1] == ["2 cameras", "0.0", "0.0", "0%", "–", "–", "–", "0 of 0"]
+    results = {"size": [640, 480], "rate": 15.0, "rows": {"2 cameras": nothing | {"raw": False}}}
+    line = load.table(results)[1]
+    assert line == ["2 cameras", "0.0", "0.0", "0%", "–", "–", "–", "–", "0 of 0"]
     with pytest.raises(GraphError):
         load._summary(stamps, ages, 6 * second, 7 * second)
 
@@ -112,6 +122,7 @@ def test_its_summary_counts_the_frames_of_its_time_only() -> None:
         ("cameras", [], "cameras"),
         ("cameras", [1, 0], "cameras: 0"),
         ("cameras", [65], "cameras: 65, must be from 1 to 64"),
+        ("clouds", [0], "clouds: 0, must be from 1 to 64"),
         ("rate", float("nan"), "rate: nan"),
         ("seconds", 0.5, "seconds: 0.5"),
         ("max_batch", 0, "max_batch: 0"),

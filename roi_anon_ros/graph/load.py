@@ -1,7 +1,8 @@
 """How the server does as cameras are added: real nodes in processes of their own, over DDS.
 
 The cameras of a row are one process that publishes a packet made beforehand, so that the server
-alone is measured. In the last row a camera's raw images pass through an edge node as well.
+alone is measured. In the last rows the cameras' raw images pass through an edge node each as well,
+and on to the people node, up to the cloud that a robot stops for.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,6 +26,7 @@ from rclpy.serialization import serialize_message
 from rclpy.time import Time
 from rich.console import Console
 from rich.progress import track as progress
+from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
@@ -39,38 +42,82 @@ from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import from_rgb
 from roi_anon_ros.nodes.base.latents import to_message
 
-#: Seconds that a camera may wait for detections.
+#: Seconds that a camera may wait for its answers.
 ANSWER_LIMIT = 60.0
-#: Seconds between the first detections of all cameras and the measurement.
+#: Seconds between the first answers for all cameras and the measurement.
 WARM_UP = 2.0
-#: Detections older than this, in seconds, are late.
+#: Answers older than this, in seconds, are late.
 LATE = 0.2
-#: The camera in front of the edge node: width and height, images a second.
+#: The cameras in front of edge nodes: width and height, images a second.
 EDGE_SIZE, EDGE_RATE = (640, 480), 15.0
+#: A camera of the site: 4 m over the ground, looks along x and a little down.
+SITE_CAMERA = {
+    "width": EDGE_SIZE[0],
+    "height": EDGE_SIZE[1],
+    "distortion_model": "plumb_bob",
+    "d": [],
+    "k": [500.0, 0.0, 320.0, 0.0, 500.0, 240.0, 0.0, 0.0, 1.0],
+    "position": [0.0, 0.0, 4.0],
+    "orientation": [-0.594, 0.594, -0.384, 0.384],
+}
+#: Seconds after which the people node refuses an image: none is, for ages are measured here.
+TOO_OLD = 600.0
 #: Least and greatest values of what is asked for.
-BOUNDS = {"cameras": (1, 64), "rate": RATES, "seconds": (1, 3600), "max_batch": (1, 64)}
+BOUNDS = {
+    "cameras": (1, 64),
+    "clouds": (1, 64),
+    "rate": RATES,
+    "seconds": (1, 3600),
+    "max_batch": (1, 64),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one row measures.
+
+    Attributes:
+        cameras: how many.
+        raw: whether they give images, which edge nodes encode; otherwise packets.
+        cloud: whether the answers are the people node's clouds; otherwise the server's detections.
+    """
+
+    cameras: int
+    raw: bool = False
+    cloud: bool = False
+
+    @property
+    def spaces(self) -> list[str]:
+        """The cameras' namespaces."""
+        return [f"camera{number}" for number in range(1, self.cameras + 1)]
+
+    @property
+    def answers(self) -> list[str]:
+        """The topics of the answers, one a camera."""
+        return [f"{space}/{'people' if self.cloud else 'detections'}" for space in self.spaces]
 
 
 class Load(Graph):
-    """The nodes and cameras of one row, and how old detections are when they arrive.
+    """The nodes and cameras of one row, and how old the answers are when they arrive.
 
     Args:
-        topics: of detections, one a camera.
+        row: what it measures.
         folder: for logs.
 
     Attributes:
-        ages: of each camera's detections, seconds from the camera's stamp to their arrival, by that
+        ages: of each camera's answers, seconds from the camera's stamp to their arrival, by that
             stamp (ns).
         engines: what the nodes say that they run on, by node.
     """
 
-    def __init__(self, topics: Sequence[str], folder: Path) -> None:
-        self.ages: list[dict[int, float]] = [{} for _ in topics]
+    def __init__(self, row: Row, folder: Path) -> None:
+        self.ages: list[dict[int, float]] = [{} for _ in row.answers]
         self.engines: dict[str, str] = {}
         super().__init__(folder, name="load")
-        for topic, ages in zip(topics, self.ages, strict=True):
+        kind = PointCloud2 if row.cloud else Detection2DArray
+        for topic, ages in zip(row.answers, self.ages, strict=True):
             arrived = partial(self._arrived, ages)
-            self.node.create_subscription(Detection2DArray, topic, arrived, QoSProfile(depth=100))
+            self.node.create_subscription(kind, topic, arrived, QoSProfile(depth=100))
 
     def on_diagnostics(self, array: DiagnosticArray) -> None:
         """Note what nodes say of themselves, and what they run on."""
@@ -80,13 +127,14 @@ class Load(Graph):
                 if pair.key == "engine":
                     self.engines[status.name.partition(":")[0].strip("/")] = pair.value
 
-    def _arrived(self, ages: dict[int, float], message: Detection2DArray) -> None:
+    def _arrived(self, ages: dict[int, float], message: Detection2DArray | PointCloud2) -> None:
         stamp = Time.from_msg(message.header.stamp).nanoseconds
         ages[stamp] = (self.now() - stamp) / 1e9
 
 
 def run(
     cameras: Sequence[int] = (1, 2, 4, 8, 16),
+    clouds: Sequence[int] = (1, 4),
     rate: float = 15.0,
     seconds: float = 10.0,
     size: tuple[int, int] = (640, 480),
@@ -96,11 +144,12 @@ def run(
     engine: str = "auto",
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> dict[str, Any]:
-    """Measure a server node with each number of cameras, and one camera with an edge node before
-    it.
+    """Measure a server node with each number of cameras, one camera with an edge node before it,
+    and numbers of cameras from the image to the cloud of people.
 
     Args:
         cameras: numbers of cameras, a row each.
+        clouds: numbers of cameras whose images pass edge, server and people nodes, a row each.
         rate: frames a second of each.
         seconds: to measure each row, after its warm-up.
         size: width and height of their images.
@@ -112,12 +161,12 @@ def run(
 
     Returns:
         Results for JSON. ``rows`` has for each the frames that were ``published`` and those that
-        were ``answered`` by detections, their ``share``, detections ``per_second`` and those of the
-        camera that got the fewest (``least_per_second``), ``median``, ``p95`` and ``max`` of the
-        ``age`` of detections (camera stamp to arrival, seconds; None where there are none), and how
-        many were ``late``, older than 0.2 s. All these are about the frames that were stamped while
-        it was measured; ``engines`` is what each node ran on. The rest says what was run, and
-        where.
+        were ``answered`` by detections or clouds, their ``share``, answers ``per_second`` and those
+        of the camera that got the fewest (``least_per_second``), ``median``, ``p95``, ``p99`` and
+        ``max`` of the ``age`` of the answers (camera stamp to arrival, seconds; None where there
+        are none), and how many were ``late``, older than 0.2 s. All these are about the frames that
+        were stamped while it was measured; ``engines`` is what each node ran on. The rest says what
+        was run, and where.
 
     Raises:
         ValueError: names the argument and the bound.
@@ -126,6 +175,7 @@ def run(
         GraphError: a process ended, reported an error or did not deliver.
     """
     asked = [("cameras", number) for number in cameras]
+    asked += [("clouds", number) for number in clouds]
     asked += [("rate", rate), ("seconds", seconds), ("max_batch", max_batch)]
     for name, value in asked:
         least, greatest = BOUNDS[name]
@@ -138,45 +188,25 @@ def run(
     sample, source = default_image()
     latent = to_message(codec.encode(resize(sample, *size)), codec.name, Header(frame_id="camera"))
     image = from_rgb(resize(sample, *EDGE_SIZE), Header(frame_id="camera"))
-    server = {"model": model, "weights": find_weights(weights), "max_batch": max_batch}
-    server |= {"engine": engine, "autostart": "true"}
-    edge = {
-        "model": model,
-        "engine": engine,
-        "autostart": "true",
-        "qos_overrides./image_raw.subscription.reliability": "reliable",
-    }
+    common = {"model": model, "engine": engine, "autostart": "true"}
+    server = common | {"weights": find_weights(weights), "max_batch": max_batch}
 
-    def row_of(number: int | None) -> dict[str, Any]:
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / "message"
-            file.write_bytes(serialize_message(image if number is None else latent))
-            publish = {"message": file, "stamps": Path(folder) / "stamps.json"}
-            if number is None:
-                publish |= {"topics": "[image_raw]", "raw": "true", "rate": EDGE_RATE}
-                spaces = [""]
-            else:
-                spaces = [f"camera{i}/" for i in range(1, number + 1)]
-                publish |= {"topics": _topics(spaces, "latent"), "rate": float(rate)}
-            with Load([f"{space}detections" for space in spaces], Path(folder)) as row:
-                row.start_module(
-                    "server",
-                    "roi_anon_ros.nodes.server",
-                    latent_topics=_topics(spaces, "latent"),
-                    **server,
-                )
-                if number is None:
-                    row.start_module("edge", "roi_anon_ros.nodes.edge", **edge)
-                row.start_module("cameras", "roi_anon_ros.graph.cameras", **publish)
-                begin, end = _measure(row, seconds)
-                row.end(["cameras"])  # they write their stamps
-            stamps = json.loads(publish["stamps"].read_text())
-            return _summary(stamps, row.ages, begin, end) | {"engines": row.engines}
+    def measure(row: Row) -> dict[str, Any]:
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "message").write_bytes(serialize_message(image if row.raw else latent))
+            with Load(row, folder) as load:
+                _start(load, row, folder, EDGE_RATE if row.raw else float(rate), server, common)
+                begin, end = _measure(load, seconds)
+                load.end(["cameras"])  # they write their stamps
+            stamps = json.loads((folder / "stamps.json").read_text())
+            summary = _summary(stamps, load.ages, begin, end)
+            return summary | {"raw": row.raw, "engines": load.engines}
 
-    names = {f"{number} camera{'s' * (number > 1)}": number for number in cameras} | {
-        "edge included": None
-    }
-    rows = {name: row_of(number) for name, number in track(list(names.items()))}
+    names = {_count(number): Row(number) for number in cameras}
+    names["edge included"] = Row(1, raw=True)
+    names |= {f"{_count(n)}, image to cloud": Row(n, raw=True, cloud=True) for n in clouds}
+    rows = {name: measure(row) for name, row in track(list(names.items()))}
     asked_for = {"rate": rate, "seconds": seconds, "size": list(size), "max_batch": max_batch}
     coded = {
         "model": codec.name,
@@ -194,6 +224,45 @@ def run(
     }
 
 
+def _count(cameras: int) -> str:
+    return f"{cameras} camera{'s' * (cameras > 1)}"
+
+
+def _start(
+    load: Load, row: Row, folder: Path, rate: float, server: dict[str, Any], edge: dict[str, Any]
+) -> None:
+    """Start the nodes of a row, and its cameras.
+
+    Args:
+        load: that they belong to.
+        row: what it measures.
+        folder: with the message that the cameras publish; for their stamps.
+        rate: messages a second of each camera.
+        server: its parameters.
+        edge: parameters of each edge node.
+    """
+    latents = _topics(row.spaces, "latent")
+    load.start_module("server", "roi_anon_ros.nodes.server", latent_topics=latents, **server)
+    publish = {"message": folder / "message", "stamps": folder / "stamps.json", "rate": rate}
+    if row.raw:
+        for space in row.spaces:
+            reliable = {f"qos_overrides./{space}/image_raw.subscription.reliability": "reliable"}
+            name = f"edge of {space}"
+            load.start_module(name, "roi_anon_ros.nodes.edge", space, **edge, **reliable)
+        publish |= {"topics": _topics(row.spaces, "image_raw"), "raw": "true"}
+    else:
+        publish |= {"topics": latents}
+    if row.cloud:
+        site = folder / "site.yaml"
+        site.write_text(
+            json.dumps({"site": "load", "cameras": dict.fromkeys(row.spaces, SITE_CAMERA)})
+        )
+        load.start_module(
+            "people", "roi_anon_ros.nodes.people", site=site, autostart="true", dead_after=TOO_OLD
+        )
+    load.start_module("cameras", "roi_anon_ros.graph.cameras", **publish)
+
+
 def table(results: dict[str, Any]) -> Table:
     """The rows as a table.
 
@@ -204,14 +273,15 @@ def table(results: dict[str, Any]) -> Table:
     lines = [
         [
             f"{width}x{height}, {rate:g} Hz",
-            "detections a second",
+            "answers a second",
             "of the slowest camera",
             "frames answered",
         ]
     ]
-    lines[0] += ["age, ms: median", "95 % below", "at most", f"older than {1e3 * LATE:.0f} ms"]
+    lines[0] += ["age, ms: median", "95 % below", "99 % below", "at most"]
+    lines[0].append(f"older than {1e3 * LATE:.0f} ms")
     for name, row in results["rows"].items():
-        if name == "edge included":
+        if row["raw"]:
             name += " ({}x{}, {:g} Hz)".format(*EDGE_SIZE, EDGE_RATE)
         ages = ("–" if age is None else f"{1e3 * age:.0f}" for age in row["age"].values())
         line = [
@@ -226,7 +296,7 @@ def table(results: dict[str, Any]) -> Table:
 
 def _topics(spaces: Iterable[str], name: str) -> str:
     """A topic in each of several namespaces, as a parameter."""
-    return f"[{', '.join(f'{space}{name}' for space in spaces)}]"
+    return f"[{', '.join(f'{space}/{name}' for space in spaces)}]"
 
 
 def _measure(row: Load, seconds: float) -> tuple[int, int]:
@@ -235,7 +305,7 @@ def _measure(row: Load, seconds: float) -> tuple[int, int]:
     Returns:
         Stamps between which frames count. All that will ever be answered of them has been.
     """
-    row.wait_for(lambda: all(row.ages), "detections for every camera", START_LIMIT, healthy=True)
+    row.wait_for(lambda: all(row.ages), "answers for every camera", START_LIMIT, healthy=True)
     begin = row.now() + int(WARM_UP * 1e9)
     end = begin + int(seconds * 1e9)
     row.wait_for(lambda: row.now() >= end, "end", WARM_UP + seconds + ANSWER_LIMIT, healthy=True)
@@ -243,7 +313,7 @@ def _measure(row: Load, seconds: float) -> tuple[int, int]:
     # to. A camera's frames are answered in their order.
     row.wait_for(
         lambda: all(max(ages) >= end for ages in row.ages),
-        "detections for every camera",
+        "answers for every camera",
         ANSWER_LIMIT,
         healthy=True,
     )
@@ -260,11 +330,9 @@ def _summary(
     counted = [[age for stamp, age in camera.items() if begin <= stamp < end] for camera in ages]
     every = np.array([age for camera in counted for age in camera])
     seconds = (end - begin) / 1e9
-    figures: Iterable[float | None] = (None, None, None)
+    figures: list[float | None] = [None] * 4
     if every.size:
-        figures = (
-            float(value) for value in (np.median(every), np.percentile(every, 95), every.max())
-        )
+        figures = np.percentile(every, (50, 95, 99, 100)).tolist()
     return {
         "cameras": len(stamps),
         "published": published,
@@ -272,7 +340,7 @@ def _summary(
         "share": len(every) / published,
         "per_second": len(every) / seconds,
         "least_per_second": min(map(len, counted)) / seconds,
-        "age": dict(zip(("median", "p95", "max"), figures, strict=True)),
+        "age": dict(zip(("median", "p95", "p99", "max"), figures, strict=True)),
         "late": int((every > LATE).sum()),
     }
 
@@ -300,6 +368,11 @@ def main() -> None:
     )
     parser.add_argument(
         "--cameras", default="1,2,4,8,16", help="numbers of cameras (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--clouds",
+        default="1,4",
+        help="numbers of cameras from image to cloud of people; '' for none (default: %(default)s)",
     )
     parser.add_argument(
         "--rate", type=float, default=15.0, help="frames a second of each (default: %(default)s)"
@@ -333,6 +406,7 @@ def main() -> None:
             raise ValueError(f"size: {given.size!r}, must be one")
         results = run(
             parse_cameras(given.cameras),
+            parse_cameras(given.clouds) if given.clouds else [],
             given.rate,
             given.seconds,
             size,

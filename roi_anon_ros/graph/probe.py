@@ -110,6 +110,35 @@ class Probe(Graph):
         self.wait_for(publisher.get_subscription_count, f"a subscriber of {topic}")
         return publisher
 
+    def until(self, act: Callable[[], object], condition: Callable[[], Any], what: str) -> Any:
+        """Do something again and again until a condition holds, and return its value.
+
+        A busy machine loses a message now and then. The pauses grow, so that one which works slowly
+        is not kept from its answer by ever more work.
+
+        Args:
+            act: what to do, at once and after 1, 2, 4, ... seconds.
+            condition: to become true.
+            what: it stands for, in an error.
+
+        Raises:
+            GraphError: see :meth:`wait_for`.
+        """
+        pause = 1.0
+        acted = time.monotonic()
+        act()
+
+        def holds() -> Any:
+            nonlocal pause, acted
+            value = condition()
+            if not value and time.monotonic() - acted > pause:
+                pause *= 2
+                acted = time.monotonic()
+                act()
+            return value
+
+        return self.wait_for(holds, what)
+
     def connect(self, send: Callable[[], Header], received: list[Any]) -> None:
         """Send until it comes out at the other end: that a peer is seen does not mean that it sees
         us yet.
@@ -118,14 +147,12 @@ class Probe(Graph):
             send: sends one message, and returns its header.
             received: what comes of the messages; cleared.
         """
-        for _ in range(round(PATIENCE)):
-            header = send()
-            end = time.monotonic() + 1
-            while not received and time.monotonic() < end:
-                self.spin(0.1)
-            if received:
-                break
-        self.wait_for(lambda: received and received[-1].header == header, "the connection")
+        sent: list[Header] = []
+        self.until(
+            lambda: sent.append(send()),
+            lambda: any(message.header == sent[-1] for message in received),
+            "the connection",
+        )
         received.clear()
 
     def header(self) -> Header:

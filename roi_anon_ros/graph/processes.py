@@ -163,9 +163,13 @@ class Graph:
         self.processes[name] = Process(name, [sys.executable, *command], environment, log)
         return self.processes[name]
 
-    def start_module(self, name: str, module: str, **parameters: Any) -> Process:
-        """Start the node of a module with these parameters."""
+    def start_module(
+        self, name: str, module: str, namespace: str = "", **parameters: Any
+    ) -> Process:
+        """Start the node of a module in a namespace, with these parameters."""
         words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
+        if namespace:
+            words += ["-r", f"__ns:=/{namespace}"]
         return self.start(name, "-m", module, "--ros-args", *words)
 
     def end(self, names: Iterable[str]) -> None:

@@ -207,10 +207,13 @@ class People:
 
         Returns:
             Of cloud.POINT: everybody whom the camera shows, or who stands hidden in its view;
-            without rows if nobody does. None: no cloud may be sent.
+            without rows if nobody does. None: no cloud may be sent; of a frame that a newer one
+            has overtaken neither, for a planner takes what comes last for the newest.
         """
         seat = self._seats[camera]
-        if seat.missing() or not self._tracks.holds(camera, stamp):
+        if seat.missing() or seat.newest is None or stamp < seat.newest:
+            return None
+        if not self._tracks.holds(camera, stamp):
             return None
         where = Camera(camera, seat.lens, seat.pose)
         tracks = self._tracks.at(stamp)

@@ -27,7 +27,9 @@ class Page:
 
         self._live = Live()
         listening = socket.create_server((HOST, port))  # here, so that a taken port is an error
-        config = uvicorn.Config(make_app(None, self._live), log_level="warning")
+        # Without lifespan: it would complain of being cut off, as browsers are.
+        app = make_app(None, self._live)
+        config = uvicorn.Config(app, log_level="warning", lifespan="off")
         self._server = uvicorn.Server(config)
         sockets = {"sockets": [listening]}
         self._thread = threading.Thread(target=self._server.run, kwargs=sockets, daemon=True)
