@@ -248,15 +248,15 @@ def _start(
         for space in row.spaces:
             reliable = {f"qos_overrides./{space}/image_raw.subscription.reliability": "reliable"}
             name = f"edge of {space}"
-            load.start_module(name, "roi_anon_ros.nodes.edge", space, **edge, **reliable)
+            namespace = {"__ns": f"/{space}"}
+            load.start_module(name, "roi_anon_ros.nodes.edge", namespace, **edge, **reliable)
         publish |= {"topics": _topics(row.spaces, "image_raw"), "raw": "true"}
     else:
         publish |= {"topics": latents}
     if row.cloud:
         site = folder / "site.yaml"
-        site.write_text(
-            json.dumps({"site": "load", "cameras": dict.fromkeys(row.spaces, SITE_CAMERA)})
-        )
+        cameras = dict.fromkeys(row.spaces, SITE_CAMERA)
+        site.write_text(json.dumps({"site": "load", "frame": "site", "cameras": cameras}))
         load.start_module(
             "people", "roi_anon_ros.nodes.people", site=site, autostart="true", dead_after=TOO_OLD
         )

@@ -9,7 +9,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from signal import SIGINT, SIGKILL, Signals
 from types import TracebackType
@@ -164,12 +164,19 @@ class Graph:
         return self.processes[name]
 
     def start_module(
-        self, name: str, module: str, namespace: str = "", **parameters: Any
+        self, name: str, module: str, remap: Mapping[str, str] | None = None, **parameters: Any
     ) -> Process:
-        """Start the node of a module in a namespace, with these parameters."""
+        """Start the node of a module.
+
+        Args:
+            name: of the process.
+            module: that is run.
+            remap: other names of topics, or of ``__ns``, by their names.
+            parameters: of the node.
+        """
         words = [word for key, value in parameters.items() for word in ("-p", f"{key}:={value}")]
-        if namespace:
-            words += ["-r", f"__ns:=/{namespace}"]
+        for old, new in (remap or {}).items():
+            words += ["-r", f"{old}:={new}"]
         return self.start(name, "-m", module, "--ros-args", *words)
 
     def end(self, names: Iterable[str]) -> None:
