@@ -5,22 +5,16 @@ together.
 """
 
 from roi_anon_ros.anonymize.anonymizer import Anonymizer, make_source
-from roi_anon_ros.anonymize.faces import HIDE, FaceAnonymizer, blur, mask, pixelate
 from roi_anon_ros.anonymize.regions import Region, Regions, RegionSource
 from roi_anon_ros.anonymize.treatments import TREATMENTS, make_treatment, treat
 
 __all__ = [
-    "HIDE",
     "TREATMENTS",
     "Anonymizer",
-    "FaceAnonymizer",
     "Region",
     "RegionSource",
     "Regions",
-    "blur",
     "make_source",
     "make_treatment",
-    "mask",
-    "pixelate",
     "treat",
 ]

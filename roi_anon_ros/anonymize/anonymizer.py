@@ -9,18 +9,24 @@ from pathlib import Path
 import numpy as np
 
 from roi_anon_ros.anonymize.regions import Regions, RegionSource, union
-from roi_anon_ros.anonymize.sources import Annotated, Bodies, Detected, Polygons
+from roi_anon_ros.anonymize.sources import Annotated, Bodies, Detected, Heads, Polygons
 from roi_anon_ros.anonymize.treatments import Treatment, treat
+from roi_anon_ros.codec import DEFAULT_MODEL, Codec
 
 #: Names of sources, and what may stand after a colon.
 SOURCES = {
     "face": "face: by MTCNN; face:FILE.onnx: by YuNet",
+    "head": "head: by the codec's head map, from all sides; head:MODEL",
     "person": "person: by yolov8n; person:WEIGHTS",
     "annotated": "annotated:KIND:SET: the set's boxes of this kind: face, head or person",
     "polygon": "polygon:FILE.json: [[[x, y], ...], ...] in shares of the image",
 }
 #: What a found box grows by. With 1.42 the ellipse has the whole box inside.
 GROW = {"face": 1.42, "head": 1.42, "person": 1.1}
+#: What a head that the head map finds grows by.
+GROW_FOUND_HEAD = 1.1
+#: Raised where sources or treatments change: what was measured of them is measured anew.
+VERSION = 2
 #: Soft edge of a region, over its longer side.
 FEATHER = 0.06
 
@@ -84,6 +90,7 @@ def make_source(name: str, grow: float | None = None, pose: Path | None = None) 
         OSError: a file cannot be read.
         WeightsError: weights cannot be had.
         ImportError: a package is not installed.
+        ModelFileError: the model cannot be loaded.
     """
     from roi_anon_ros.detect import MtcnnFaces, YoloPersons, YunetFaces
 
@@ -91,6 +98,8 @@ def make_source(name: str, grow: float | None = None, pose: Path | None = None) 
     if kind == "face":
         detector = YunetFaces(value) if value else MtcnnFaces()
         return Detected(detector, shape="ellipse", grow=GROW["face"] if grow is None else grow)
+    if kind == "head":
+        return _heads(value or DEFAULT_MODEL, GROW_FOUND_HEAD if grow is None else grow)
     if kind == "person":
         persons = YoloPersons(value or "yolov8n")
         if pose is not None:
@@ -101,6 +110,14 @@ def make_source(name: str, grow: float | None = None, pose: Path | None = None) 
     if kind == "polygon":
         return Polygons.read(Path(value))
     raise ValueError(f"region: got {name!r}, must be one of {', '.join(SOURCES)}")
+
+
+def _heads(model: str, grow: float) -> Heads:
+    """What the head map of a model finds."""
+    codec = Codec.load(model)
+    if not codec.model.has_head_map:
+        raise ValueError(f"region: model {model} has no head map")
+    return Heads(codec.engine.map_heads, grow)
 
 
 def _annotated(value: str, grow: float | None) -> Annotated:

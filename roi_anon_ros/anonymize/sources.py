@@ -12,6 +12,9 @@ import cv2
 import numpy as np
 
 from roi_anon_ros.anonymize.regions import Region, Regions, assumed_landmarks, mask_of, polygon
+from roi_anon_ros.codec.headmap import RunMap, find_heads
+from roi_anon_ros.codec.regions import HEAD_HEIGHT, HEAD_WIDTH
+from roi_anon_ros.codec.regions import Regions as CodecRegions
 from roi_anon_ros.detect import Detector
 from roi_anon_ros.files.images import read_image
 
@@ -69,6 +72,42 @@ class Detected:
             region = Region(box, self._shape, label, float(found.scores[i]), landmarks=points)
             regions.append(region.grown(self._grow))
         return Regions((image.shape[1], image.shape[0]), tuple(regions))
+
+
+class Heads:
+    """The heads that a model's head map finds, from all sides.
+
+    Args:
+        run: the head map, see :data:`~roi_anon_ros.codec.headmap.RunMap`.
+        grow: what the sides of a found head are multiplied by, 1 to 4.
+
+    Raises:
+        ValueError: grow is out of bounds.
+    """
+
+    def __init__(self, run: RunMap, grow: float = 1.0) -> None:
+        if not 1 <= grow <= 4:
+            raise ValueError(f"grow: got {grow}, must be from 1 to 4")
+        self._run = run
+        self._grow = grow
+
+    def __call__(self, image: np.ndarray) -> Regions:
+        """See :class:`~roi_anon_ros.anonymize.regions.RegionSource`."""
+        height, width = image.shape[:2]
+        found, _ = find_heads(self._run, image)
+        items = []
+        for x, y, side in found.heads.astype(float).tolist():
+            half_width = HEAD_WIDTH * side / 2
+            half_height = HEAD_HEIGHT * side / 2
+            box = (x - half_width, y - half_height, x + half_width, y + half_height)
+            items.append(Region(box, "ellipse", "head").grown(self._grow))
+        # Cells that the map calls head and that no head's ellipse touches.
+        touched = CodecRegions.of_heads(found.heads, width, height)
+        lonely = replace(found, cells=found.cells & ~touched.cells)
+        rest = mask_of(lonely.mask(width, height), label="head")
+        if rest is not None:
+            items.append(rest)
+        return Regions((width, height), tuple(items))
 
 
 class Bodies:

@@ -39,9 +39,10 @@ def evaluate(
         str,
         typer.Option(
             help="Methods: models (name or file, after it perhaps @ and an engine, then : and a "
-            "quality), jpeg:Q, avif:Q, webp:Q, the same after blur+, pixelate+, mask+, stamps+ or "
-            "stamps:MODEL+, and attack:FILE; the original is always there. The kinds of images "
-            "are ordered by the first one."
+            "quality), jpeg:Q, avif:Q, webp:Q, the same after a treatment of faces, heads or "
+            "persons (blur+, head.mask+, person.silhouette+), stamps+ or stamps:MODEL+, and "
+            "attack:FILE; the original is always there. The kinds of images are ordered by the "
+            "first one."
         ),
     ] = "roi,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
     weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",

@@ -9,8 +9,13 @@ from pathlib import Path
 import numpy as np
 import PIL
 
-from roi_anon_ros.anonymize import FaceAnonymizer
-from roi_anon_ros.anonymize.faces import BLUR, GROW, HIDE, TILES
+from roi_anon_ros.anonymize import (
+    TREATMENTS,
+    Anonymizer,
+    anonymizer,
+    make_source,
+    make_treatment,
+)
 from roi_anon_ros.codec import DEFAULT_MODEL, MAX_SIDE, Codec, find_painted
 from roi_anon_ros.codec.engines import stages_of, version_of
 from roi_anon_ros.codec.hiding import Hiding
@@ -21,7 +26,6 @@ from roi_anon_ros.codec.latents import (
     check_quality,
 )
 from roi_anon_ros.codec.regions import paint
-from roi_anon_ros.detect import MtcnnFaces
 from roi_anon_ros.evaluate.attack.storage import read_attack
 from roi_anon_ros.evaluate.methods.method import ATTACKED, ORIGINAL, Method
 from roi_anon_ros.evaluate.methods.names import (
@@ -35,27 +39,65 @@ from roi_anon_ros.storage import digest
 
 
 @dataclass(frozen=True)
-class Anonymizer:
-    """What treats an image before a still codec.
+class Hider:
+    """What hides people in an image before a still codec.
 
     Attributes:
-        make: makes the treatment: from an image, uint8 ``[H, W, 3]`` RGB, to another of its size.
-        key: all that its result depends on besides the image.
+        hide: from an image, uint8 ``[H, W, 3]`` RGB, to another of its size.
+        key: all that its result depends on besides the image and its name.
     """
 
-    make: Callable[[], Callable[[np.ndarray], np.ndarray]]
-    key: Callable[[], str]
+    hide: Callable[[np.ndarray], np.ndarray]
+    key: str
 
 
-def _face_anonymizer(hide: str) -> Anonymizer:
-    return Anonymizer(lambda: FaceAnonymizer(hide, MtcnnFaces()), lambda: f" {GROW} {BLUR} {TILES}")
-
-
-#: What the name of the anonymizer begins with that paints the heads which a model's map finds.
+#: What the name of the hider begins with that paints the heads which a model's map finds.
 STAMPS = "stamps"
+#: The regions that a name may say before its treatment; faces where it says none.
+REGIONS = ("face", "head", "person")
+#: Decides who becomes which face or colour: the same in every run.
+KEY = b"roi-anon evaluate"
 
 
-def make_stamps(model: str) -> Anonymizer:
+def make_hider(name: str) -> Hider:
+    """A hider by its name.
+
+    Args:
+        name: empty for none; ``stamps`` or ``stamps:MODEL``; a treatment of faces, such as
+            ``blur``; of another region, such as ``head.blur`` or ``person.mask:0``.
+
+    Raises:
+        ValueError: there is none of this name.
+        ModelFileError: its model cannot be loaded.
+        ImportError, OSError, WeightsError: what it needs is not here.
+    """
+    if not name:
+        return Hider(np.asarray, "")
+    kind, _, model = name.partition(":")
+    if kind == STAMPS:
+        return make_stamps(model or DEFAULT_MODEL)
+    region, _, treatment = name.partition(".")
+    if region not in REGIONS:
+        region = "face"
+        treatment = name
+    if treatment.partition(":")[0] not in TREATMENTS:
+        known = ", ".join([*TREATMENTS, STAMPS])
+        raise ValueError(
+            f"anonymizer {name!r}, must be one of {known}, but for the last one perhaps after "
+            f"{', '.join(f'{one}.' for one in REGIONS)}"
+        )
+    hide = Anonymizer([make_source(region)], make_treatment(treatment), key=KEY)
+    return Hider(hide, f" anonymize {anonymizer.VERSION}")
+
+
+def is_hidden_by_mtcnn(name: str) -> bool:
+    """Whether a method, by its name, hides the faces that MTCNN finds."""
+    hider, _, codec = name.rpartition("+")
+    region = hider.partition(".")[0]
+    return bool(hider) and region not in REGIONS[1:] and not hider.startswith(STAMPS)
+
+
+def make_stamps(model: str) -> Hider:
     """What a model does to an image before it codes it: heads found and painted over.
 
     Args:
@@ -73,30 +115,7 @@ def make_stamps(model: str) -> Anonymizer:
         _, hidden = Hiding().find(codec.engine.map_heads, image, [], (1.0, 1.0))
         return paint(image, hidden.regions)
 
-    return Anonymizer(lambda: hide, lambda: f" {codec.fingerprint}")
-
-
-def find_anonymizer(name: str) -> Anonymizer:
-    """An anonymizer by its name, ``stamps`` and ``stamps:MODEL`` among them.
-
-    Raises:
-        ValueError: there is none of this name.
-        ModelFileError: its model cannot be loaded.
-    """
-    kind, _, model = name.partition(":")
-    if kind == STAMPS:
-        return make_stamps(model or DEFAULT_MODEL)
-    if name not in ANONYMIZERS:
-        known = ", ".join([*filter(None, ANONYMIZERS), STAMPS])
-        raise ValueError(f"anonymizer {name!r}, must be one of {known}")
-    return ANONYMIZERS[name]
-
-
-#: Anonymizers by name.
-ANONYMIZERS: dict[str, Anonymizer] = {
-    "": Anonymizer(lambda: np.asarray, lambda: ""),
-    **{hide: _face_anonymizer(hide) for hide in HIDE},
-}
+    return Hider(hide, f" {codec.fingerprint}")
 
 
 def make_method(text: str) -> Method:
@@ -104,10 +123,10 @@ def make_method(text: str) -> Method:
 
     Args:
         text: as :func:`parse_name` takes it. Still codecs are Pillow's encoders with their other
-            defaults; ``blur+``, ``pixelate+`` and ``mask+`` treat the faces that MTCNN finds first,
-            see ``anonymize/``, and ``stamps+`` paints the heads that the map of a model finds; a
-            model codes an image at the image's own size; ``attack:FILE`` is what an attacker
-            recovers, see ``attack/``.
+            defaults; ``blur+`` and the other treatments of ``anonymize/`` hide the faces that MTCNN
+            finds first, after ``head.`` the heads of the head map, after ``person.`` whole persons;
+            ``stamps+`` paints the heads that the map of a model finds; a model codes an image at
+            the image's own size; ``attack:FILE`` is what an attacker recovers, see ``attack/``.
 
     Raises:
         ValueError: no method has this name, or an attack's file cannot be used.
@@ -150,15 +169,15 @@ def _make_original(text: str, name: Name) -> Method:
 
 def _make_still(text: str, name: Name) -> Method:
     try:
-        anonymizer = find_anonymizer(name.anonymizer)
-    except ValueError as error:
+        hider = make_hider(name.anonymizer)
+    except (ValueError, ImportError, OSError) as error:
         raise ValueError(f"{text}: {error}") from error
-    hide = anonymizer.make()
 
     def encode(image: np.ndarray) -> bytes:
-        return encode_image(hide(image), STILL_CODECS[name.subject], quality=int(name.quality))
+        hidden = hider.hide(image)
+        return encode_image(hidden, STILL_CODECS[name.subject], quality=int(name.quality))
 
-    return Method(text, f"{text} Pillow {PIL.__version__}{anonymizer.key()}", encode, decode_image)
+    return Method(text, f"{text} Pillow {PIL.__version__}{hider.key}", encode, decode_image)
 
 
 def _make_model(text: str, name: Name) -> Method:

@@ -14,9 +14,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
-from roi_anon_ros.anonymize.faces import HIDE
 from roi_anon_ros.evaluate.latency import tables as latency
 from roi_anon_ros.evaluate.methods import ATTACKED, ORIGINAL
+from roi_anon_ros.evaluate.methods.making import is_hidden_by_mtcnn
 from roi_anon_ros.evaluate.report import curves
 from roi_anon_ros.evaluate.report import heads as of_heads
 from roi_anon_ros.evaluate.report.tables import (
@@ -196,10 +196,11 @@ def _partial_judges(about: Mapping[str, Any]) -> list[str]:
     """Judges that are not impartial."""
     said = []
     methods = next(iter(about["kinds"].values()))["methods"]
-    if any(name.partition("+")[0] in HIDE for name in methods):
+    hidden = [name for name in methods if is_hidden_by_mtcnn(name)]
+    if hidden:
         said.append(
-            "blur+, pixelate+ and mask+ treat what MTCNN finds: of these methods MTCNN is no "
-            "impartial judge."
+            f"{', '.join(hidden)}: MTCNN finds the faces that are hidden, and is no impartial "
+            "judge of them."
         )
     if about["weights"].startswith("yolov8n"):
         said.append(
