@@ -10,9 +10,9 @@ PYTEST = . build/env.sh && exec python -X faulthandler -m pytest --durations=10
 demo: env
 	. build/env.sh && exec python -m roi_anon_ros.graph.demo $(if $(INPUT),--input "$(INPUT)") $(if $(MODEL),--model "$(MODEL)")
 
-# Style and format.
+# Style, format and types.
 lint: env
-	. build/env.sh && ruff check . && ruff format --check .
+	. build/env.sh && ruff check . && ruff format --check . && mypy
 
 # With every test that is quick and needs neither nodes nor a detector's weights.
 check: lint test-quick

@@ -43,6 +43,7 @@ EXTRAS = {
         "constriction ; platform_machine == 'x86_64'",
         "hypothesis",
         "jsonschema",
+        "mypy",
         "pytest",
         "ruff",
     ],

@@ -176,7 +176,10 @@ def from_json(content: dict[str, Any]) -> Region:
         fields["landmarks"] = np.array(content["landmarks"], np.float32)
     if "mask" in content:
         png = np.frombuffer(base64.b64decode(content["mask"]), np.uint8)
-        fields["mask"] = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE) > 0
+        mask = cv2.imdecode(png, cv2.IMREAD_GRAYSCALE)
+        if mask is None:
+            raise ValueError("mask: no PNG")
+        fields["mask"] = mask > 0
     return Region(**fields)
 
 

@@ -67,23 +67,21 @@ class Region:
         if factor == 1:
             return self
         left, top, right, bottom = self.box
-        if self.shape == "mask":
+        if self.mask is not None:
             margin = round((factor - 1) / 2 * self.side)
-            return self._dilated(margin)
+            return self._dilated(self.mask, margin)
         across = (right - left) * (factor - 1) / 2
         down = (bottom - top) * (factor - 1) / 2
         return replace(self, box=(left - across, top - down, right + across, bottom + down))
 
-    def _dilated(self, margin: int) -> Region:
+    def _dilated(self, mask: np.ndarray, margin: int) -> Region:
         if margin <= 0:
             return self
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1))
-        mask = cv2.dilate(np.pad(self.mask.astype(np.uint8), margin), kernel) > 0
-        left, top = np.floor(self.box[:2])
-        height, width = mask.shape
-        left -= margin
-        top -= margin
-        return replace(self, box=(left, top, left + width, top + height), mask=mask)
+        wider = cv2.dilate(np.pad(mask.astype(np.uint8), margin), kernel) > 0
+        left, top = np.floor(self.box[:2]) - margin
+        height, width = wider.shape
+        return replace(self, box=(left, top, left + width, top + height), mask=wider)
 
     def moved(self, box: Box) -> Region:
         """A region of the same object at another place: a mask becomes its whole box there."""
@@ -103,19 +101,18 @@ class Region:
         right = int(np.ceil(np.clip(self.box[2], -1, width + 1)))
         bottom = int(np.ceil(np.clip(self.box[3], -1, height + 1)))
         inside = np.zeros((height, width), bool)
-        if self.shape == "mask":
+        if self.mask is not None:
             _paste(inside, self.mask, int(np.floor(self.box[0])), int(np.floor(self.box[1])))
         elif right > left and bottom > top:
             rows = slice(max(top, 0), max(bottom, 0))
             columns = slice(max(left, 0), max(right, 0))
             inside[rows, columns] = (
-                True if self.shape == "box" else self._ellipse(inside.shape)[rows, columns]
+                True if self.shape == "box" else self._ellipse(width, height)[rows, columns]
             )
         return inside
 
-    def _ellipse(self, size: tuple[int, int]) -> np.ndarray:
-        """Pixels whose nearest point to the centre lies in the ellipse: bool of this size."""
-        height, width = size
+    def _ellipse(self, width: int, height: int) -> np.ndarray:
+        """Pixels whose nearest point to the centre lies in the ellipse: bool ``[H, W]``."""
         left, top, right, bottom = self.box
         x = _nearest(np.arange(width), (left + right) / 2) / max((right - left) / 2, 1e-6)
         y = _nearest(np.arange(height), (top + bottom) / 2) / max((bottom - top) / 2, 1e-6)
@@ -203,27 +200,32 @@ def feathered(inside: np.ndarray, margin: float) -> np.ndarray:
     return weight
 
 
-def mask_of(inside: np.ndarray, **fields: object) -> Region | None:
+def mask_of(
+    inside: np.ndarray, label: str = "", score: float = 1.0, track: int = -1
+) -> Region | None:
     """A mask region of the pixels set in bool ``[H, W]``, cut to them; None where none is."""
     rows = np.flatnonzero(inside.any(1))
     columns = np.flatnonzero(inside.any(0))
     if not len(rows):
         return None
-    top, bottom = int(rows[0]), int(rows[-1]) + 1
-    left, right = int(columns[0]), int(columns[-1]) + 1
+    top = int(rows[0])
+    bottom = int(rows[-1]) + 1
+    left = int(columns[0])
+    right = int(columns[-1]) + 1
     box = (float(left), float(top), float(right), float(bottom))
-    return Region(box, "mask", mask=inside[top:bottom, left:right].copy(), **fields)
+    cut = inside[top:bottom, left:right].copy()
+    return Region(box, "mask", label, score, mask=cut, track=track)
 
 
 def polygon(
-    points: Iterable[Sequence[float]], width: int, height: int, **fields: object
+    points: Iterable[Sequence[float]], width: int, height: int, label: str = "", track: int = -1
 ) -> Region | None:
     """A mask region of a polygon in an image of this size; None where it lies outside of it."""
     corners = np.asarray(list(points), float).reshape(-1, 2)
     drawn = np.zeros((height, width), np.uint8)
     fixed = np.round(corners * 16).astype(np.int32)[None]
     cv2.fillPoly(drawn, fixed, 1, shift=4)
-    return mask_of(drawn > 0, **fields)
+    return mask_of(drawn > 0, label, track=track)
 
 
 def assumed_landmarks(box: Box) -> np.ndarray:

@@ -115,7 +115,8 @@ class ContextTables:
         """
         latent = self._take_latent(symbols)
         tables = self._tables(level)
-        return _ans.encode_contexts(latent, *tables, self.radius, *latent.shape[1:])
+        height, width = latent.shape[1:]
+        return _ans.encode_contexts(latent, *tables, self.radius, height, width)
 
     def decode(
         self, payload: bytes | memoryview, level: int, height: int, width: int
@@ -165,10 +166,11 @@ class ContextTables:
         """
         latent = self._take_latent(symbols)
         numbers = np.zeros(latent.shape, np.uint16)
-        _ans.number_contexts(latent, self.a_buckets, self.b_buckets, *latent.shape[1:], numbers)
+        height, width = latent.shape[1:]
+        _ans.number_contexts(latent, self.a_buckets, self.b_buckets, height, width, numbers)
         return numbers
 
-    def _tables(self, level: int) -> tuple[np.ndarray, ...]:
+    def _tables(self, level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         if not 0 <= level < self.levels:
             raise ValueError(f"level: got {level}, must be from 0 to {self.levels - 1}")
         return (self.lookup[level], self.cumulative, self.a_buckets, self.b_buckets)
@@ -206,6 +208,6 @@ def take_array(name: str, array: np.ndarray, dtype: type, dimensions: int) -> np
         raise ValueError(
             f"{name}: got shape {array.shape}, must have {dimensions} dimensions, none 0"
         )
-    taken = np.array(array, dtype, order="C")
+    taken: np.ndarray = np.array(array, dtype, order="C")
     taken.flags.writeable = False
     return taken

@@ -96,7 +96,7 @@ def merge_heads(candidates: np.ndarray) -> np.ndarray:
     """
     order = np.argsort(-candidates[3], kind="stable")
     left = candidates[:3, order]
-    heads = []
+    heads: list[tuple[float, float, float]] = []
     while left.shape[1] and len(heads) < MAX_HEADS:
         x, y, side = left[:, 0]
         larger = np.maximum(left[2], side)

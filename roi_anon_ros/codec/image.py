@@ -56,7 +56,9 @@ def coded_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     if max_side == 0 or longest <= max_side:
         return width, height
     # A very long image keeps a short side that the codec still takes.
-    return tuple(max(round(side * max_side / longest), MIN_SIDE) for side in (width, height))
+    coded_width = max(round(width * max_side / longest), MIN_SIDE)
+    coded_height = max(round(height * max_side / longest), MIN_SIDE)
+    return coded_width, coded_height
 
 
 def as_grey(image: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ from roi_anon_ros.codec.latents import Latents, read_latents
 from roi_anon_ros.storage import digest, write_bytes
 
 if TYPE_CHECKING:
-    from roi_anon_ros.codec.networks import AnonymizingCodec
+    from roi_anon_ros.codec.networks import AnonymizingCodec, GainedCodec
 
 FORMAT_VERSION = 1
 LICENCE = "Apache-2.0"
@@ -59,7 +59,7 @@ class Model:
     path: Path = Path("model.safetensors")
 
     @cached_property
-    def codec(self) -> AnonymizingCodec:
+    def codec(self) -> AnonymizingCodec | GainedCodec:
         """The network, in evaluation mode, float32.
 
         Raises:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
 from roi_anon_ros.detect.weights import find_weights
-from roi_anon_ros.detect.yolox import load_yolox
+from roi_anon_ros.detect.yolox import YoloxNano, load_yolox
 
 
 class BudgetGuide(nn.Module, ABC):
@@ -60,7 +60,7 @@ class BudgetGuide(nn.Module, ABC):
         for f_hat, f in zip(self.features(x_hat), originals, strict=True):
             precision = torch.promote_types(f.dtype, torch.float32)
             f = f.to(precision)
-            k = F.adaptive_avg_pool2d(keep.to(precision), f.shape[-2:])
+            k = F.adaptive_avg_pool2d(keep.to(precision), (f.shape[-2], f.shape[-1]))
             difference = (k * (f - f_hat.to(precision))).square().sum((1, 2, 3))
             size = (k * f).square().sum((1, 2, 3)).clamp(min=1e-6)
             # The root's slope at 0 is infinite; below the bound the clamp passes no gradient.
@@ -95,6 +95,7 @@ class YoloxGuide(BudgetGuide):
 
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the maps of strides 8, 16, 32 of the backbone, then of the pyramid."""
+        assert isinstance(self.network, YoloxNano)
         return self.network.features(x)
 
 
@@ -127,7 +128,7 @@ class Yolov8Guide(BudgetGuide):
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the maps of `LAYERS`."""
         maps = []
-        for number, layer in enumerate(self.network):
+        for number, layer in enumerate(self.network.children()):
             x = layer(x)
             if number in self.LAYERS:
                 maps.append(x)

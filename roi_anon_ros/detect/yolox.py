@@ -295,10 +295,10 @@ def read_onnx(path: Path, classes: Sequence[int] | None = None) -> YoloxNano:
                 raise ValueError(
                     f"{path}: {node.name}: got {tuple(weight.shape)}, must be {expected}"
                 )
-            convolution.weight.copy_(weight)
-            convolution.bias.copy_(bias)
+            convolution.load_state_dict({"weight": weight, "bias": bias})
         if classes is not None:
             for head in network.heads:
+                assert isinstance(head, Head)
                 head.classes = _keep_rows(head.classes, classes)
     return network.eval()
 
@@ -315,6 +315,7 @@ def _unfold_stem(weight: Tensor) -> Tensor:
 
 def _keep_rows(convolution: nn.Conv2d, rows: Sequence[int]) -> nn.Conv2d:
     kept = nn.Conv2d(convolution.in_channels, len(rows), 1)
-    kept.weight.copy_(convolution.weight[list(rows)])
-    kept.bias.copy_(convolution.bias[list(rows)])
+    kept.load_state_dict(
+        {name: values[list(rows)] for name, values in convolution.state_dict().items()}
+    )
     return kept

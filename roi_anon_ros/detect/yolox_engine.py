@@ -136,8 +136,8 @@ def _candidates(weights: Path) -> list[str]:
 
 def _torch(weights: Path) -> Run:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = load_yolox(weights, classes=[0]).to(device, memory_format=torch.channels_last)
-    network = Bytes(network).eval().requires_grad_(False)
+    detector = load_yolox(weights, classes=[0]).to(device).to(memory_format=torch.channels_last)
+    network = Bytes(detector).eval().requires_grad_(False)
 
     @torch.inference_mode()
     def run(batch: np.ndarray) -> np.ndarray:
@@ -153,6 +153,7 @@ def _onnxruntime(weights: Path) -> Run:
     def write(folder: Path) -> None:
         require("onnxscript", "export")
         program = torch.onnx.export(_program(weights), dynamo=True, verbose=False)
+        assert program is not None  # which it is with dynamo
         program.save(folder / "network.onnx", external_data=False)
 
     kept = _keep(f"{_digest(weights)[:16]}-torch-{version('torch')}-onnx", write)

@@ -149,5 +149,5 @@ def suppress(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     if len(boxes) == 0:
         return np.zeros(0, np.int64)
     sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
-    kept = cv2.dnn.NMSBoxes(sides, scores, 0.0, OVERLAP)
+    kept = cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), 0.0, OVERLAP)
     return np.asarray(kept, np.int64).reshape(-1)[:MOST]

@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile as OpenedFile
 
 from roi_anon_ros.transparency import composite, lay_on_black
 
@@ -170,7 +171,7 @@ def decode_image(data: bytes) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def _is_deep_colour(opened: Image.Image) -> bool:
+def _is_deep_colour(opened: OpenedFile) -> bool:
     """Whether an image has colours of 16 bits, of which Pillow keeps the upper 8."""
     modes = [str(tile.args) for tile in opened.tile]
     return not opened.mode.startswith("I") and any("16" in mode for mode in modes)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 
@@ -77,7 +78,7 @@ class Video:
         self.begin = Fraction(0)
         with self._open() as container:
             stream = _images_of(container)
-            self.time_base: Fraction = stream.time_base
+            self.time_base = _time_base_of(stream)
             self.announced: int = stream.frames
             rate = stream.average_rate or stream.guessed_rate or 1 / _PERIOD
             self.rate = min(Fraction(rate).limit_denominator(100_000), Fraction(MAX_RATE))
@@ -233,7 +234,7 @@ def write_video(
                 pts = round(frame.time / time_base)
                 pts = pts if last is None else max(pts, last + 1)
                 last = pts
-                output.mux(stream.encode(_to_frame(frame.image, pts, time_base, stream.pix_fmt)))
+                output.mux(stream.encode(_to_frame(frame.image, pts, time_base)))
                 count += 1
             if stream is None:
                 raise ValueError("not a readable video: no frame in it")
@@ -257,6 +258,13 @@ def _images_of(container: av.container.InputContainer) -> av.VideoStream:
     raise ValueError("not a readable video: it has no images")
 
 
+def _time_base_of(stream: av.VideoStream) -> Fraction:
+    """Seconds of a tick of a stream's times."""
+    if stream.time_base is None:
+        raise ValueError("not a readable video: its times have no unit")
+    return stream.time_base
+
+
 def _is_cover(stream: av.VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
@@ -276,10 +284,10 @@ def _add_stream(
     height, width = image.shape[:2]
     encoder = {name: value for name, value in options.items() if name != "movflags"}
     stream = output.add_stream(codec, rate=rate.limit_denominator(100_000), options=encoder)
+    assert isinstance(stream, av.VideoStream)  # as every codec of CODECS makes
     stream.width = width
     stream.height = height
-    # Half the colours need even sides.
-    stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+    stream.pix_fmt = _pixel_format(image)
     stream.time_base = time_base
     stream.codec_context.time_base = time_base
     stream.codec_context.thread_count = 1
@@ -288,10 +296,18 @@ def _add_stream(
     return stream
 
 
-def _to_frame(image: np.ndarray, pts: int, time_base: Fraction, pixels: str) -> VideoFrame:
+def _pixel_format(image: np.ndarray) -> str:
+    """Half the colours need even sides."""
+    height, width = image.shape[:2]
+    return "yuv444p" if width % 2 or height % 2 else "yuv420p"
+
+
+def _to_frame(image: np.ndarray, pts: int, time_base: Fraction) -> VideoFrame:
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
     frame = frame.reformat(
-        format=pixels, dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG
+        format=_pixel_format(image),
+        dst_colorspace=Colorspace.ITU709,
+        dst_color_range=ColorRange.MPEG,
     )
     frame.pts = pts
     frame.time_base = time_base
@@ -304,7 +320,7 @@ def _upright(image: np.ndarray, frame: VideoFrame) -> np.ndarray:
     The matrix ``[[a, b], [c, d]]`` takes a pixel ``(x, y)`` to ``(a x + c y, b x + d y)``.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
+    if not isinstance(matrix, SideData):
         return image
     numbers = np.frombuffer(bytes(matrix), "<i4").reshape(3, 3)[:2, :2] / 65536
     ((a, b), (c, d)) = np.rint(numbers / max(np.abs(numbers).max(), 1e-9)).astype(int).tolist()

@@ -34,7 +34,10 @@ from roi_anon_ros.files.bags.messages import (
 from roi_anon_ros.files.bags.storage import McapFile, SqliteFile, Topic
 from roi_anon_ros.files.journals import JsonLines
 
-SUFFIXES = {"sqlite3": (".db3", SqliteFile), "mcap": (".mcap", McapFile)}
+SUFFIXES: dict[str, tuple[str, type[SqliteFile] | type[McapFile]]] = {
+    "sqlite3": (".db3", SqliteFile),
+    "mcap": (".mcap", McapFile),
+}
 
 
 class Recording:
@@ -189,7 +192,9 @@ def anonymize_recording(
     _check(recording, chosen, keep)
     becomes = _becomes(recording, chosen, keep, way)
     journal = target.with_name(target.name + ".regions.jsonl.part")
-    regions = _find(recording, chosen, way, journal, settings, track) if way.finds else {}
+    regions: dict[str, list[Regions | None]] = {}
+    if isinstance(way, TreatmentWay):
+        regions = _find(recording, chosen, way, journal, settings, track)
     worker = _Worker(recording, chosen, way, regions)
     total = sum(topic.count for name, topic in recording.topics.items() if name in becomes)
     worker.steps = iter(track(range(total), total, "write"))
@@ -230,22 +235,23 @@ class _Worker:
         kind = self._topics[topic].kind
         plain = unpack_message(data) if self._packed else data
         if topic not in self._chosen:
-            return (
-                data
-                if is_depth(kind, plain)
-                else self._drop(topic, "an image of a topic that was not named")
-            )
+            if is_depth(kind, plain):
+                return data
+            self._drop(topic, "an image of a topic that was not named")
+            return None
         found: tuple[Region, ...] = ()
-        if self._way.finds:
+        if topic in self.regions:
             regions = self.regions[topic][self.offsets[topic]]
             self.offsets[topic] += 1
             if regions is None:
-                return self._drop(topic, "cannot be read")
+                self._drop(topic, "cannot be read")
+                return None
             found = regions.items
         try:
             made = self._way.message(topic, ImageMessage(kind, plain), found)
         except ValueError as error:
-            return self._drop(topic, str(error))
+            self._drop(topic, str(error))
+            return None
         return zstandard.ZstdCompressor().compress(made) if self._packed else made
 
     def _drop(self, topic: str, reason: str) -> None:
@@ -351,7 +357,8 @@ def _find(
             times[topic].append(time / 1e9)
     for topic, listed in found.items():
         there = [index for index, regions in enumerate(listed) if regions is not None]
-        filled = way.follow([listed[i] for i in there], [times[topic][i] for i in there])
+        read = [regions for regions in listed if regions is not None]
+        filled = way.follow(read, [times[topic][i] for i in there])
         for index, regions in zip(there, filled, strict=True):
             listed[index] = regions
     return found
@@ -403,7 +410,7 @@ def _report(
         elif name in becomes:
             action = "dropped" if new is None else "depth only"
         entry = {"action": action, "type": topic.kind, "messages": topic.count, "written": written}
-        if name in chosen:
+        if new is not None and name in chosen:
             entry["output"] = new.name
             if name in worker.regions:
                 entry["regions"] = sum(

@@ -26,8 +26,6 @@ class TreatmentWay:
         hold: seconds that a region stays before and after its object was found, 0 or more.
     """
 
-    finds = True
-
     def __init__(self, anonymizer: Anonymizer, hold: float) -> None:
         self._anonymizer = anonymizer
         self._hold = hold
@@ -63,8 +61,6 @@ class CodecWay:
             the packet as ``CompressedLatent``, to ``TOPIC/latent``.
         max_side: as in :meth:`~roi_anon_ros.codec.Codec.encode`.
     """
-
-    finds = False
 
     def __init__(self, codec: Codec, decoded: bool, max_side: int) -> None:
         self._codec = codec

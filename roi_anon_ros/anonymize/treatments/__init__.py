@@ -52,7 +52,11 @@ def make_treatment(name: str, match: str = "mean") -> Treatment:
         return RealisticFaces(Dcgan(Path(value)) if value else None, match)
     if kind == "deepprivacy":
         return DeepPrivacy2(load(Path(value)))
-    plain = {"silhouette": Silhouette, "inpaint": Inpaint, "body": Mannequin}
+    plain: dict[str, type[Treatment]] = {
+        "silhouette": Silhouette,
+        "inpaint": Inpaint,
+        "body": Mannequin,
+    }
     if kind not in plain or value:
         raise ValueError(f"treatment: got {name!r}, must be one of {', '.join(TREATMENTS)}")
     return plain[kind]()

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from roi_anon_ros.anonymize.treatments.histograms import match_latent
+
+if TYPE_CHECKING:
+    from torch import nn
 
 #: Numbers that a face is made of, and its side in pixels.
 LATENT = 100
@@ -36,8 +40,8 @@ class Dcgan:
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise FileNotFoundError(f"generator: there is no file {path}")
-        self._onnx = None
-        self._torch = None
+        self._onnx: cv2.dnn.Net | None = None
+        self._torch: nn.Module | None = None
         if path.suffix.lower() == ".onnx":
             try:
                 self._onnx = cv2.dnn.readNetFromONNX(str(path))
@@ -59,6 +63,7 @@ class Dcgan:
             return _to_image(output[0])
         import torch
 
+        assert self._torch is not None
         with torch.inference_mode():
             return _to_image(self._torch(torch.from_numpy(latent)[None, :, None, None])[0].numpy())
 
@@ -82,7 +87,7 @@ def _to_image(output: np.ndarray) -> np.ndarray:
     return ((output.transpose(1, 2, 0) * 0.5 + 0.5).clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _load(path: Path):
+def _load(path: Path) -> nn.Module:
     import torch
     from torch import nn
 

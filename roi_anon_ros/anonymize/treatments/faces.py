@@ -60,8 +60,9 @@ class RealisticFaces:
         surroundings = window.grown(int(RING * region.side), scene.image)
         ring = surroundings.of(scene.image)[~surroundings.of(scene.hidden)]
         face = self._choice(scene, region)
-        if self._match == "latent" and len(ring):
-            face = self._generator.matched(self._latent(scene, region), ring)
+        if self._match == "latent" and self._generator is not None and len(ring):
+            latent = _symmetric_latent(self._generator, scene, region)
+            face = self._generator.matched(latent, ring)
         placed = self._place(face, region, window, cv2.BORDER_REPLICATE)
         shape = self._place(_oval(), region, window, cv2.BORDER_CONSTANT)[..., None] / 255.0
         if self._match == "histogram":
@@ -75,13 +76,7 @@ class RealisticFaces:
     def _choose(self, scene: Scene, region: Region) -> np.ndarray:
         if self._generator is None:
             return self._means[seed(scene, region, "average face").integers(len(self._means))]
-        return self._generator(self._latent(scene, region))
-
-    def _latent(self, scene: Scene, region: Region) -> np.ndarray:
-        """The latent of the most symmetric face of some that the key draws, float32 ``[100]``."""
-        draw = seed(scene, region, "latent")
-        latents = draw.standard_normal((CANDIDATES, LATENT)).astype(np.float32)
-        return min(latents, key=lambda latent: _asymmetry(self._generator(latent)))
+        return self._generator(_symmetric_latent(self._generator, scene, region))
 
     def _place(self, face: np.ndarray, region: Region, window: Window, border: int) -> np.ndarray:
         """The face on the region's landmarks, by the affine map of least squares."""
@@ -107,6 +102,13 @@ def _average_faces() -> tuple[np.ndarray, np.ndarray]:
 def _asymmetry(face: np.ndarray) -> float:
     middle = face[16:60, 8:56].astype(np.float32)
     return float(np.abs(middle - middle[:, ::-1]).mean())
+
+
+def _symmetric_latent(generator: Dcgan, scene: Scene, region: Region) -> np.ndarray:
+    """The latent of the most symmetric face of some that the key draws, float32 ``[100]``."""
+    draw = seed(scene, region, "latent")
+    latents = draw.standard_normal((CANDIDATES, LATENT)).astype(np.float32)
+    return min(latents, key=lambda latent: _asymmetry(generator(latent)))
 
 
 @cache

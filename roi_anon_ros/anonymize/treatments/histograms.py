@@ -9,8 +9,13 @@ turn green. See "How Does Image Anonymization Impact Computer Vision Performance
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 #: Of the optimisation of a latent: step of Adam, steps at most, and the distance at which it ends.
 STEP = 1e-3
@@ -53,7 +58,7 @@ def match_colours(patch: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def match_latent(network, latent: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def match_latent(network: nn.Module, latent: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """Change a generator's latent until its image has the colours of reference pixels.
 
     Adam on the Wasserstein distance between the distributions of S, and of V: in one dimension the
@@ -84,26 +89,26 @@ def match_latent(network, latent: np.ndarray, reference: np.ndarray) -> np.ndarr
         return network(point)[0].numpy()
 
 
-def colour_distance(pixels, reference):
+def colour_distance(pixels: Tensor, reference: Tensor) -> Tensor:
     """Wasserstein distance of saturation plus that of brightness.
 
     Args:
         pixels: torch tensor ``[3, n]`` in 0 to 1.
         reference: torch tensor ``[3, m]`` in 0 to 1.
     """
-    total = 0
+    total = pixels.new_zeros(())
     for values, wanted in zip(_saturation_value(pixels), _saturation_value(reference), strict=True):
         total = total + _wasserstein(values, wanted)
     return total
 
 
-def _saturation_value(pixels):
+def _saturation_value(pixels: Tensor) -> tuple[Tensor, Tensor]:
     largest = pixels.amax(0)
     smallest = pixels.amin(0)
     return (largest - smallest) / largest.clamp(min=1e-3), largest
 
 
-def _wasserstein(values, wanted):
+def _wasserstein(values: Tensor, wanted: Tensor) -> Tensor:
     import torch
 
     ordered = values.sort().values

@@ -39,6 +39,7 @@ def export(model: Model) -> dict[Stage, Path]:
             input_names=[stage.takes],
             output_names=[stage.gives],
         )
+        assert onnx is not None  # which it is with dynamo
         # Where each node came from: files and lines of the machine that exports.
         onnx.model.graph.metadata_props.clear()
         for node in onnx.model.graph:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from roi_anon_ros.codec.engines.base import Engine
     from roi_anon_ros.codec.modelfile import Model
-    from roi_anon_ros.codec.networks import AnonymizingCodec
+    from roi_anon_ros.codec.networks import AnonymizingCodec, GainedCodec
 
 #: Sides of an image that the head map looks at are multiples of this, and at least twice this.
 HEADS_MULTIPLE = 128
@@ -56,7 +56,7 @@ class Stage(ABC):
         """How many threads of the processor it runs on."""
 
     @abstractmethod
-    def module(self, codec: AnonymizingCodec) -> nn.Module:
+    def module(self, codec: AnonymizingCodec | GainedCodec) -> nn.Module:
         """Its graph, from a batch of one to a batch of one."""
 
     @abstractmethod
@@ -101,7 +101,7 @@ class _Analysis(Stage):
     name, takes, gives = "analysis", "picture", "symbols"
     threads = ANALYSIS_THREADS  # fixed, so that the bytes do not depend on settings
 
-    def module(self, codec: AnonymizingCodec) -> nn.Module:
+    def module(self, codec: AnonymizingCodec | GainedCodec) -> nn.Module:
         return codec.analysis_graph()
 
     def example(self, model: Model, width: int, height: int) -> np.ndarray:
@@ -125,7 +125,7 @@ class _Synthesis(Stage):
             return sys.modules["torch"].get_num_threads()
         return os.cpu_count() or 1
 
-    def module(self, codec: AnonymizingCodec) -> nn.Module:
+    def module(self, codec: AnonymizingCodec | GainedCodec) -> nn.Module:
         return codec.synthesis_graph()
 
     def example(self, model: Model, width: int, height: int) -> np.ndarray:
@@ -146,7 +146,7 @@ class _Heads(Stage):
     name, takes, gives = "heads", "picture", "map"
     threads = ANALYSIS_THREADS  # fixed, so that the regions do not depend on settings
 
-    def module(self, codec: AnonymizingCodec) -> nn.Module:
+    def module(self, codec: AnonymizingCodec | GainedCodec) -> nn.Module:
         return codec.heads_graph()
 
     def multiple(self, model: Model) -> int:

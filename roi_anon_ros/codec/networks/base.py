@@ -229,13 +229,14 @@ class AnalysisGraph(nn.Module):
     N, h, w]``.
     """
 
+    medians: Tensor
+
     def __init__(self, codec: AnonymizingCodec) -> None:
         super().__init__()
         self.g_a = copy.deepcopy(codec.g_a)
         with torch.no_grad():
-            self.g_a[0].weight.div_(
-                255
-            )  # bytes go in: bfloat16 holds each of them, and no layer has to divide
+            # Bytes go in: bfloat16 holds each of them, and no layer has to divide.
+            self.g_a.get_parameter("0.weight").div_(255)
         self.register_buffer("medians", codec.medians.detach().clone())
 
     def forward(self, image: Tensor) -> Tensor:
@@ -248,6 +249,8 @@ class AnalysisGraph(nn.Module):
 
 class SynthesisGraph(nn.Module):
     """Symbols to image: int32 ``[1, N, h, w]`` to uint8 ``[1, H, W, 3]`` RGB."""
+
+    medians: Tensor
 
     def __init__(self, codec: AnonymizingCodec) -> None:
         super().__init__()

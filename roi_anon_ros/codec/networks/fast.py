@@ -51,7 +51,8 @@ class GatedConv(nn.Conv2d):
         self.heads = nn.Sequential(
             nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, 1, 3, padding=1)
         )
-        nn.init.constant_(self.heads[-1].bias, -3.0)  # open, until it has learned what a head is
+        # Open, until it has learned what a head is.
+        nn.init.constant_(self.heads.get_parameter("2.bias"), -3.0)
 
     @staticmethod
     def opening(heads: Tensor) -> Tensor:
@@ -62,7 +63,9 @@ class GatedConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features to latent."""
-        return F.conv2d(x, self.weight) * self.opening(self.heads(x)) + self.bias[:, None, None]
+        assert self.bias is not None
+        gated = F.conv2d(x, self.weight) * self.opening(self.heads(x))
+        return gated + self.bias[:, None, None]
 
 
 @register_model("roi-anon-fast")

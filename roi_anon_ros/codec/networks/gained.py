@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -199,12 +200,14 @@ class GainedCodec(nn.Module):
         self.b_buckets = torch.from_numpy(tables.b_buckets.copy())
         self.dead_zone = torch.tensor(dead_zone)
 
-    def load_state_dict(self, state_dict: dict[str, Tensor], strict: bool = True) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
         """Load weights and tables of any number; see ``torch.nn.Module.load_state_dict``."""
         for name in TABLES:
             if name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[name]))
-        return super().load_state_dict(state_dict, strict=strict)
+        return super().load_state_dict(state_dict, strict, assign)
 
     @torch.inference_mode()
     def analyse(self, x: Tensor) -> Tensor:
@@ -277,7 +280,8 @@ class _AnalysisGraph(nn.Module):
         super().__init__()
         self.g_a = copy.deepcopy(g_a)
         with torch.no_grad():
-            self.g_a[0].weight.div_(255)  # bytes go in, around 0: bfloat16 holds each of them
+            # Bytes go in, around 0: bfloat16 holds each of them.
+            self.g_a.get_parameter("0.weight").div_(255)
 
     def forward(self, image: Tensor) -> Tensor:
         x = image.permute(0, 3, 1, 2).float() - 127.5

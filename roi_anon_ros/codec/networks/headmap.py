@@ -73,7 +73,7 @@ class HeadMap(nn.Module):
         self.merges = nn.ModuleList([Block(width) for width in WIDTHS[1:-1]])
         self.out = nn.Sequential(_conv(WIDTHS[1], 32, 3, padding=1), nn.Conv2d(32, 4, 1))
         with torch.no_grad():
-            self.out[-1].bias.copy_(torch.tensor([-4.0, 0.0, 0.0, 1.5]))
+            self.out.get_parameter("1.bias").copy_(torch.tensor([-4.0, 0.0, 0.0, 1.5]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Find heads.

@@ -8,8 +8,10 @@ from roi_anon_ros.codec.networks.gained import GainedCodec
 from roi_anon_ros.codec.networks.paper import PaperCodec
 
 #: What a model file may name as its architecture.
-ARCHITECTURES: dict[str, type[AnonymizingCodec]] = {
-    cls.architecture: cls for cls in (PaperCodec, FastCodec, GainedCodec)
+ARCHITECTURES: dict[str, type[AnonymizingCodec] | type[GainedCodec]] = {
+    "paper": PaperCodec,
+    "fast": FastCodec,
+    "gained": GainedCodec,
 }
 
 #: The paper's networks and ours, by name: (architecture, hyperparameters).
@@ -22,7 +24,7 @@ NETWORKS: dict[str, tuple[str, dict[str, int]]] = {
 }
 
 
-def build(network: str) -> AnonymizingCodec:
+def build(network: str) -> AnonymizingCodec | GainedCodec:
     """A freshly initialised network of one of the named :data:`NETWORKS`.
 
     Raises:

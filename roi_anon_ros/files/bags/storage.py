@@ -308,9 +308,10 @@ class _McapCopier:
         if source in self._becomes:
             index = self._numbers.get(source, 0)
             self._numbers[source] = index + 1
-            data = self._convert(source, index, message.log_time, data)
-            if data is None:
+            converted = self._convert(source, index, message.log_time, data)
+            if converted is None:
                 return
+            data = converted
         self.writer.add_message(
             channel, message.log_time, data, message.publish_time, message.sequence
         )
