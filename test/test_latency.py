@@ -357,7 +357,7 @@ def test_a_models_network_goes_the_papers_way() -> None:
 
 
 def test_multiply_adds_are_counted() -> None:
-    """The paper's network by hand: convolutions of 5x5 at stride 2, and a GDN's matrix behind all
+    """The paper's network by hand: convolutions of 5x5 at stride 2, and a GDN's matrix after all
     but the last.
     """
     layers = [

@@ -57,7 +57,7 @@ def evaluate(
         Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")
     ] = None,
     limit: Annotated[
-        int, typer.Option(help="Only so many images of each kind, spread over it; 0: all.", min=0)
+        int, typer.Option(help="Images of each kind, at most, spread over it; 0: all.", min=0)
     ] = 0,
     view: Annotated[
         str,

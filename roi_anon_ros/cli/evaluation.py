@@ -109,7 +109,7 @@ def identify(
     sizes: Annotated[
         str, typer.Option(help="Of heads in the scenes that are sent, pixels, one or more.")
     ] = "64,128",
-    limit: Annotated[int, typer.Option(help="Only so many people; 0: all.", min=0)] = 0,
+    limit: Annotated[int, typer.Option(help="People, at most; 0: all.", min=0)] = 0,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:
     """Try to recognise people in what each method sends: verification and identification.

@@ -57,7 +57,7 @@ def heads(
         str, typer.Option(help="As evaluate's --view, a list with commas.")
     ] = "upright,turned-90,turned-180,swapped,grey,close-up",
     limit: Annotated[
-        int, typer.Option(help="Only so many images of each kind, spread over it; 0: all.", min=0)
+        int, typer.Option(help="Images of each kind, at most, spread over it; 0: all.", min=0)
     ] = 0,
     packets: Annotated[
         int, typer.Option(help="So many images of each kind are encoded for packets.", min=0)

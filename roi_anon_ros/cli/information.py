@@ -74,7 +74,7 @@ def installed_models() -> dict[str, Path]:
             with safe_open(path, "pt") as file:
                 found[json.loads(file.metadata()["roi_anon"])["fingerprint"]] = path
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-            typer.echo(f"{path}: passed over, no model: {error}", err=True)
+            typer.echo(f"{path}: left out, no model: {error}", err=True)
     return found
 
 

@@ -125,7 +125,7 @@ class Run:
         )
 
     def sum_up(self, line: str, files: int) -> None:
-        """Print what was done of so many files.
+        """Print what was done of that many files.
 
         Raises:
             typer.Exit: with 1, if something was wrong with one of them.

@@ -269,7 +269,7 @@ class Codec:
     def latent(
         self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS
     ) -> np.ndarray:
-        """The quantised latent in a packet, float32 ``[N, h, w]``: all that whoever holds the
+        """The quantised latent in a packet, float32 ``[N, h, w]``: all that a holder of the
         packet knows.
 
         Args:

@@ -148,7 +148,7 @@ class Hiding:
 
 
 def grow_head(head: np.ndarray, age: float) -> np.ndarray:
-    """A head ``[3]`` as large as where it can be after so many seconds of walking."""
+    """A head ``[3]`` as large as where it can be after that many seconds of walking."""
     growth = 1 + min(WALKING * age, LARGEST_GROWTH)
     return head * np.array([1, 1, growth])
 

@@ -50,7 +50,7 @@ def encode_stream(
         max_side: as in :meth:`~roi_anon_ros.codec.codec.Codec.encode`; so are the next two.
         quality: of the packets.
         turns: of the camera.
-        skip: of so many images at the beginning no packet is made, they are searched only.
+        skip: how many images at the beginning are searched only, and give no packet.
 
     Yields:
         A frame for each image, in their order.

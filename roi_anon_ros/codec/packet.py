@@ -58,7 +58,7 @@ MAX_PIXELS = 4096 * 2160
 _HEADER = struct.Struct("<4sBB8s4H2BI")
 _CRC = struct.Struct("<I")
 _SECOND = struct.Struct("<BI")
-#: Bytes of a packet beside its payload.
+#: Bytes of a packet besides its payload.
 OVERHEAD = _HEADER.size + _CRC.size
 
 

@@ -107,7 +107,7 @@ def check_readable(name: Path, reading: Reading) -> Reading:
 
 @contextmanager
 def reports(reading: Reading, name: object) -> Iterator[None]:
-    """Note what is damaged, and go on behind it."""
+    """Note what is damaged, and go on after it."""
     try:
         with located(name):
             yield
@@ -154,7 +154,7 @@ def read_size(path: Path, width: int | None = None, height: int | None = None) -
     except FileNotFoundError:
         raise ValueError("no such file") from None
     except (ImportError, OSError, ValueError, Image.DecompressionBombError) as error:
-        # ImportError: whoever imports ultralytics by himself makes Pillow look for a plugin for
+        # ImportError: an import of ultralytics by the caller makes Pillow look for a plugin for
         # what it does not know.
         raise ValueError("not a readable image") from error
     if width and height and (width, height) != size:

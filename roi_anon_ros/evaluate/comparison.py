@@ -58,7 +58,7 @@ def read_kinds(
         sets: annotations.
         folders: of the images, one for each set, or none.
         view: only images in which it sees something are taken.
-        limit: at most so many images of each kind, spread over it; 0: all.
+        limit: images of each kind, at most, spread over it; 0: all.
         fail: takes images that cannot be read.
 
     Raises:

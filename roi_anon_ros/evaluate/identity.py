@@ -144,10 +144,10 @@ def read_people(folder: Path, limit: int = 0) -> list[tuple[str, Path]]:
 
     Args:
         folder: of the folders.
-        limit: only the first so many people; 0: all.
+        limit: how many people, the first ones; 0: all.
 
     Returns:
-        Names and images, sorted. Whoever has one image only is told apart from others, and
+        Names and images, sorted. A person with one image only is told apart from others, and
         never found.
 
     Raises:

@@ -33,7 +33,7 @@ class View:
 
     Attributes:
         send: the image as the camera sends it, of the scene's, uint8 ``[H, W, 3]`` RGB.
-        undo: what was decoded, or a mask of it, as the scene stands: whoever looks for somebody
+        undo: what was decoded, or a mask of it, as the scene stands: who looks for somebody
             turns an image upright first. Channels of masks are not there to be swapped.
         crop: what of a scene the camera sees, with its boxes; None: all.
     """

@@ -139,7 +139,7 @@ class Sequence:
 
 
 def _read(file: BinaryIO, size: int, frame: int) -> bytes:
-    """Exactly so many bytes, after this number of complete frames."""
+    """Exactly ``size`` bytes, after this number of complete frames."""
     data = file.read(size)
     if len(data) < size:
         raise PacketError("length", f"the sequence was cut off after {frame} frames")

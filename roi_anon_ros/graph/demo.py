@@ -100,7 +100,7 @@ class Demo(Graph):
     """
 
     def __init__(self, out: Path) -> None:
-        # Whoever wants to look at the topics names the domain.
+        # To look at the topics, name the domain.
         domain = os.environ.get("ROS_DOMAIN_ID")
         self._header: Header | None = None
         self._delivery = Delivery()

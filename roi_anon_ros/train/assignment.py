@@ -10,7 +10,7 @@ from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from roi_anon_ros.detect.yolox_persons import place_cells
 
-#: A cell may find a person whose centre is within so many of its strides.
+#: A cell may find a person whose centre is within this many of its strides.
 RADIUS = 2.5
 #: Cells whose overlaps with a person sum up to how many cells shall find it.
 BEST = 10

@@ -19,10 +19,10 @@ from roi_anon_ros.datasets import Record
 INNER = 0.85
 INNER_GUESSED = 0.5
 #: The ring around a head's ellipse ends at this many half axes, and half a cell further out; around
-#: a guessed head it also reaches to so many half axes.
+#: a guessed head it also reaches to this many half axes.
 RING = 1.35
 RING_GUESSED = 2.0
-#: A person at least so many times as high as wide stands upright: there is a head on top.
+#: A person at least this many times as high as wide stands upright: there is a head on top.
 UPRIGHT = 1.9
 #: Side of a guessed head, in heights and in widths of its person, whichever is less.
 GUESSED_OF_HEIGHT = 0.15
@@ -30,7 +30,7 @@ GUESSED_OF_WIDTH = 0.6
 #: The cells of a head weigh this much in all, of a guessed head 0.4 times that.
 HEAD_WEIGHT = 3.0
 GUESSED_WEIGHT = 0.4
-#: Heads of at most 4 cells weigh so many times more.
+#: Heads of at most 4 cells weigh this many times more.
 SMALL_HEAD = 1.3
 #: The least weight of a cell that is head.
 LEAST_WEIGHT = 0.15

@@ -28,7 +28,7 @@ from roi_anon_ros.train.weights import HEAD_MAP, put_head_map, read_weights
 SIZES = (8, 16, 32, 64, 128)
 #: A painted pixel within this share of a head's sides around its box is of the head.
 NEAR = 0.3
-#: Weight of the places beside the weighed cross entropy.
+#: Weight of the places relative to the weighed cross entropy.
 PLACE_WEIGHT = 0.3
 #: The cross entropy of an image is divided by this: what a crop's cells weigh, about.
 USUAL_WEIGHT = 60

@@ -23,7 +23,7 @@ UNPAINTED = 0.1
 JITTER = (0.95, 1.2)
 #: Share of the crops at their image's own size, not scaled.
 OWN_SIZE = 0.35
-#: An image is scaled by up to so many octaves down and up, and at least so that its shorter side
+#: An image is scaled by up to this many octaves down and up, and at least so that its shorter side
 #: has this many pixels more than a crop.
 OCTAVES = (-1.0, 0.6)
 MARGIN = 8

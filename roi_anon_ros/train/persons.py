@@ -87,7 +87,7 @@ class Config:
         train: sets to train on, see `read_persons`.
         validation: the same, kept apart; empty: a tenth of the images.
         start: weights to begin with, a name that `find_weights` knows or a file for `load_yolox`.
-        codec: the model that codes the images, name or file; behind it ``@`` and an engine.
+        codec: the model that codes the images, name or file; after it ``@`` and an engine.
         qualities: of the codec, each image at each; empty: its only one.
         max_side: at which a camera codes images, pixels.
         teacher: the detector that finds persons on originals where people drew no boxes, or not

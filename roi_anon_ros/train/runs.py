@@ -350,7 +350,7 @@ class ProgressBar(RichProgressBar):
     """Lightning's bar, with the minutes left of the whole run."""
 
     def get_metrics(self, trainer: lightning.Trainer, pl_module: Training) -> dict[str, Any]:
-        """The figures behind the bar."""
+        """The figures after the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         left = pl_module.seconds_left()

@@ -1,4 +1,4 @@
-"""What validation shows beside numbers of pixels: who is still found in the decoded images, and
+"""What validation shows besides numbers of pixels: who is still found in the decoded images, and
 the images.
 """
 

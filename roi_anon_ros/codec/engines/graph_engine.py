@@ -50,7 +50,7 @@ class GraphEngine:
         self._model = model
         self._runs: dict[Stage, Callable[[np.ndarray], np.ndarray]] = {}
         self.off: dict[Stage, float] = {}
-        self._on: dict[Stage, str] = {}  # what each stage runs on, or in, for whoever asks
+        self._on: dict[Stage, str] = {}  # what each stage runs on, or in
         self._building = threading.Lock()
 
     @cached_property

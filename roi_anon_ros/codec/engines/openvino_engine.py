@@ -102,7 +102,7 @@ class OpenVinoInt8Engine(OpenVinoEngine):
     def _build(self, stage: Stage) -> Callable[[np.ndarray], np.ndarray]:
         run = super()._build(stage)
         if stage in self.stages:
-            # Another calibration finds other symbols: whoever keeps results keeps them under this.
+            # Another calibration finds other symbols: results are kept under this name.
             self._on[stage] = (
                 f"int8 {int8_file(self._model).with_suffix('.sha256').read_text()[:8]}"
             )

@@ -54,7 +54,7 @@ def choose(records: list[Record], images: int = 600) -> list[Record]:
 
     Args:
         records: a set, none of whose images the attack is evaluated on.
-        images: at most so many, and no more than a gigabyte when decoded.
+        images: how many at most, and no more than a gigabyte when decoded.
 
     Raises:
         ValueError: there is none.
@@ -88,8 +88,8 @@ class Windows:
 
     Four of five lie around a head. Heads are drawn evenly over the octaves of their size, for large
     ones are those that somebody is known by; but an octave with few heads counts as one with a
-    twentieth of them all, lest they be learned by heart. Crops lie on the grid, and inside their
-    image.
+    twentieth of them all, so that they are not learned by heart. Crops lie on the grid, and inside
+    their image.
 
     Args:
         pairs: images of at least 128 pixels a side.

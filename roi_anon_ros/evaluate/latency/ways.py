@@ -111,7 +111,7 @@ def paper_way(net: AnonymizingCodec, name: str = PAPER, note: str = "") -> Timed
     """A network the way the paper runs it: plain torch in float32, and CompressAI's entropy coder.
 
     The steps are those of ``compress`` and ``decompress`` of CompressAI's ``FactorizedPrior``; what
-    is sent is its string behind the image's size, 4 bytes.
+    is sent is its string after the image's size, 4 bytes.
 
     Args:
         net: with tables (``update()`` was called); it is copied to the device where it stands.

@@ -39,7 +39,7 @@ class Method:
     attack: dict[str, int] | None = None
 
     def receive(self, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
-        """All that whoever receives ``data`` has.
+        """All that a receiver of ``data`` has.
 
         Returns:
             The image, uint8 ``[3, H, W]`` RGB, and the latent, float16 ``[N, h, w]`` of a model,

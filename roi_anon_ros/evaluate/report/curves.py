@@ -17,7 +17,7 @@ from scipy.interpolate import PchipInterpolator
 from roi_anon_ros.evaluate.methods import ATTACKED, ORIGINAL
 from roi_anon_ros.evaluate.summary import PERSON_DETECTORS
 
-#: A point of a curve: rate in bits per pixel, and what is had for it.
+#: A point of a curve: rate in bits per pixel, and what it buys.
 Point = tuple[float, float]
 
 

@@ -10,7 +10,7 @@ from roi_anon_ros.evaluate.heads import HEAD_HEIGHTS
 
 Table = list[list[str]]
 
-#: Of the tracks of a video, so many are shown, the worst first.
+#: How many tracks of a video are shown, the worst first.
 TRACKS = 10
 
 

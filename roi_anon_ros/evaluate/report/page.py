@@ -1,4 +1,4 @@
-"""One page for whoever asks to be shown: all results of a folder as HTML that needs no network, and
+"""One page to show to others: all results of a folder as HTML that needs no network, and
 as Markdown.
 """
 

@@ -13,7 +13,7 @@ Table = list[list[str]]
 
 
 def to_markdown(table: Table) -> str:
-    """A table in Markdown, with an empty line behind it."""
+    """A table in Markdown, with an empty line after it."""
     rows = [table[0], ["---"] * len(table[0]), *table[1:]]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
 
