@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from matplotlib.figure import Figure
 from rclpy.qos import QoSProfile
@@ -39,6 +40,7 @@ from roi_anon_ros.detect.quiet_ultralytics import EXAMPLE_PHOTOS, example_photo
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.files import Video, encode_image, read_pixels
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
+from roi_anon_ros.graph.scene import describe, play_scene
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb
 from roi_anon_ros.nodes.base.newest import newest_only
 from roi_anon_ros.storage import IMAGE_SUFFIXES
@@ -78,11 +80,15 @@ class Delivery:
     round_trip: float = 0.0
     milliseconds: dict[tuple[str, str], float] = field(default_factory=dict)
 
-    def complete(self) -> bool:
-        """Whether everything has come back."""
-        stages = {(node, stage) for node, names in STAGES.values() for stage in names}
+    def arrived(self) -> bool:
+        """Whether all messages have come back."""
         parts = (self.latent, self.detections, self.decoded, self.annotated)
-        return all(part is not None for part in parts) and stages <= self.milliseconds.keys()
+        return all(part is not None for part in parts)
+
+    def complete(self) -> bool:
+        """Whether everything has come back, the times of the stages as well."""
+        stages = {(node, stage) for node, names in STAGES.values() for stage in names}
+        return self.arrived() and stages <= self.milliseconds.keys()
 
     def missing(self) -> str:
         """What has not come back, for an error."""
@@ -146,8 +152,18 @@ class Demo(Graph):
             and self.node.count_subscribers("latent") > 1
         )
 
-    def play(self, image: np.ndarray) -> Delivery:
+    def play(
+        self,
+        image: np.ndarray,
+        stamp: Time | None = None,
+        whole: Callable[[Delivery], bool] = Delivery.complete,
+    ) -> Delivery:
         """Publish one image and wait for everything that comes back.
+
+        Args:
+            image: uint8 ``[H, W, 3]``, RGB.
+            stamp: of the image; None: now.
+            whole: whether everything has come back.
 
         Raises:
             GraphError: it does not come back in time.
@@ -156,14 +172,13 @@ class Demo(Graph):
             self.spin(0.0)  # reports that came meanwhile are about the image before
         for attempt in range(1, TRIES + 1):
             self._delivery = Delivery()
-            self._header = Header(
-                stamp=self.node.get_clock().now().to_msg(), frame_id="demo_camera"
-            )
+            now = self.node.get_clock().now().to_msg()
+            self._header = Header(stamp=stamp or now, frame_id="demo_camera")
             message = from_rgb(image, self._header)
             self._published = time.perf_counter()
             self._publisher.publish(message)
             try:
-                self.wait_for(self._delivery.complete, "delivery", IMAGE_LIMIT)
+                self.wait_for(lambda: whole(self._delivery), "delivery", IMAGE_LIMIT)
                 break
             except GraphError as error:
                 if attempt == TRIES:
@@ -381,6 +396,10 @@ def demo(source: Path | None, out: Path, model: str, weights: str, console: Cons
                 progress.console.print(table(result))
                 results.append(result)
                 progress.update(task, completed=len(results))
+        if source is None:
+            with console.status("second scene: two people cross a yard"):
+                found = play_scene(graph, out)
+            console.print(describe(found, out), markup=False, highlight=False)
     if not results:
         raise GraphError(f"{source}: no images in it")
     total = summary(results)
