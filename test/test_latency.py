@@ -419,3 +419,14 @@ def test_the_command_says_ratios_and_leaves_them_for_the_report(tmp_path: Path) 
     assert "| webp:50 | 1.00 (1.00 to 1.00)" in (tmp_path / "out" / "report.md").read_text()
     refused = CliRunner().invoke(app, ["bench", "--sizes", "8x8"])
     assert refused.exit_code == 2 and "from 16 to 8192" in refused.output
+
+
+def test_a_model_that_paints_is_measured_and_has_no_papers_way() -> None:
+    image = make_image()
+    timed = make_timed("roi", image)
+    packet, seconds = timed.encode(image)
+    assert seconds.keys() >= {"heads", "paint", "analysis", "entropy"}
+    decoded, _ = timed.decode(packet)
+    assert decoded.shape == image.shape and 5_000 < timed.multiply_adds < 12_000
+    with pytest.raises(ValueError, match="paper:roi: has no factorized prior"):
+        make_timed("paper:roi", image)

@@ -70,7 +70,10 @@ def make_timed(name: str, sample: np.ndarray) -> Timed:
     """
     parsed = parse_name(name)
     if parsed.kind is Kind.PAPER and parsed.subject:
-        return paper_way(Codec.load(parsed.subject).model.codec, name)
+        model = Codec.load(parsed.subject).model
+        if model.latents.has_quality:
+            raise ValueError(f"{name}: has no factorized prior, the paper's way needs one")
+        return paper_way(model.codec, name)
     if parsed.kind in (Kind.PAPER, Kind.PAPER_HERE):
         net = paper_network(sample)
         note = (
@@ -214,7 +217,7 @@ def paper_network(image: np.ndarray, bits_per_pixel: float = 0.25, seed: int = 0
 def _multiply_adds(net: AnonymizingCodec) -> float:
     """Of the analysis transform, for each pixel of the image."""
     side = 4 * net.downsampling_factor
-    x = torch.zeros(1, 3, side, side, device=net.entropy_bottleneck.quantiles.device)
+    x = torch.zeros(1, 3, side, side, device=next(net.parameters()).device)
     with FlopCounterMode(display=False) as counter:
         net.g_a(x)
     return counter.get_total_flops() / 2 / side**2
