@@ -21,6 +21,7 @@ from roi_anon_ros.codec.latents import AUTO_QUALITY
 from roi_anon_ros.codec.modelfile import model_of
 from roi_anon_ros.codec.networks import (
     AnonymizingCodec,
+    GainedCodec,
     PaperCodec,
     pad_to_multiple,
 )
@@ -214,7 +215,7 @@ def paper_network(image: np.ndarray, bits_per_pixel: float = 0.25, seed: int = 0
     return net
 
 
-def _multiply_adds(net: AnonymizingCodec) -> float:
+def _multiply_adds(net: AnonymizingCodec | GainedCodec) -> float:
     """Of the analysis transform, for each pixel of the image."""
     side = 4 * net.downsampling_factor
     x = torch.zeros(1, 3, side, side, device=next(net.parameters()).device)
