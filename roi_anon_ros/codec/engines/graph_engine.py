@@ -25,6 +25,7 @@ from roi_anon_ros.codec.engines.trial import (
     HEADS_TOLERANCE,
     TOLERANCE,
     TRIAL,
+    Tolerance,
     differences,
     trial_image,
 )
@@ -103,6 +104,10 @@ class GraphEngine:
         """What runs one stage: a batch of one as its :meth:`Stage.module` takes it."""
         raise NotImplementedError
 
+    def _tolerance(self, stage: Stage) -> Tolerance:
+        """How far a stage, which is built, may be from the reference."""
+        return TOLERANCE[self.name]
+
     def _check_mark(self, mark: str | None, path: Path, command: str) -> None:
         """Refuse an exported network that carries another model's fingerprint, or none."""
         if mark != self._model.fingerprint.hex():
@@ -117,7 +122,7 @@ class GraphEngine:
         image = trial_image(*TRIAL)
         symbols, heads, decoded = self._expect(stage, image)
         latents = self._model.latents
-        tolerance = TOLERANCE[self.name]
+        tolerance = self._tolerance(stage)
         if stage is HEADS:
             found = run(to_batch(image, HEADS_MULTIPLE, 2 * HEADS_MULTIPLE))[0]
             off = float(np.abs(found - heads).max())

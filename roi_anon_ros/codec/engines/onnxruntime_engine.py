@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ import numpy as np
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.codec.engines.graph_engine import GraphEngine
 from roi_anon_ros.codec.engines.stages import MARK, Stage, stages_of
+from roi_anon_ros.codec.engines.trial import HALF_TOLERANCE, Tolerance
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
+
+log = logging.getLogger(__name__)
+
+TENSORRT = "TensorrtExecutionProvider"
 
 
 class OnnxRuntimeEngine(GraphEngine):
@@ -36,9 +42,10 @@ class OnnxRuntimeEngine(GraphEngine):
         options.intra_op_num_threads = stage.threads
         options.log_severity_level = 3
         wanted: dict[str, dict[str, Any]] = {
-            "TensorrtExecutionProvider": {
+            TENSORRT: {
+                "trt_fp16_enable": True,
                 "trt_engine_cache_enable": True,
-                "trt_engine_cache_path": str(cache_dir()),
+                "trt_engine_cache_path": str(self._tensorrt_folder(stage)),
             },
             "CUDAExecutionProvider": {
                 "use_tf32": 0
@@ -47,6 +54,8 @@ class OnnxRuntimeEngine(GraphEngine):
         }
         there = onnxruntime.get_available_providers()
         path = onnx_file(self._model, stage)
+        if TENSORRT in there:
+            self._make_tensorrt_folder(stage)
         try:
             session = onnxruntime.InferenceSession(
                 path, options, [w for w in wanted.items() if w[0] in there]
@@ -59,6 +68,31 @@ class OnnxRuntimeEngine(GraphEngine):
         self._on[stage] = session.get_providers()[0].removesuffix("ExecutionProvider")
         (name,) = (entry.name for entry in session.get_inputs())
         return lambda batch: session.run(None, {name: batch})[0]
+
+    def _tolerance(self, stage: Stage) -> Tolerance:
+        tensorrt = self._on[stage] == TENSORRT.removesuffix("ExecutionProvider")
+        return HALF_TOLERANCE if tensorrt else super()._tolerance(stage)
+
+    def _tensorrt_folder(self, stage: Stage) -> Path:
+        return cache_dir() / "tensorrt" / f"{self._model.fingerprint.hex()}-{stage}"
+
+    def _make_tensorrt_folder(self, stage: Stage) -> None:
+        """Make the folder where TensorRT keeps what it builds, and say so where it is yet to build:
+        it builds for this very GPU, and for each size of images.
+        """
+        folder = self._tensorrt_folder(stage)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            built = any(folder.iterdir())
+        except OSError as error:  # a read-only home costs the minutes at each start
+            log.warning("%s: %s", folder, error)
+            built = False
+        if not built:
+            log.warning(
+                "TensorRT builds the %s for this GPU, which takes minutes; it is kept in %s",
+                stage,
+                folder,
+            )
 
 
 def onnx_file(model: Model, stage: Stage) -> Path:

@@ -32,6 +32,9 @@ TOLERANCE: dict[str, Tolerance] = {
     "onnxruntime": Tolerance(changed_share=0.0005, max_step=1, mean_byte_error=0.02),
 }
 
+#: Of float16 on a GPU, whatever runs it: never tried; what bfloat16 may, which is coarser.
+HALF_TOLERANCE = TOLERANCE["openvino"]
+
 #: By how much a value of the head map may be off.
 HEADS_TOLERANCE = 0.25
 
