@@ -7,7 +7,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
@@ -28,6 +27,7 @@ from roi_anon_ros.nodes.base.latents import (
 )
 from roi_anon_ros.nodes.base.parameters import read_topics
 from roi_anon_ros.nodes.base.process import run
+from roi_anon_ros.processors import use_threads
 
 #: The images that may be published, by their parameter.
 IMAGES = {"publish_anonymized": "image_anonymized", "publish_annotated": "image_annotated"}
@@ -90,7 +90,9 @@ class ServerNode(CodecNode):
             "Cameras whose images the detector gets in one call, if they wait",
             (1, 64),
         )
-        self.setting("threads", 0, "CPU threads of the networks; 0: torch's own choice", (0, 256))
+        self.setting(
+            "threads", 0, "CPU threads of the networks; 0: one for each processor", (0, 256)
+        )
         self.setting(
             "publish_anonymized",
             False,
@@ -113,7 +115,7 @@ class ServerNode(CodecNode):
                 f"latent_topics: {topics}, must be one or more, each in a namespace of its own"
             )
         if self.value("threads"):
-            torch.set_num_threads(self.value("threads"))
+            use_threads(self.value("threads"))
         self.max_batch = self.value("max_batch")
         self._max_pixels: int = self.value("max_pixels")
         self._max_source_pixels: int = self.value("max_source_pixels")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,6 +11,7 @@ import numpy as np
 
 from roi_anon_ros.codec.engines.trial import trial_image
 from roi_anon_ros.codec.image import MAX_SIDE
+from roi_anon_ros.processors import count_threads
 
 if TYPE_CHECKING:
     import torch
@@ -121,9 +120,7 @@ class _Synthesis(Stage):
 
     @property
     def threads(self) -> int:
-        if "torch" in sys.modules:
-            return sys.modules["torch"].get_num_threads()
-        return os.cpu_count() or 1
+        return count_threads()
 
     def module(self, codec: AnonymizingCodec | GainedCodec) -> nn.Module:
         return codec.synthesis_graph()

@@ -7,6 +7,7 @@ import numpy as np
 from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.stages import HEADS_MULTIPLE, STAGES, Stage, to_batch
 from roi_anon_ros.codec.modelfile import Model
+from roi_anon_ros.processors import adopt_threads
 
 
 class TorchEngine:
@@ -21,6 +22,7 @@ class TorchEngine:
         require("torch", "train")
         import torch
 
+        adopt_threads()
         self._torch = torch
         self._net = model.codec.to(memory_format=torch.channels_last)
 
