@@ -63,7 +63,7 @@ ARGUMENTS = [
     ),
 ]
 # A process that ends at once each time is given up, where launch can count (not in Humble).
-RESPAWN = {"respawn": True, "respawn_delay": 2.0}
+RESPAWN = {"respawn": True, "respawn_delay": 1.0}
 if "respawn_max_retries" in inspect.signature(ExecuteLocal.__init__).parameters:
     RESPAWN["respawn_max_retries"] = 100
 

@@ -50,7 +50,7 @@ def people(context: LaunchContext) -> list[Node]:
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         output="screen",
         respawn=True,
-        respawn_delay=2.0,
+        respawn_delay=1.0,
     )
     return [node]
 

@@ -67,6 +67,11 @@ class Process:
         return self.log.read_text(errors="replace")
 
     @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    @property
     def alive(self) -> bool:
         """Whether it has not ended."""
         return self._process.poll() is None

@@ -1,0 +1,71 @@
+"""The measurement of starts: that its figures fit together, not how good they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ros_graph import make_model  # first: it skips without ROS
+
+pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: make env, or apt")
+pytest.importorskip("ultralytics", reason="needs the 'server' extra")
+
+from roi_anon_ros.detect import WeightsError, find_weights
+from roi_anon_ros.graph import startup
+from roi_anon_ros.graph.startup import main, processor_seconds, resident_memory, table
+
+pytestmark = pytest.mark.ros
+
+
+def test_a_process_costs_what_the_system_says() -> None:
+    pid = os.getpid()
+    before = processor_seconds(pid)
+    used = os.times()
+    while os.times().user - used.user < 0.1:
+        pass
+    assert 0.05 <= processor_seconds(pid) - before <= os.times().user + os.times().system
+    held = resident_memory(pid)
+    block = bytearray(os.urandom(1)) * 50_000_000
+    assert 45 <= resident_memory(pid) - held <= 60 and len(block) == 50_000_000
+
+
+def test_the_table_has_every_node_and_both_kills() -> None:
+    node = {"wall": 1.23, "processor": 2.34, "memory": 123.4}
+    results: dict[str, Any] = {
+        "nodes": {"camera": node, "edge": node, "server": node},
+        "again": {"edge": 3.45, "server": 4.56},
+    }
+    head, *lines = table(results)
+    assert {len(line) for line in lines} == {len(head)}
+    assert lines[1] == ["`edge_node`", "1.2", "2.3", "123"]
+    assert lines[4] == ["detections again after kill -9 of `server_node`", "4.6", "", ""]
+
+
+def test_rounds_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--rounds", "0"])
+    assert ended.value.code == 1
+    assert "rounds: got 0, must be from 1 to 100" in capsys.readouterr().err
+
+
+@pytest.mark.weights
+def test_its_figures_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        weights = find_weights("yolov8n")
+    except WeightsError as error:
+        pytest.skip(f"no weights: {error}")
+    monkeypatch.setattr(startup, "SETTLED", 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    model = make_model(tmp_path / "model.safetensors")
+    results = startup.run(1, str(model), str(weights), engine="torch")
+    assert json.loads(json.dumps(results)) == results
+    assert list(results["nodes"]) == ["camera", "edge", "server"]
+    for node in results["nodes"].values():
+        assert 0 < node["processor"] < 2 * node["wall"] * os.cpu_count()
+        assert 20 < node["memory"] < 10_000
+    assert list(results["again"]) == ["edge", "server"]
+    assert all(seconds > startup.RESPAWN_DELAY for seconds in results["again"].values())
+    assert results["engines"] == {"edge": "torch", "server": "torch"}
