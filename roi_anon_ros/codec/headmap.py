@@ -14,13 +14,13 @@ from roi_anon_ros.codec.regions import CELL, Regions, count_cells
 RunMap = Callable[[np.ndarray], np.ndarray]
 
 #: Cells of at least this probability are painted.
-THRESHOLD = 0.4
+THRESHOLD = 0.35
 #: The image is halved until its longer side has at most this many pixels: a head that fills it is
 #: found there.
 COARSEST = 224
-#: A shrunk level has no say on heads of fewer pixels in it: the finer one sees them better,
-#: and its cells cover less. Without this bound, the average precision of persons in crowds is 0.60
-#: of the original's instead of 0.69, at the same share of heads found.
+#: A level that is shrunk by 4 or more has no say on heads of fewer pixels in it: finer ones see them
+#: better, and its cells cover 32 pixels. Shrunk by 2 it has: without it heads of 16 to 32 pixels
+#: with helmets are found in 0.65 instead of 0.75 of the cases.
 LEAST_COARSE = 24
 #: Two heads of the pyramid are one where their centres are closer than this share of the larger
 #: one's side.
@@ -54,7 +54,7 @@ def find_heads(
         shown = probability[: -(-level.shape[0] // CELL), : -(-level.shape[1] // CELL)]
         highest = max(highest, float(shown.max()))
         hot = shown >= threshold
-        if scale > 1:
+        if scale >= 4:
             hot &= heads[2, : hot.shape[0], : hot.shape[1]] >= LEAST_COARSE
         if hot.any():
             grown = hot.repeat(scale, axis=0).repeat(scale, axis=1)[:rows, :columns]
