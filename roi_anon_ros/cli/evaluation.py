@@ -135,7 +135,8 @@ def identify(
         with usage_errors():
             images = read_people(people, limit)
             compared = make_methods(methods)
-            network, finder = FaceRecogniser(recogniser), YunetLandmarks(yunet)
+            network = FaceRecogniser(recogniser)
+            finder = YunetLandmarks(yunet)
             scenes = {
                 f"{size} px, {look}": Scene(int(size), look == "grey")
                 for size in sizes.split(",")

@@ -68,7 +68,8 @@ def export(
             loaded = load_model(find_model(model))
             there = replace(loaded, path=(out or loaded.path.parent) / loaded.path.name)
             if int8 is None:
-                written, engine = engines.export(there), "onnxruntime"
+                written = engines.export(there)
+                engine = "onnxruntime"
             else:
                 found = sorted(
                     file for file in int8.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES
@@ -79,10 +80,8 @@ def export(
                 seen = (
                     resize(p, *coded_size(p.shape[1], p.shape[0], DEFAULT_MAX_SIDE)) for p in images
                 )
-                written, engine = (
-                    {engines.ANALYSIS: engines.calibrate(there, seen)},
-                    "openvino-int8",
-                )
+                written = {engines.ANALYSIS: engines.calibrate(there, seen)}
+                engine = "openvino-int8"
             codec = Codec(there, engine)
             for half in written:
                 codec.warm_up(half)

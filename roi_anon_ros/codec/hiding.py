@@ -191,10 +191,12 @@ def turn_zones(zones: list[np.ndarray], size: tuple[int, int], turns: int) -> li
     for zone in zones:
         x, y = zone.T
         if turns == 1:
-            x, y = height - y, x
+            corners = [height - y, x]
         elif turns == 2:
-            x, y = width - x, height - y
+            corners = [width - x, height - y]
         elif turns == 3:
-            x, y = y, width - x
-        turned.append(np.stack([x, y], axis=1))
+            corners = [y, width - x]
+        else:
+            corners = [x, y]
+        turned.append(np.stack(corners, axis=1))
     return turned

@@ -277,7 +277,8 @@ def _stamp(kind: str, side: int) -> tuple[np.ndarray, np.ndarray]:
 @cache
 def _master(kind: str) -> tuple[np.ndarray, np.ndarray]:
     """A stamp at the size at which it is kept: float32 ``[82, 68, 3]`` and cover ``[82, 68]``."""
-    height, width = 82, 68
+    height = 82
+    width = 68
     reach = STAMP_SCALE
     v, u = np.mgrid[-reach : reach : height * 1j, -reach : reach : width * 1j]
     radius = (np.abs(u) ** 2.3 + np.abs(v) ** 2.3) ** (1 / 2.3)

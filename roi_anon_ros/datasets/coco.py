@@ -40,7 +40,8 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
     Raises:
         ValueError: nothing can be read, or no category is known.
     """
-    file, reading = Path(annotations), Reading()
+    file = Path(annotations)
+    reading = Reading()
     try:
         coco = json.loads(read_content(file))
         names = {_key(c["id"]): plain_name(c["name"]) for c in coco["categories"]}
@@ -58,9 +59,11 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
             of_image[_key(one["image_id"])].append(one)
     for number, image in enumerate(entries):
         with reports(reading, f"{file}: images[{number}]"):
-            path, of_this = folder / image["file_name"], of_image.pop(_key(image["id"]), [])
+            path = folder / image["file_name"]
+            of_this = of_image.pop(_key(image["id"]), [])
             with reports(reading, path):
-                boxes, found = defaultdict(list), set()
+                boxes = defaultdict(list)
+                found = set()
                 for one in of_this:
                     kind = KIND_OF.get(names[_key(one["category_id"])])
                     if kind:

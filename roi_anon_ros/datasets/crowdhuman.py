@@ -32,7 +32,8 @@ def read_crowdhuman(annotations: Path, images: Path | None = None) -> Reading:
     Raises:
         ValueError: nothing can be read.
     """
-    file, reading = Path(annotations), Reading()
+    file = Path(annotations)
+    reading = Reading()
     base = Path(images or file.parent)
     folders = [base / "Images", base, *sorted(base.glob("*/Images"))]
     for number, line in enumerate(read_content(file).splitlines(), 1):

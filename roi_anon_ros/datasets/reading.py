@@ -79,7 +79,8 @@ def add_record(
         reading.dropped += int((~kept).sum())
         boxes[kind] = Boxes(xyxy[kept], table[kept, 4] > 0)
     if "face" in annotated and "head" not in annotated:
-        given, grown = boxes["head"], heads_of(boxes["face"], *size)
+        given = boxes["head"]
+        grown = heads_of(boxes["face"], *size)
         pairs = ((given.xyxy, grown.xyxy), (given.ignore, grown.ignore))
         boxes["head"] = Boxes(*(np.concatenate(pair) for pair in pairs))
         annotated |= {"head"}

@@ -39,7 +39,8 @@ def read_voc(annotations: Path, images: Path | None = None) -> Reading:
     Raises:
         ValueError: nothing can be read, or no class is known.
     """
-    folder, reading = Path(annotations), Reading()
+    folder = Path(annotations)
+    reading = Reading()
     base = Path(images or (folder.parent if folder.name.lower() == "annotations" else folder))
     bases = [base / name for name in ("JPEGImages", "images", "")]
     trees = []

@@ -45,7 +45,8 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
     Raises:
         ValueError: nothing can be read, or no class is known.
     """
-    file, reading = find_yolo_file(Path(annotations)) or Path(annotations), Reading()
+    file = find_yolo_file(Path(annotations)) or Path(annotations)
+    reading = Reading()
     try:
         told = yaml.safe_load(read_content(file))
         names = told["names"]

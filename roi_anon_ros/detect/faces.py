@@ -106,6 +106,7 @@ class YunetFaces:
         _, faces = self._yunet.detect(bgr)  # None when there is no face
         if faces is None:
             faces = np.empty((0, 15), np.float32)
-        left_top, size = faces[:, :2], faces[:, 2:4]
+        left_top = faces[:, :2]
+        size = faces[:, 2:4]
         boxes = np.hstack([left_top, left_top + size])
         return gather(boxes, faces[:, -1], "face", image, faces[:, 4:14].reshape(-1, 5, 2))

@@ -65,11 +65,13 @@ class PersonGuide(nn.Module):
             original = self._network(x)
         decoded = self._network(x_hat)
         features = x.new_zeros(())
-        detections, persons = x.new_zeros(()), float(len(x))
+        detections = x.new_zeros(())
+        persons = float(len(x))
         for (f_hat, sides_hat, scores_hat), (f, sides, scores) in zip(
             decoded, original, strict=True
         ):
-            f_hat, f = f_hat.float(), f.float()
+            f_hat = f_hat.float()
+            f = f.float()
             k = F.adaptive_avg_pool2d(keep, f.shape[-2:])
             features = features + (k * (f_hat - f).square()).sum() / (k * f.square()).sum().clamp(
                 min=1e-6

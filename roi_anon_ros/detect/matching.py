@@ -9,7 +9,8 @@ from roi_anon_ros.detect.boxes import Detections
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the intersection over union of boxes [n, 4] and [m, 4], float64 [n, m]."""
-    a, b = np.asarray(a, np.float64).reshape(-1, 4), np.asarray(b, np.float64).reshape(-1, 4)
+    a = np.asarray(a, np.float64).reshape(-1, 4)
+    b = np.asarray(b, np.float64).reshape(-1, 4)
     sides = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
     both = sides.clip(min=0).prod(2)
     area_a, area_b = ((c[:, 2:] - c[:, :2]).prod(1) for c in (a, b))

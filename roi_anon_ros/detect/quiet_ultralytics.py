@@ -46,7 +46,8 @@ def import_ultralytics() -> ModuleType:
         import cv2
         import torch
 
-        cv_threads, torch_threads = cv2.getNumThreads(), torch.get_num_threads()
+        cv_threads = cv2.getNumThreads()
+        torch_threads = torch.get_num_threads()
         import ultralytics
         from PIL import Image
         from ultralytics.utils import LOGGER, SETTINGS, checks, patches

@@ -105,8 +105,10 @@ def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
     Least squares after Umeyama (1991), equations (40) to (42). Raises ValueError where all points
     are one.
     """
-    points, onto = np.asarray(points, np.float64), np.asarray(onto, np.float64)
-    mean, mean_onto = points.mean(0), onto.mean(0)
+    points = np.asarray(points, np.float64)
+    onto = np.asarray(onto, np.float64)
+    mean = points.mean(0)
+    mean_onto = onto.mean(0)
     spread = np.square(points - mean).sum()
     if not spread > 0:
         raise ValueError(f"points: expected different finite points, got {points.tolist()}")

@@ -37,8 +37,10 @@ from roi_anon_ros.evaluate.precision import RESAMPLES
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.storage import IMAGE_SUFFIXES, write_bytes
 
-#: Sides of a scene, and where the head's top is in it, in heights of the head.
-SIDE, TOP = 4, 0.5
+#: Side of a scene, in heights of the head.
+SIDE = 4
+#: Where the head's top is in a scene, in heights of the head.
+TOP = 0.5
 #: What a grey face is multiplied with to have the colour of skin, R G B.
 SKIN = (1.08, 0.92, 0.8)
 #: Changes where a scene is drawn in another way.
@@ -97,11 +99,10 @@ class Scene:
         if np.ptp(face, axis=2).max() == 0:
             head *= np.float32(SKIN)
         side = SIDE * self.size
-        x, y = (side - width) // 2, round(TOP * self.size)
-        columns, rows = (
-            (np.arange(side) + 0.5) / self.size,
-            (np.arange(side)[:, None] + 0.5) / self.size,
-        )
+        x = (side - width) // 2
+        y = round(TOP * self.size)
+        columns = (np.arange(side) + 0.5) / self.size
+        rows = (np.arange(side)[:, None] + 0.5) / self.size
         canvas = np.empty((side, side, 3), np.float32)
         canvas[:] = (np.float32([185, 180, 170]) - 15 * rows[..., None]) - 8 * columns[
             :, None
@@ -214,7 +215,8 @@ def embed(
         return
     made = []
     for face in faces:
-        image, landmarks = read_pixels(face.path), face.landmarks
+        image = read_pixels(face.path)
+        landmarks = face.landmarks
         if scene is not None:
             image, landmarks = scene(image, landmarks)
         if method is not None:
@@ -311,7 +313,8 @@ def compare(
         ValueError: there are fewer than two people, or nobody has two images.
     """
     _, first, person = np.unique(np.asarray(names), return_index=True, return_inverse=True)
-    people, n = len(first), len(person)
+    people = len(first)
+    n = len(person)
     if not 1 < people < n:
         raise ValueError(
             f"names: {n} images of {people} people, need two people or more, two images of one"
@@ -320,18 +323,27 @@ def compare(
     others = np.setdiff1d(np.arange(n), first)
     hits = rank_one(scores[np.ix_(others, first)], person[others])
     a, b = np.tril_indices(n, -1) if probes is None else np.nonzero(~np.eye(n, dtype=bool))
-    scores, a, b = scores[a, b], person[a], person[b]
+    scores = scores[a, b]
+    a = person[a]
+    b = person[b]
     same = a == b
-    genuine, whose = scores[same], a[same]
+    genuine = scores[same]
+    whose = a[same]
     order = np.flatnonzero(~same)[np.argsort(scores[~same])]
-    impostors, a, b = scores[order], a[order], b[order]
+    impostors = scores[order]
+    a = a[order]
+    b = b[order]
 
     def figures(draws: np.ndarray | None = None) -> dict[str, float]:
         # A pair is drawn as often as its two people are; nobody is an impostor of himself, drawn
         # twice.
-        each, between, probe = None, None, None
+        each = None
+        between = None
+        probe = None
         if draws is not None:
-            each, between, probe = draws[whose], draws[a] * draws[b], draws[person[others]]
+            each = draws[whose]
+            between = draws[a] * draws[b]
+            probe = draws[person[others]]
         shares = false_accepts(genuine, impostors, between)
         tars = {
             f"tar_far_{name}": true_accepts(shares, far, each)

@@ -244,7 +244,8 @@ def report(
     find_faces: MtcnnFaces,
 ) -> dict:
     """Everything measured for one image, as it is printed and written."""
-    latent, found = delivery.latent, delivery.detections
+    latent = delivery.latent
+    found = delivery.detections
     fitted = resize(image, latent.coded_width, latent.coded_height)
     milliseconds = {
         stage: sum(delivery.milliseconds[node, name] for name in names)
@@ -292,7 +293,9 @@ def report(
 
 def draw(image: np.ndarray, delivery: Delivery, result: dict, path: Path) -> None:
     """Write original, decoded and annotated image side by side."""
-    sent, persons, faces = result["bytes"]["sent"], result["persons"], result["faces"]
+    sent = result["bytes"]["sent"]
+    persons = result["persons"]
+    faces = result["faces"]
     boxes = np.array(result["original_boxes"], np.float32).reshape(-1, 4)
     before = f"original with {persons['original']} persons, {faces['original']} faces"
     after = f"decoded, {faces['decoded']} faces besides stamps"
@@ -313,7 +316,8 @@ def draw(image: np.ndarray, delivery: Delivery, result: dict, path: Path) -> Non
 
 def table(result: dict) -> Table:
     """What a person wants to see of one image."""
-    size, ms = result["bytes"], result["milliseconds"]
+    size = result["bytes"]
+    ms = result["milliseconds"]
     width, height = result["source_size"]
     coded = "x".join(map(str, result["coded_size"]))
     shown = Table(title=f"{result['image']}  {width}x{height}, coded at {coded}", show_header=False)
@@ -435,7 +439,8 @@ def main() -> None:
             f"demo failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True
         )
         sys.exit(1)
-    persons, faces = total["persons"], total["faces"]
+    persons = total["persons"]
+    faces = total["faces"]
     console.print(
         f"{total['images']} images at {total['bits_per_pixel']:.3f} bits per pixel: "
         f"persons {persons['original']} → {persons['decoded']}, faces {faces['original']} → "

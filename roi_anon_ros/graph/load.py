@@ -48,8 +48,10 @@ ANSWER_LIMIT = 60.0
 WARM_UP = 2.0
 #: Answers older than this, in seconds, are late.
 LATE = 0.2
-#: The cameras in front of edge nodes: width and height, images a second.
-EDGE_SIZE, EDGE_RATE = (640, 480), 15.0
+#: Width and height of the cameras in front of edge nodes.
+EDGE_SIZE = (640, 480)
+#: Images a second of the cameras in front of edge nodes.
+EDGE_RATE = 15.0
 #: A camera of the site: 4 m over the ground, looks along x and a little down.
 SITE_CAMERA = {
     "width": EDGE_SIZE[0],
@@ -269,7 +271,8 @@ def table(results: dict[str, Any]) -> Table:
     Args:
         results: of :func:`run`.
     """
-    (width, height), rate = results["size"], results["rate"]
+    width, height = results["size"]
+    rate = results["rate"]
     lines = [
         [
             f"{width}x{height}, {rate:g} Hz",

@@ -46,9 +46,13 @@ SHOWN_TALL = 508
 #: Where the first begins and ends, metres, and that one's height.
 WAY = ((2.9, 1.3), (3.3, -0.8))
 TALL = 1.72
-#: Side of a tile, metres; colours of the tiles and of what lies beyond the floor.
+#: Side of a tile, metres.
 TILE = 1.0
-LIGHT, DARK, SKY = (172, 168, 160), (150, 147, 141), (196, 206, 214)
+#: Colours of the tiles.
+LIGHT = (172, 168, 160)
+DARK = (150, 147, 141)
+#: Colour of what lies beyond the floor.
+SKY = (196, 206, 214)
 #: The floor ends so far away, metres.
 FLOOR_END = 25.0
 #: A camera 1.6 m over the floor that looks along x, 8 degrees down.

@@ -33,8 +33,10 @@ from roi_anon_ros.files import png
 from roi_anon_ros.graph.processes import START_LIMIT, Graph
 from roi_anon_ros.nodes.base.newest import newest_only
 
-#: Width and height of the camera's images, and how many it sends a second.
-SIZE, RATE = (640, 480), 15.0
+#: Width and height of the camera's images.
+SIZE = (640, 480)
+#: Images that the camera sends a second.
+RATE = 15.0
 #: Outputs after which a node holds what memory it will.
 SETTLED = 30
 #: Seconds after which `ros2 launch` starts a process again, see ``launch/``.
@@ -149,7 +151,8 @@ class Startup(Graph):
 def processor_seconds(pid: int) -> float:
     """Seconds of all processors that a process has taken."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    user, system = int(fields[11]), int(fields[12])
+    user = int(fields[11])
+    system = int(fields[12])
     return (user + system) / os.sysconf("SC_CLK_TCK")
 
 

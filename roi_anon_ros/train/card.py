@@ -43,7 +43,8 @@ def write_card(model: Path, log: Path) -> Path:
         The card.
     """
     loaded = load_model(model)
-    training, figures = loaded.metadata["training"], loaded.metadata["figures"]
+    training = loaded.metadata["training"]
+    figures = loaded.metadata["figures"]
     curve = draw_curve(log, model.with_name(f"{model.stem}-curve.png"))
     images = draw_sheet(loaded, model.with_name(f"{model.stem}-sheet.jpg"))
     weights = sum(p.numel() for p in loaded.codec.parameters())

@@ -46,7 +46,9 @@ class ImageCrops(Dataset):
     ) -> None:
         if not records:
             raise ValueError("records: none, must be at least 1")
-        self.records, self.size, self.seed = records, size, seed
+        self.records = records
+        self.size = size
+        self.seed = seed
         self._ends = None if weights is None else np.cumsum(weights)
         self._cache: dict[int, np.ndarray] = {}
         self._cached_bytes = 0
@@ -117,7 +119,8 @@ class Crops(ImageCrops):
         weights: np.ndarray | None = None,
     ) -> None:
         super().__init__(records, size, seed, weights)
-        self.around_heads, self.own_size = around_heads, own_size
+        self.around_heads = around_heads
+        self.own_size = own_size
         self._boxes = [_boxes(record) for record in records]
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,7 +129,8 @@ class Crops(ImageCrops):
         """
         rng = np.random.default_rng((self.seed, item))
         index, image = self.draw(rng)
-        boxes, size = self._boxes[index], self.size
+        boxes = self._boxes[index]
+        size = self.size
         height, width = image.shape[:2]
         head = None
         if self.own_size and rng.random() < self.own_size:

@@ -120,18 +120,21 @@ def hidden_target(x: Tensor, regions: Regions, hide: str) -> Tensor:
     """
     b, _, h, w = x.shape
     x1, y1, x2, y2 = regions.boxes.unbind(1)
-    width, height = x2 - x1, y2 - y1
+    width = x2 - x1
+    height = y2 - y1
     # Every pixel of every box, in one list.
     pixels = width * height
     box = torch.repeat_interleave(pixels)
     number = torch.arange(len(box), device=x.device) - (pixels.cumsum(0) - pixels)[box]
-    column, row = number % width[box], number // width[box]
+    column = number % width[box]
+    row = number // width[box]
     place = (regions.image[box] * h + y1[box] + row) * w + x1[box] + column
     if hide == "flatten":
         cover = torch.ones(len(box), device=x.device)
         source = cover
     else:
-        u, v = (2 * column + 1) / width[box] - 1, (2 * row + 1) / height[box] - 1
+        u = (2 * column + 1) / width[box] - 1
+        v = (2 * row + 1) / height[box] - 1
         cover = ((1.1 - (u.abs() ** 3 + v.abs() ** 3) ** (1 / 3)) / 0.25).clamp(0, 1)
         source = (4 * row < height[box]).float()
 

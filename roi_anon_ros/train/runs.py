@@ -330,7 +330,8 @@ class CropNumbers(Sampler[int]):
     """
 
     def __init__(self, count: int) -> None:
-        self.count, self.epoch = count, 0
+        self.count = count
+        self.epoch = 0
 
     def __len__(self) -> int:
         return self.count

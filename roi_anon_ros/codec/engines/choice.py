@@ -28,9 +28,10 @@ log = logging.getLogger(__name__)
 
 AUTO = "auto"
 
-#: Runs of each engine that ``auto`` compares, after one that does not count, and how many there are
-#: at most where they differ much.
-ROUNDS, MOST_ROUNDS = 5, 15
+#: Runs of each engine that ``auto`` compares, after one that does not count.
+ROUNDS = 5
+#: How many runs there are at most, where they differ much.
+MOST_ROUNDS = 15
 
 #: Where ``auto`` remembers, in the cache folder.
 MEMORY = "engines.json"
@@ -43,7 +44,9 @@ class AutoEngine:
     reference is taken where no other engine works.
     """
 
-    name, package, stages = AUTO, "torch", STAGES
+    name = AUTO
+    package = "torch"
+    stages = STAGES
 
     def __init__(self, model: Model) -> None:
         self._model = model

@@ -97,7 +97,9 @@ class Stage(ABC):
 
 
 class _Analysis(Stage):
-    name, takes, gives = "analysis", "picture", "symbols"
+    name = "analysis"
+    takes = "picture"
+    gives = "symbols"
     threads = ANALYSIS_THREADS  # fixed, so that the bytes do not depend on settings
 
     def module(self, codec: AnonymizingCodec | GainedCodec) -> nn.Module:
@@ -116,7 +118,9 @@ class _Analysis(Stage):
 
 
 class _Synthesis(Stage):
-    name, takes, gives = "synthesis", "symbols", "picture"
+    name = "synthesis"
+    takes = "symbols"
+    gives = "picture"
 
     @property
     def threads(self) -> int:
@@ -140,7 +144,9 @@ class _Synthesis(Stage):
 
 
 class _Heads(Stage):
-    name, takes, gives = "heads", "picture", "map"
+    name = "heads"
+    takes = "picture"
+    gives = "map"
     threads = ANALYSIS_THREADS  # fixed, so that the regions do not depend on settings
 
     def module(self, codec: AnonymizingCodec | GainedCodec) -> nn.Module:
@@ -161,7 +167,9 @@ class _Heads(Stage):
         return engine.map_heads
 
 
-ANALYSIS, SYNTHESIS, HEADS = _Analysis(), _Synthesis(), _Heads()
+ANALYSIS = _Analysis()
+SYNTHESIS = _Synthesis()
+HEADS = _Heads()
 #: Every stage; a network without a head map has no ``HEADS``, see :func:`stages_of`.
 STAGES: tuple[Stage, ...] = (ANALYSIS, SYNTHESIS, HEADS)
 

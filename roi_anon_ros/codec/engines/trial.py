@@ -61,7 +61,9 @@ def trial_image(width: int, height: int) -> np.ndarray:
         image += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     image = image.clip(0, 255).astype(np.uint8)
     # An engine whose gate does not close is refused only where the gate of the reference does.
-    x, y, r = width // 3, height // 2, min(width, height) // 5
+    x = width // 3
+    y = height // 2
+    r = min(width, height) // 5
     cv2.ellipse(
         image, (x, y + 4 * r), (2 * r, 5 * r // 2), 0, 0, 360, (40, 50, 90), -1, cv2.LINE_AA
     )

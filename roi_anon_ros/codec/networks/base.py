@@ -308,7 +308,8 @@ def pad_to_multiple(x: Tensor, factor: int) -> Tensor:
     edge.
     """
     height, width = x.shape[-2:]
-    right, bottom = -width % factor, -height % factor
+    right = -width % factor
+    bottom = -height % factor
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if right or bottom else x
 
 

@@ -99,7 +99,9 @@ class FastCodec(AnonymizingCodec):
         if N < 1:
             raise ValueError(f"N: {N}, must be at least 1")
         self.N = int(N)
-        seen, shown, sixteenth = 64, 96, 192
+        seen = 64
+        shown = 96
+        sixteenth = 192
         self.g_a = nn.Sequential(
             nn.Conv2d(3, seen, 12, stride=8, padding=2),
             GDN1(seen),

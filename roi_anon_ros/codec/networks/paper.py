@@ -38,7 +38,8 @@ class PaperCodec(AnonymizingCodec):
             raise ValueError(f"N: {N}, must be at least 1")
         if not 0 <= M <= 4:
             raise ValueError(f"M: {M}, must be from 0 to 4")
-        self.N, self.M = int(N), int(M)
+        self.N = int(N)
+        self.M = int(M)
         self.downsampling_factor = 2 ** (M + 2)
         # A 5×5 convolution at stride 2^i reaches 2 · 2^i pixels further.
         self.halo = 2 * self.downsampling_factor

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from roi_anon_ros.codec.networks import Bottleneck
 
-#: Side of a crop and of what is sent beyond each of its edges, pixels; multiples of every network's
-#: grid.
-CROP, CONTEXT = 128, 64
+#: Side of a crop, pixels; a multiple of every network's grid.
+CROP = 128
+#: What is sent beyond each edge of a crop, pixels; a multiple of every network's grid.
+CONTEXT = 64
 
 #: Pixels in a row that one value of a latent may stand for.
 FACTORS = (1, 2, 4, 8, 16, 32, 64)
@@ -51,7 +52,8 @@ class Attacker(nn.Module):
             raise ValueError(
                 f"channels {channels}, factor {factor}: must be at least 0, and one of {FACTORS}"
             )
-        self.channels, self.factor = channels, factor
+        self.channels = channels
+        self.factor = factor
         #: Pixels of a cell, in a row.
         self.grid = max(16, factor)
         self.register_buffer("mean", torch.zeros(3, 1, 1))
@@ -64,7 +66,9 @@ class Attacker(nn.Module):
             self.enter_latent = nn.Conv2d(channels * (self.grid // factor) ** 2, width, 1)
         self.trunk = nn.Sequential(*[Bottleneck(width, dilation) for dilation in (1, 2, 4, 2, 1)])
         self.scales = [2**i for i in range(self.grid.bit_length() - 2, 0, -1)]
-        self.up, self.skip, self.blocks = nn.ModuleList(), nn.ModuleDict(), nn.ModuleList()
+        self.up = nn.ModuleList()
+        self.skip = nn.ModuleDict()
+        self.blocks = nn.ModuleList()
         for scale in self.scales:
             inner = min(16 * scale, 192)
             self.up.append(nn.Conv2d(width, 4 * inner, 1))
@@ -91,11 +95,9 @@ class Attacker(nn.Module):
         if self.channels:
             z = (latent - self.latent_mean) / self.latent_deviation
             y = y + self.enter_latent(F.pixel_unshuffle(z, self.grid // self.factor))
-        y, x, received = (
-            _cut(self.trunk(y), CONTEXT // self.grid),
-            _cut(x, CONTEXT),
-            _cut(received, CONTEXT),
-        )
+        y = _cut(self.trunk(y), CONTEXT // self.grid)
+        x = _cut(x, CONTEXT)
+        received = _cut(received, CONTEXT)
         for scale, up, blocks in zip(self.scales, self.up, self.blocks, strict=True):
             y = F.pixel_shuffle(up(y), 2)
             y = blocks(y + self.skip[str(scale)](F.pixel_unshuffle(x, scale)))
@@ -140,7 +142,8 @@ class Attacker(nn.Module):
         """
 
         def cut(values: np.ndarray, factor: int) -> np.ndarray:
-            unit, margin = self.grid // factor, CONTEXT // factor
+            unit = self.grid // factor
+            margin = CONTEXT // factor
             rows, columns = (
                 np.arange(first * unit - margin, (first + count) * unit + margin).clip(0, side - 1)
                 for first, count, side in zip(corner, cells, values.shape[1:], strict=True)

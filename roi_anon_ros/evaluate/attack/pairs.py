@@ -101,7 +101,9 @@ class Windows:
     """
 
     def __init__(self, pairs: list[Pair], net: Attacker, seed: int) -> None:
-        self.pairs, self.net, self.seed = pairs, net, seed
+        self.pairs = pairs
+        self.net = net
+        self.seed = seed
         if min(min(p.image.shape[:2]) for p in pairs) < CROP:
             raise ValueError(f"pairs: an image is smaller than {CROP} pixels")
         self._owner = np.repeat(np.arange(len(pairs)), [len(p.heads) for p in pairs])
@@ -109,7 +111,8 @@ class Windows:
         large = at_least(self._heads, SMALLEST)
         if not large.any():
             raise ValueError(f"pairs: no head of at least {SMALLEST} pixels")
-        self._owner, self._heads = self._owner[large], self._heads[large]
+        self._owner = self._owner[large]
+        self._heads = self._heads[large]
         sides = (self._heads[:, 2:] - self._heads[:, :2]).max(axis=1)
         octave = np.floor(np.log2(sides)).clip(*OCTAVES).astype(int)
         counts = np.bincount(octave)[octave]
@@ -124,7 +127,8 @@ class Windows:
         grid = self.net.grid
         if rng.random() < AROUND_HEADS:
             chosen = rng.choice(len(self.chances), p=self.chances)
-            pair, head = self.pairs[self._owner[chosen]], self._heads[chosen]
+            pair = self.pairs[self._owner[chosen]]
+            head = self._heads[chosen]
             reach = np.maximum(head[2:] - head[:2], CROP / 2)
             wanted = (head[:2] + head[2:] - CROP) / 2 + rng.uniform(-0.5, 0.5, 2) * reach
         else:
@@ -132,7 +136,8 @@ class Windows:
             wanted = rng.uniform(0, 1, 2) * pair.image.shape[1::-1] - CROP / 2
         last = (np.array(pair.image.shape[1::-1]) - CROP) // grid
         column, row = (int(v) for v in np.rint(wanted / grid).clip(0, last))
-        left, top = column * grid, row * grid
+        left = column * grid
+        top = row * grid
         windows = self.net.windows(
             pair.received, pair.latent, (row, column), (CROP // grid, CROP // grid)
         )

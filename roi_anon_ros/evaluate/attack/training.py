@@ -22,8 +22,10 @@ from roi_anon_ros.evaluate.methods import Method
 from roi_anon_ros.storage import write_bytes
 from roi_anon_ros.train.losses import Regions, outside, region_weights
 
-#: Weights of the loss.
-EDGES, REST = 1.0, 0.1
+#: Weight of ``edges`` in the loss.
+EDGES = 1.0
+#: Weight of ``rest`` in the loss.
+REST = 0.1
 
 LEARNING_RATE = 1e-3
 
@@ -42,7 +44,8 @@ def build(pairs: list[Pair], seed: int = 0) -> Attacker:
     """
     if not pairs:
         raise ValueError("pairs: none, must be at least 1")
-    channels, factor = 0, 16
+    channels = 0
+    factor = 16
     if pairs[0].latent is not None:
 
         def covers(factor: int) -> bool:
@@ -51,7 +54,8 @@ def build(pairs: list[Pair], seed: int = 0) -> Attacker:
                 for p in pairs
             )
 
-        channels, factor = len(pairs[0].latent), next(filter(covers, FACTORS), None)
+        channels = len(pairs[0].latent)
+        factor = next(filter(covers, FACTORS), None)
         if factor is None:
             sizes = f"{pairs[0].latent.shape[1:]} of {pairs[0].image.shape[:2]}"
             raise ValueError(
@@ -97,7 +101,8 @@ def attack_loss(recovered: Tensor, image: Tensor, heads: Regions) -> dict[str, T
         Scalars ``loss``, ``heads``, ``edges``, ``rest``, the last three before their weights.
     """
     error = recovered - image
-    weights, keep = region_weights(heads, image), outside(heads, image)
+    weights = region_weights(heads, image)
+    keep = outside(heads, image)
     size = error.abs().mean(1, keepdim=True)
     across, down = (error.diff(dim=axis).abs().mean(1, keepdim=True) for axis in (3, 2))
     terms = {

@@ -18,9 +18,10 @@ from PIL import AvifImagePlugin, features
 from roi_anon_ros.codec.engines import processor, version_of
 from roi_anon_ros.evaluate.latency.ways import now
 
-#: Side of the square matrices whose products measure the machine, and products in each round: short
-#: ones, of which some get through between whatever else runs.
-PRODUCT_SIDE, PRODUCTS = 1024, 4
+#: Side of the square matrices whose products measure the machine.
+PRODUCT_SIDE = 1024
+#: Products in each round: short ones, of which some get through between whatever else runs.
+PRODUCTS = 4
 
 
 def time_product(dtype: torch.dtype) -> float:

@@ -184,18 +184,21 @@ def paper_network(image: np.ndarray, bits_per_pixel: float = 0.25, seed: int = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = PaperCodec(128, 2).eval()
-    last, prior = net.g_a[-1], net.entropy_bottleneck
+    last = net.g_a[-1]
+    prior = net.entropy_bottleneck
     y = net.g_a(pad_to_multiple(_to_tensor(image), net.downsampling_factor))
     sd, mean = torch.std_mean(y, (0, 2, 3))
     unit = ((y - mean[:, None, None]) / sd[:, None, None])[:, :ALIVE]
     to_scale = math.sqrt(3) / math.pi  # of a logistic distribution, from its standard deviation
 
     def rate(spread: float) -> float:
-        far, scale = (unit * spread).round().abs(), spread * to_scale
+        far = (unit * spread).round().abs()
+        scale = spread * to_scale
         likelihood = torch.sigmoid((0.5 - far) / scale) - torch.sigmoid((-0.5 - far) / scale)
         return -float(likelihood.clamp_min(1e-9).log2().sum()) * 3 / image.size
 
-    low, high = 0.1, 100.0
+    low = 0.1
+    high = 100.0
     for _ in range(16):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if rate(middle) < bits_per_pixel else (low, middle)

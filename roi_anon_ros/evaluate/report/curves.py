@@ -74,7 +74,8 @@ def bd_rate(anchor: Sequence[Point], points: Sequence[Point]) -> float | None:
     curves = [rising(anchor), rising(points)]
     if min(map(len, curves)) < 2:
         return None
-    low, high = max(curve[0, 1] for curve in curves), min(curve[-1, 1] for curve in curves)
+    low = max(curve[0, 1] for curve in curves)
+    high = min(curve[-1, 1] for curve in curves)
     if not low < high:
         return None
     means = [
