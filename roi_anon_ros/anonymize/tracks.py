@@ -148,8 +148,9 @@ def _pair(old: Sequence[Region], new: Sequence[Region]) -> dict[int, int]:
     if not old or not new:
         return {}
     close = overlaps(_boxes(new), _boxes(old))
-    same_label = np.array([[a.label == b.label for b in old] for a in new])
-    close[~same_label] = 0
+    for i, region in enumerate(new):
+        of_another_label = [earlier.label != region.label for earlier in old]
+        close[i, of_another_label] = 0
     chosen: dict[int, int] = {}
     for flat in np.argsort(-close, axis=None, kind="stable"):
         i, j = (int(index) for index in np.unravel_index(flat, close.shape))

@@ -160,15 +160,12 @@ def identify(
                 )
 
             photos = vectors("images")
-            figures = {
-                name: {
-                    method.name: summary(
-                        names, photos, vectors(f"{method.name}, {name}", method, scene)
-                    )
-                    for method in compared
-                }
-                for name, scene in scenes.items()
-            }
+            figures: dict[str, dict[str, Any]] = {}
+            for name, scene in scenes.items():
+                figures[name] = {}
+                for method in compared:
+                    probes = vectors(f"{method.name}, {name}", method, scene)
+                    figures[name][method.name] = summary(names, photos, probes)
         about = {
             "images": len(faces),
             "left_out": len(found) - len(faces),

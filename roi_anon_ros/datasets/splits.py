@@ -81,15 +81,14 @@ def write_split(
         shares: that :func:`split` was given, None where it did not make the parts.
         seed: likewise.
     """
-    files = {
-        name: [os.path.abspath(record.path) for record in part] for name, part in parts.items()
-    }
-    folders = [os.path.dirname(file) for part in files.values() for file in part]
+    files: dict[str, list[str]] = {}
+    for name, part in parts.items():
+        files[name] = [os.path.abspath(record.path) for record in part]
+    folders = [os.path.dirname(file) for of_part in files.values() for file in of_part]
     common = Path(os.path.commonpath(folders)) if folders else Path()
-    images = {
-        name: sorted(Path(file).relative_to(common).as_posix() for file in part)
-        for name, part in files.items()
-    }
+    images: dict[str, list[str]] = {}
+    for name, of_part in files.items():
+        images[name] = sorted(Path(file).relative_to(common).as_posix() for file in of_part)
     path.write_text(
         json.dumps({"shares": shares and dict(shares), "seed": seed, "pictures": images}, indent=1)
     )

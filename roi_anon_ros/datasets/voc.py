@@ -54,11 +54,8 @@ def read_voc(annotations: Path, images: Path | None = None) -> Reading:
     for file, root in trees:
         with reports(reading, file):
             named = Path(root.findtext("filename") or file.name).name
-            path = first_file(
-                b / name
-                for name in (named, *(file.stem + s for s in IMAGE_SUFFIXES))
-                for b in bases
-            )
+            candidates = [named, *(file.stem + suffix for suffix in IMAGE_SUFFIXES)]
+            path = first_file(b / name for name in candidates for b in bases)
             boxes = defaultdict(list)
             for one in root.iterfind("object"):
                 kind = KIND_OF.get(plain_name(one.findtext("name")))

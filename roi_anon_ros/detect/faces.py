@@ -42,7 +42,8 @@ class MtcnnFaces:
 
     def _find(self, image: np.ndarray) -> Detections:
         faces = self._mtcnn.detect_faces(image)
-        boxes = [(x, y, x + w, y + h) for x, y, w, h in (face["box"] for face in faces)]
+        found = [face["box"] for face in faces]
+        boxes = [(x, y, x + w, y + h) for x, y, w, h in found]
         scores = np.array([face["confidence"] for face in faces])
         landmarks = np.array([_landmarks(face["keypoints"]) for face in faces])
         return gather(np.array(boxes), scores, "face", image, landmarks)

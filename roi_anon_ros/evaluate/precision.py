@@ -85,9 +85,8 @@ def average_precision(images: Sequence[Judged], points: int = 0) -> float:
     truths = sum(len(p.sizes) for p in images)
     if not truths:
         return float("nan")
-    scores, correct = (
-        np.concatenate([getattr(p, name) for p in images]) for name in ("scores", "correct")
-    )
+    scores = np.concatenate([p.scores for p in images])
+    correct = np.concatenate([p.correct for p in images])
     hits = np.cumsum(correct[np.argsort(-scores, kind="stable")])
     recall = hits / truths
     precision = hits / np.arange(1, len(hits) + 1)
@@ -130,7 +129,11 @@ def bootstrap(
         seed: of the draws.
     """
     draws = draw_images(len(images), seed)
-    return to_interval(np.array([figure([images[i] for i in draw]) for draw in draws]))
+    figures: list[float] = []
+    for draw in draws:
+        drawn = [images[i] for i in draw]
+        figures.append(figure(drawn))
+    return to_interval(np.array(figures))
 
 
 def to_interval(figures: np.ndarray) -> tuple[float, float]:

@@ -247,10 +247,9 @@ def report(
     latent = delivery.latent
     found = delivery.detections
     fitted = resize(image, latent.coded_width, latent.coded_height)
-    milliseconds = {
-        stage: sum(delivery.milliseconds[node, name] for name in names)
-        for stage, (node, names) in STAGES.items()
-    }
+    milliseconds: dict[str, float] = {}
+    for stage, (node, names) in STAGES.items():
+        milliseconds[stage] = sum(delivery.milliseconds[node, part] for part in names)
     total = 1000 * delivery.round_trip
     milliseconds["transport"] = max(total - sum(milliseconds.values()), 0.0)
     original = find_persons([image])[0]
@@ -324,26 +323,17 @@ def table(result: dict) -> Table:
     shown.add_column(style="bold")
     shown.add_column(justify="right")
     shown.add_column()
-    shown.add_row(
-        "sent",
-        f"{size['sent']:,} B",
-        f"{result['bits_per_pixel']:.3f} bits per pixel of the source",
-    )
-    for name, what in (
-        ("raw", "raw"),
-        (f"jpeg_q{QUALITY}", "JPEG q10"),
-        (f"avif_q{QUALITY}", "AVIF q10"),
-    ):
+    rate = f"{result['bits_per_pixel']:.3f} bits per pixel of the source"
+    shown.add_row("sent", f"{size['sent']:,} B", rate)
+    codings = {"raw": "raw", f"jpeg_q{QUALITY}": "JPEG q10", f"avif_q{QUALITY}": "AVIF q10"}
+    for name, what in codings.items():
         note = "" if name == "raw" else f", at {coded}"
         shown.add_row(
             what, f"{size[name]:,} B", f"{size[name] / size['sent']:.1f} times what was sent{note}"
         )
     for name in ("encode", "transport", "decode", "detect", "total"):
-        shown.add_row(
-            name,
-            f"{ms[name]:.1f} ms",
-            "all hops over DDS, and waiting" if name == "transport" else "",
-        )
+        note = "all hops over DDS, and waiting" if name == "transport" else ""
+        shown.add_row(name, f"{ms[name]:.1f} ms", note)
     for name, judge in (("persons", "YOLOv8"), ("faces", "MTCNN")):
         counts = result[name]
         note = f"{judge}, original → decoded"
@@ -357,7 +347,10 @@ def summary(results: list[dict]) -> dict:
     """Of all images together: counts and bytes added up, rate averaged."""
 
     def total(group: str) -> dict[str, int]:
-        return {key: sum(result[group][key] for result in results) for key in results[0][group]}
+        added: dict[str, int] = {}
+        for key in results[0][group]:
+            added[key] = sum(result[group][key] for result in results)
+        return added
 
     return {
         "images": len(results),

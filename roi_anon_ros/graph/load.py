@@ -330,7 +330,9 @@ def _summary(
     published = sum(begin <= stamp < end for camera in stamps for stamp in camera)
     if not published:
         raise GraphError("the cameras' process came to publish nothing: the machine is too busy")
-    counted = [[age for stamp, age in camera.items() if begin <= stamp < end] for camera in ages]
+    counted: list[list[float]] = []
+    for answers in ages:
+        counted.append([age for stamp, age in answers.items() if begin <= stamp < end])
     every = np.array([age for camera in counted for age in camera])
     seconds = (end - begin) / 1e9
     figures: list[float | None] = [None] * 4

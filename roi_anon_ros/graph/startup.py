@@ -203,9 +203,12 @@ def run(
     figures: dict[str, dict[str, float]] = {}
     for name in OUTPUTS:
         taken = [nodes[name] for nodes, _, _ in counted]
-        figures[name] = {key: median(one[key] for one in taken) for key in taken[0]}
-    names = counted[0][1]
-    back = {name: median(again[name] for _, again, _ in counted) for name in names}
+        figures[name] = {}
+        for key in taken[0]:
+            figures[name][key] = median(one[key] for one in taken)
+    back: dict[str, float] = {}
+    for name in counted[0][1]:
+        back[name] = median(again[name] for _, again, _ in counted)
     return {"nodes": figures, "again": back, "engines": counted[-1][2]}
 
 

@@ -60,7 +60,11 @@ def draw_heads(share: float, seed: int) -> np.ndarray:
 def find_boxes(cells: np.ndarray) -> list[Box]:
     """Left, top, width and height of the connected cells, in pixels."""
     _, _, statistics_, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8))
-    return [tuple(int(value) * CELL for value in row[:4]) for row in statistics_[1:]]
+    boxes: list[Box] = []
+    for row in statistics_[1:]:
+        left, top, width, height = (int(value) * CELL for value in row[:4])
+        boxes.append((left, top, width, height))
+    return boxes
 
 
 def code_boxes(image: np.ndarray, cells: np.ndarray, options: dict) -> list[bytes]:

@@ -28,7 +28,9 @@ def write_attack(
     """Write a trained attacker, with what its training was and its last losses."""
     tensors = {name: value.detach().contiguous() for name, value in net.state_dict().items()}
     last = history[-LAST:]
-    losses = {name: sum(terms[name] for terms in last) / len(last) for name in last[0]}
+    losses: dict[str, float] = {}
+    for name in last[0]:
+        losses[name] = sum(terms[name] for terms in last) / len(last)
     metadata = about | {"losses": losses, "fingerprint": fingerprint(to_arrays(tensors)).hex()}
     write_bytes(path, save(tensors, metadata={"roi_anon_attack": json.dumps(metadata)}))
 

@@ -49,10 +49,11 @@ def build(pairs: list[Pair], seed: int = 0) -> Attacker:
     if pairs[0].latent is not None:
 
         def covers(factor: int) -> bool:
-            return all(
-                p.latent.shape[1:] == tuple(-(-side // factor) for side in p.image.shape[:2])
-                for p in pairs
-            )
+            for pair in pairs:
+                rows_columns = tuple(-(-side // factor) for side in pair.image.shape[:2])
+                if pair.latent.shape[1:] != rows_columns:
+                    return False
+            return True
 
         channels = len(pairs[0].latent)
         factor = next(filter(covers, FACTORS), None)

@@ -88,9 +88,9 @@ def run(
     order = random.Random(seed)
     # A copy: of its own memory, writable and contiguous.
     images = {f"{w}x{h}": np.array(resize(image, w, h), order="C") for w, h in sizes}
-    taken: dict[str, dict[str, list[dict[str, Any]]]] = {
-        size: {name: [] for name in names} for size in images
-    }
+    taken: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for size in images:
+        taken[size] = {name: [] for name in names}
     products: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     with use_threads(threads):
         for size, number in track(
@@ -168,9 +168,10 @@ def _summary(
         figures[what] = {"seconds": seconds, **_statistics(seconds), "ratio": _ratio(pairs)}
         figures[what]["ratio_interval"] = list(bootstrap(pairs, _ratio))
         laps = [once[what][1] for once in rounds]
-        figures[what]["stages"] = {
-            stage: _statistics([lap[stage] for lap in laps]) for stage in laps[0]
-        }
+        stages: dict[str, Any] = {}
+        for stage in laps[0]:
+            stages[stage] = _statistics([lap[stage] for lap in laps])
+        figures[what]["stages"] = stages
     if method.multiply_adds and "analysis" in figures["encode"]["stages"]:
         gflops = (
             2e-9 * method.multiply_adds * pixels / figures["encode"]["stages"]["analysis"]["min"]

@@ -96,15 +96,15 @@ def bd_rates(
         detector: of persons, whose average precision is compared.
     """
     key = f"{detector}_ap"
-    curves = {
-        family: [(results[name]["bits_per_pixel"], results[name][key]) for name in names]
-        for family, names in families(list(results)).items()
-    }
+    curves: dict[str, list[Point]] = {}
+    for family, names in families(list(results)).items():
+        curves[family] = [(results[name]["bits_per_pixel"], results[name][key]) for name in names]
     anchors = [family for family in ("avif", "jpeg", "webp") if len(curves.get(family, [])) > 1]
-    return {
-        family: {anchor: bd_rate(curves[anchor], points) for anchor in anchors if anchor != family}
-        for family, points in curves.items()
-    }
+    rates: dict[str, dict[str, float | None]] = {}
+    for family, points in curves.items():
+        others = [anchor for anchor in anchors if anchor != family]
+        rates[family] = {anchor: bd_rate(curves[anchor], points) for anchor in others}
+    return rates
 
 
 def plot(results: Mapping[str, Mapping[str, Any]]) -> Figure:

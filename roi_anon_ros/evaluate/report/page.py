@@ -160,13 +160,15 @@ def _kind(
     ]
     whole = {"title": name, "text": text, "tables": tables, "plots": [_png(curves.plot(methods))]}
     if results["sheet"]:
-        whole["sheet"] = [
-            {method: (sheet / file).read_bytes() for method, file in image["methods"].items()}
-            for image in results["sheet"]
-        ]
+        whole["sheet"] = [_read_row(sheet, image["methods"]) for image in results["sheet"]]
     if not attacked:
         return [whole]
     return [whole, _attacks(name, methods, attacked, about["attacks"])]
+
+
+def _read_row(sheet: Path, files: Mapping[str, str]) -> dict[str, bytes]:
+    """One image of the sheet, as each method shows it."""
+    return {method: (sheet / file).read_bytes() for method, file in files.items()}
 
 
 def _attacks(
@@ -253,18 +255,15 @@ def _limits(base: Mapping[str, Any], faces: list[str], images: int) -> list[str]
 
 
 def _budgets(attacks: Mapping[str, Mapping[str, int]]) -> list[str]:
-    said = {
-        ", ".join(f"{name} {value}" for name, value in budget.items())
-        for budget in attacks.values()
-    }
+    budgets: dict[str, str] = {}
+    for method, budget in attacks.items():
+        budgets[method] = ", ".join(f"{name} {value}" for name, value in budget.items())
+    said = set(budgets.values())
     if len(said) == 1:
         return [f"The budget: {said.pop()}; colour images only."]
     return [
         "The budgets DIFFER, and so the methods do not compare: "
-        + "; ".join(
-            f"{method}: " + ", ".join(f"{name} {value}" for name, value in budget.items())
-            for method, budget in attacks.items()
-        )
+        + "; ".join(f"{method}: {budget}" for method, budget in budgets.items())
     ]
 
 
