@@ -397,6 +397,7 @@ def test_the_default_image_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert name == "synthetic" and image.shape == (1024, 1024, 3)
 
 
+@pytest.mark.slow
 def test_the_command_says_ratios_and_leaves_them_for_the_report(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "discs.png"), make_image())
     command = [
