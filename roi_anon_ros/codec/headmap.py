@@ -18,9 +18,9 @@ THRESHOLD = 0.35
 #: The image is halved until its longer side has at most this many pixels: a head that fills it is
 #: found there.
 COARSEST = 224
-#: A level that is shrunk by 4 or more has no say on heads of fewer pixels in it: finer ones see them
-#: better, and its cells cover 32 pixels. Shrunk by 2 it has: without it heads of 16 to 32 pixels
-#: with helmets are found in 0.65 instead of 0.75 of the cases.
+#: A level that is shrunk by 4 or more has no say on heads of fewer pixels in it: finer ones see
+#: them better, and its cells cover 32 pixels. Shrunk by 2 it has: without it heads of 16 to 32
+#: pixels with helmets are found in 0.65 instead of 0.75 of the cases.
 LEAST_COARSE = 24
 #: Two heads of the pyramid are one where their centres are closer than this share of the larger
 #: one's side.

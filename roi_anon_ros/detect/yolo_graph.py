@@ -101,7 +101,8 @@ class YoloGraph:
             For each image boxes ``[n, 4]``, left, top, right, bottom in its pixels, and scores
             ``[n]``, highest first.
         """
-        fit = fit_into(images[0].shape[:2], self._size, None if self.fixed else self._stride)
+        height, width = images[0].shape[:2]
+        fit = fit_into((height, width), self._size, None if self.fixed else self._stride)
         batch = np.stack([lay(image, *fit) for image in images])
         batch = np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32) / 255
         if not hasattr(self._mine, "request"):
