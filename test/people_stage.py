@@ -62,6 +62,7 @@ class Stage(Probe):
         time: that the clock shows, nanoseconds.
         clouds: of each camera, since the last of its frames.
         fused: all clouds of both, since :meth:`begin`; the newest comes last.
+        tracks: those that went out with the fused clouds, or where these were silent.
         twins: cycles since the time was set.
     """
 
@@ -85,6 +86,7 @@ class Stage(Probe):
         }
         self.clouds = {n: self.listen(PointCloud2, f"{n}/people", RELIABLE) for n in CAMERAS}
         self.fused = self.listen(PointCloud2, "people_fused", RELIABLE)
+        self.tracks = self.listen(vision_msgs.Detection3DArray, "tracks", RELIABLE)
         self.twins = self.listen(String, "twin", RELIABLE)
         self.set_clock(self.time)
 
@@ -96,6 +98,7 @@ class Stage(Probe):
                 break
         self.fused_at(self.stamp())
         self.fused.clear()
+        self.tracks.clear()
 
     # Time
 
@@ -156,6 +159,16 @@ class Stage(Probe):
         assert cloud.header == Header(stamp=self.stamp(), frame_id="site")
         clouds.clear()
         return points_of(cloud)
+
+    def timed_frame(self, camera: str, *places: tuple[float, float], step: int) -> np.ndarray:
+        """As `frame`, where it counts what the clock shows: the node has the time before the frame
+        comes, and is done with the frame before the time goes on.
+        """
+        self.set_clock(self.time + step)
+        points = self.frame(camera, *places, step=0)
+        stamp = self.stamp()
+        self.wait_for(lambda: any(tracks.header.stamp == stamp for tracks in self.tracks), "tracks")
+        return points
 
     def both(self, *places: tuple[float, float], count: int = 1) -> None:
         """Send frames of both cameras, in turns."""

@@ -14,7 +14,7 @@ import jsonschema
 import numpy as np
 import pytest
 import yaml
-from people_stage import CAMERAS, FRAME, ROOT, SITE, Stage, points_of, vision_msgs
+from people_stage import CAMERAS, FRAME, ROOT, SITE, Stage, points_of
 
 from builtin_interfaces.msg import Time  # isort: skip
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # isort: skip
@@ -61,7 +61,6 @@ def stage(theatre: Stage) -> Stage:
 
 
 def test_detections_become_a_cloud_in_metres_with_the_stamp_of_the_image(stage: Stage) -> None:
-    tracks = stage.listen(vision_msgs.Detection3DArray, "tracks", RELIABLE)
     schema = stage.listen(String, "north/nvschema", RELIABLE)
     points = stage.frame("north", SOMEBODY)
     assert points.dtype.names == ("x", "y", "z", "id", "vx", "vy", "confidence")
@@ -75,12 +74,8 @@ def test_detections_become_a_cloud_in_metres_with_the_stamp_of_the_image(stage: 
     stamp = stage.stamp()
     assert len(stage.fused_at(stamp)) == 40
     assert {cloud.header.frame_id for cloud in stage.fused} == {"site"}
-
-    def seen() -> bool:
-        """Whether tracks came of this frame; a listener that is new may miss some."""
-        return bool(tracks) and tracks[-1].header.stamp == stage.stamp()
-
-    stage.until(lambda: stage.frame("north", SOMEBODY), seen, "tracks")
+    tracks = stage.tracks
+    stage.wait_for(lambda: tracks and tracks[-1].header.stamp == stamp, "tracks")
     (person,) = tracks[-1].detections
     place = person.results[0].pose
     assert [place.pose.position.x, place.pose.position.y] == pytest.approx([1.0, 0.5], abs=0.1)
@@ -138,7 +133,7 @@ def test_with_a_third_of_the_frames_lost_each_that_comes_has_its_cloud(stage: St
             if random.uniform() < 0.3:
                 stage.time += step
                 continue
-            points = stage.frame(camera, SOMEBODY, step=step)
+            points = stage.timed_frame(camera, SOMEBODY, step=step)
             assert len(points) == 40
             seen[camera] = stage.time
             oldest = stage.time - min(seen.values())
@@ -153,7 +148,7 @@ def test_with_a_third_of_the_frames_lost_each_that_comes_has_its_cloud(stage: St
 def test_one_of_two_late_silences_the_fused_cloud_alone(stage: Stage) -> None:
     flowing = []
     for _ in range(8):
-        assert len(stage.frame("north", SOMEBODY, step=LONG)) == 40
+        assert len(stage.timed_frame("north", SOMEBODY, step=LONG)) == 40
         flowing.append(stage.stamp())
     flowing = flowing[:4]  # then south was silent for more than 0.5 s
     cycle = stage.cycle()
@@ -167,7 +162,7 @@ def test_one_of_two_late_silences_the_fused_cloud_alone(stage: Stage) -> None:
 
 def test_when_a_camera_dies_the_fused_cloud_ends_and_the_other_one_goes_on(stage: Stage) -> None:
     for _ in range(20):
-        assert len(stage.frame("north", SOMEBODY, step=LONG)) == 40
+        assert len(stage.timed_frame("north", SOMEBODY, step=LONG)) == 40
     cycle = stage.cycle()
     assert [camera["state"] for camera in cycle["cameras"]] == ["alive", "dead"]
     assert not cycle["complete"] and cycle["zones"][0]["state"] == "occupied"
