@@ -62,40 +62,57 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
             path = folder / image["file_name"]
             of_this = of_image.pop(_key(image["id"]), [])
             with reports(reading, path):
-                boxes = defaultdict(list)
-                found = set()
-                for one in of_this:
-                    kind = KIND_OF.get(names[_key(one["category_id"])])
-                    if kind:
-                        if one.get("origin") == "pseudo":
-                            found.add(kind)
-                        ignored = read_flag(one.get("ignore")) or read_flag(one.get("iscrowd"))
-                        boxes[kind].append((*to_corners(one["bbox"]), ignored))
-                partial = set(image.get("partial", ()))
-                complete = kinds - partial - found
-                annotated = kinds - partial
-                if "annotated" in image:
-                    complete = frozenset(KINDS).intersection(image["annotated"]) - found
-                    annotated = annotated & boxes.keys() | set(KINDS).intersection(
-                        image["annotated"]
-                    )
-                size = read_size(
-                    path, *(int(float(image.get(side) or 0)) for side in ("width", "height"))
-                )
-                add_record(
-                    reading,
-                    path,
-                    size,
-                    boxes,
-                    frozenset(annotated),
-                    frozenset(found),
-                    frozenset(complete),
-                    str(image.get("source", "")),
-                )
+                _read_image(reading, path, image, of_this, names, kinds)
     reading.problems += [
         f"{file}: annotations of image_id {number}, which is not in it" for number in of_image
     ]
     return check_readable(file, reading)
+
+
+def _read_image(
+    reading: Reading,
+    path: Path,
+    image: dict[str, Any],
+    of_this: list[dict],
+    names: dict[str, str],
+    kinds: frozenset[str],
+) -> None:
+    """Add one image and its annotations to what is read.
+
+    Args:
+        reading: what is added to.
+        path: of the image.
+        image: its entry.
+        of_this: its annotations.
+        names: of the categories by their ids.
+        kinds: of all categories.
+    """
+    boxes = defaultdict(list)
+    found = set()
+    for one in of_this:
+        kind = KIND_OF.get(names[_key(one["category_id"])])
+        if kind:
+            if one.get("origin") == "pseudo":
+                found.add(kind)
+            ignored = read_flag(one.get("ignore")) or read_flag(one.get("iscrowd"))
+            boxes[kind].append((*to_corners(one["bbox"]), ignored))
+    partial = set(image.get("partial", ()))
+    complete = kinds - partial - found
+    annotated = kinds - partial
+    if "annotated" in image:
+        complete = frozenset(KINDS).intersection(image["annotated"]) - found
+        annotated = annotated & boxes.keys() | set(KINDS).intersection(image["annotated"])
+    size = read_size(path, *(int(float(image.get(side) or 0)) for side in ("width", "height")))
+    add_record(
+        reading,
+        path,
+        size,
+        boxes,
+        frozenset(annotated),
+        frozenset(found),
+        frozenset(complete),
+        str(image.get("source", "")),
+    )
 
 
 def _key(number: Any) -> str:

@@ -286,6 +286,77 @@ def rank_one(similarities: np.ndarray, own: np.ndarray) -> np.ndarray:
     return best[np.arange(len(own)), own] / best.sum(axis=1)
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs of images by their similarity, and whom they show.
+
+    Attributes:
+        genuine: ``[g]``, similarities of pairs that show one person.
+        whose: int ``[g]``, that person.
+        impostors: ``[i]``, similarities of pairs that show two people, rising.
+        one: int ``[i]``, the one of the two.
+        other: int ``[i]``, the other.
+        hits: ``[p]``, from :func:`rank_one`.
+        probed: int ``[p]``, the person that each of its probes shows.
+    """
+
+    genuine: np.ndarray
+    whose: np.ndarray
+    impostors: np.ndarray
+    one: np.ndarray
+    other: np.ndarray
+    hits: np.ndarray
+    probed: np.ndarray
+
+    def figures(self, draws: np.ndarray | None = None) -> dict[str, float]:
+        """The figures of :func:`compare`, where each person was drawn so often; None: once."""
+        # A pair is drawn as often as its two people are; nobody is an impostor of himself, drawn
+        # twice.
+        each = None
+        between = None
+        probe = None
+        if draws is not None:
+            each = draws[self.whose]
+            between = draws[self.one] * draws[self.other]
+            probe = draws[self.probed]
+        shares = false_accepts(self.genuine, self.impostors, between)
+        return {
+            "auc": area(shares, each),
+            "tar_far_1": true_accepts(shares, 0.01, each),
+            "tar_far_01": true_accepts(shares, 0.001, each),
+            "rank1": float(np.average(self.hits, weights=probe)),
+        }
+
+
+def _pair_up(scores: np.ndarray, first: np.ndarray, person: np.ndarray, each_once: bool) -> _Pairs:
+    """Sort the similarities ``[n, n]`` of probes and gallery.
+
+    Args:
+        scores: the similarities.
+        first: int ``[people]``, the first image of each person.
+        person: int ``[n]``, on each image.
+        each_once: probes and gallery are the same.
+    """
+    n = len(person)
+    others = np.setdiff1d(np.arange(n), first)
+    hits = rank_one(scores[np.ix_(others, first)], person[others])
+    a, b = np.tril_indices(n, -1) if each_once else np.nonzero(~np.eye(n, dtype=bool))
+    scores = scores[a, b]
+    one = person[a]
+    other = person[b]
+    same = one == other
+    order = np.flatnonzero(~same)[np.argsort(scores[~same])]
+    return _Pairs(
+        genuine=scores[same],
+        whose=one[same],
+        impostors=scores[order],
+        one=one[order],
+        other=other[order],
+        hits=hits,
+        probed=person[others],
+    )
+
+
 def compare(
     names: Sequence[str], gallery: np.ndarray, probes: np.ndarray | None = None, seed: int = 0
 ) -> dict:
@@ -320,53 +391,29 @@ def compare(
             f"names: {n} images of {people} people, need two people or more, two images of one"
         )
     scores = (gallery if probes is None else probes) @ gallery.T
-    others = np.setdiff1d(np.arange(n), first)
-    hits = rank_one(scores[np.ix_(others, first)], person[others])
-    a, b = np.tril_indices(n, -1) if probes is None else np.nonzero(~np.eye(n, dtype=bool))
-    scores = scores[a, b]
-    a = person[a]
-    b = person[b]
-    same = a == b
-    genuine = scores[same]
-    whose = a[same]
-    order = np.flatnonzero(~same)[np.argsort(scores[~same])]
-    impostors = scores[order]
-    a = a[order]
-    b = b[order]
-
-    def figures(draws: np.ndarray | None = None) -> dict[str, float]:
-        # A pair is drawn as often as its two people are; nobody is an impostor of himself, drawn
-        # twice.
-        each = None
-        between = None
-        probe = None
-        if draws is not None:
-            each = draws[whose]
-            between = draws[a] * draws[b]
-            probe = draws[person[others]]
-        shares = false_accepts(genuine, impostors, between)
-        tars = {
-            f"tar_far_{name}": true_accepts(shares, far, each)
-            for name, far in (("1", 0.01), ("01", 0.001))
-        }
-        return {"auc": area(shares, each), **tars, "rank1": float(np.average(hits, weights=probe))}
-
-    shares = false_accepts(genuine, impostors)
-    result: dict[str, Any] = {"genuine": len(genuine), "impostors": len(impostors), **figures()}
+    pairs = _pair_up(scores, first, person, each_once=probes is None)
+    shares = false_accepts(pairs.genuine, pairs.impostors)
+    result: dict[str, Any] = {
+        "genuine": len(pairs.genuine),
+        "impostors": len(pairs.impostors),
+        **pairs.figures(),
+    }
     rng = np.random.default_rng(seed)
     draws = [
         np.bincount(rng.integers(people, size=people), minlength=people) for _ in range(RESAMPLES)
     ]
     # A draw without two people, or without two images of one, says nothing.
     drawn = [
-        figures(draw.astype(float)) for draw in draws if (draw > 0).sum() > 1 and draw[whose].any()
+        pairs.figures(draw.astype(float))
+        for draw in draws
+        if (draw > 0).sum() > 1 and draw[pairs.whose].any()
     ]
     for name in drawn[0] if drawn else ():
         result[f"{name}_interval"] = np.percentile(
             [figure[name] for figure in drawn], [2.5, 97.5]
         ).tolist()
     result["roc"] = [[float(far), true_accepts(shares, far)] for far in np.geomspace(1e-4, 1, 101)]
-    return result | {"probes": len(others), "people": people, "rank1_chance": 1 / people}
+    return result | {"probes": len(pairs.probed), "people": people, "rank1_chance": 1 / people}
 
 
 def summary(names: Sequence[str], images: np.ndarray, sent: np.ndarray) -> dict[str, Any]:

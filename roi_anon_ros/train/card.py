@@ -5,6 +5,7 @@ its contact sheet.
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -51,20 +52,7 @@ def write_card(model: Path, log: Path) -> Path:
     hyperparameters = ", ".join(
         f"{name}={value}" for name, value in loaded.metadata["hyperparameters"].items()
     )
-    shown = {
-        "bits per pixel (estimated)": f"{figures['bpp']:.3f}",
-        "PSNR outside the heads": f"{to_decibels(figures['mse_outside']):.1f} dB",
-    }
-    if figures.get("mse_heads"):
-        shown["PSNR inside the heads"] = f"{to_decibels(figures['mse_heads']):.1f} dB"
-    for name, detector in (
-        ("persons", f"YOLOv8 ({Path(training['config']['detector']).stem})"),
-        ("faces", "MTCNN"),
-    ):
-        if name in figures:
-            shown[f"{name} that {detector} finds, of those it finds in the originals"] = (
-                f"{figures[name]:.1%}"
-            )
+    shown = _show_figures(figures, Path(training["config"]["detector"]).stem)
     lines = [
         f"# Model card: {loaded.metadata['name']}",
         "",
@@ -101,6 +89,27 @@ def write_card(model: Path, log: Path) -> Path:
     card = model.with_suffix(".md")
     card.write_text("\n".join(lines))
     return card
+
+
+def _show_figures(figures: Mapping[str, float], weights: str) -> dict[str, str]:
+    """The rows of the table of figures: what each is, and its value.
+
+    Args:
+        figures: of the validation, by their names.
+        weights: name of the detector of persons.
+    """
+    shown = {
+        "bits per pixel (estimated)": f"{figures['bpp']:.3f}",
+        "PSNR outside the heads": f"{to_decibels(figures['mse_outside']):.1f} dB",
+    }
+    if figures.get("mse_heads"):
+        shown["PSNR inside the heads"] = f"{to_decibels(figures['mse_heads']):.1f} dB"
+    for name, detector in (("persons", f"YOLOv8 ({weights})"), ("faces", "MTCNN")):
+        if name in figures:
+            shown[f"{name} that {detector} finds, of those it finds in the originals"] = (
+                f"{figures[name]:.1%}"
+            )
+    return shown
 
 
 def read_log(log: Path) -> dict[str, list[tuple[int, float]]]:

@@ -171,14 +171,7 @@ def train(
         yield from (terms["loss"] for terms in history)
     tick = time.monotonic()
     for step in range(len(history), steps):
-        received, latents, images, boxes = zip(
-            *(windows[step * batch + i] for i in range(batch)), strict=True
-        )
-        with torch.autocast("cpu", torch.bfloat16):
-            recovered = net(
-                to_tensor(list(received)), to_tensor(list(latents)) if net.channels else None
-            )
-        terms = attack_loss(recovered, to_tensor(list(images)), Regions.stack(list(boxes)))
+        terms = _losses(net, [windows[step * batch + i] for i in range(batch)])
         if not torch.isfinite(terms["loss"]):
             raise RuntimeError(f"{method.name}: the attack's loss is not finite at step {step}")
         for group in optimizer.param_groups:
@@ -192,17 +185,19 @@ def train(
             write_attack(out, net, about, history)
             checkpoint.unlink(missing_ok=True)
         elif time.monotonic() - tick >= save_every:
-            state = {
-                "net": net.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "history": history,
-                "about": about,
-            }
-            stream = io.BytesIO()
-            torch.save(state, stream)
-            write_bytes(checkpoint, stream.getvalue())
+            _write_checkpoint(checkpoint, net, optimizer, history, about)
             tick = time.monotonic()
         yield history[-1]["loss"]
+
+
+def _losses(net: Attacker, windows: list[tuple[Any, ...]]) -> dict[str, Tensor]:
+    """:func:`attack_loss` on these :class:`Windows`."""
+    received, latents, images, boxes = zip(*windows, strict=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        recovered = net(
+            to_tensor(list(received)), to_tensor(list(latents)) if net.channels else None
+        )
+    return attack_loss(recovered, to_tensor(list(images)), Regions.stack(list(boxes)))
 
 
 def _pace(step: int, steps: int) -> float:
@@ -219,6 +214,24 @@ def _digest(pairs: list[Pair]) -> str:
             digest.update(f"{array.dtype} {array.shape}\n".encode())
             digest.update(np.ascontiguousarray(array))
     return digest.hexdigest()[:16]
+
+
+def _write_checkpoint(
+    path: Path,
+    net: Attacker,
+    optimizer: torch.optim.Optimizer,
+    history: list[dict[str, float]],
+    about: dict[str, Any],
+) -> None:
+    state = {
+        "net": net.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+        "about": about,
+    }
+    stream = io.BytesIO()
+    torch.save(state, stream)
+    write_bytes(path, stream.getvalue())
 
 
 def _read_checkpoint(path: Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -73,35 +73,16 @@ def run(
     names = [method.name for method in methods]
     reference = names[0] if reference is None and names else reference
     threads = count_cores() if threads is None else threads
-    for name, value, least in (
-        ("rounds", rounds, 2),
-        ("warmup", warmup, 1),
-        ("threads", threads, 1),
-    ):
-        if value < least:
-            raise ValueError(f"{name}: {value}, must be at least {least}")
+    _check_numbers(rounds, warmup, threads)
     if not names or len(set(names)) < len(names):
         raise ValueError(f"methods: {', '.join(names) or 'none'}, must be at least one, each once")
     if reference not in names:
         raise ValueError(f"reference: {reference!r}, must be one of {', '.join(names)}")
     environment = describe_machine(threads)
-    order = random.Random(seed)
     # A copy: of its own memory, writable and contiguous.
     images = {f"{w}x{h}": np.array(resize(image, w, h), order="C") for w, h in sizes}
-    taken: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for size in images:
-        taken[size] = {name: [] for name in names}
-    products: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
     with use_threads(threads):
-        for size, number in track(
-            [(size, number) for size in images for number in range(warmup + rounds)]
-        ):
-            for method in order.sample(list(methods), len(methods)):
-                once = _once(method, images[size])
-                if number >= warmup:
-                    taken[size][method.name].append(once)
-            for dtype, seconds in products.items():
-                seconds += [time_product(dtype) for _ in range(PRODUCTS)]
+        taken, products = _take_rounds(methods, images, rounds, warmup, seed, track)
     peak = {
         str(dtype)[6:]: 2e-9 * PRODUCT_SIDE**3 / min(seconds) for dtype, seconds in products.items()
     }
@@ -132,6 +113,44 @@ def run(
                         filter(None, [method.note, str(error)])
                     )
     return results
+
+
+def _check_numbers(rounds: int, warmup: int, threads: int) -> None:
+    for name, value, least in (
+        ("rounds", rounds, 2),
+        ("warmup", warmup, 1),
+        ("threads", threads, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{name}: {value}, must be at least {least}")
+
+
+def _take_rounds(
+    methods: Sequence[Timed],
+    images: dict[str, np.ndarray],
+    rounds: int,
+    warmup: int,
+    seed: int,
+    track: Callable[[Sequence[Any]], Iterable[Any]],
+) -> tuple[dict[str, dict[str, list[dict[str, Any]]]], dict[torch.dtype, list[float]]]:
+    """What :func:`_once` gave in each round that counts, by size and method, and the seconds of the
+    matrix products that were taken between, by type.
+    """
+    order = random.Random(seed)
+    taken: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for size in images:
+        taken[size] = {method.name: [] for method in methods}
+    products: dict[torch.dtype, list[float]] = {torch.float32: [], torch.bfloat16: []}
+    for size, number in track(
+        [(size, number) for size in images for number in range(warmup + rounds)]
+    ):
+        for method in order.sample(list(methods), len(methods)):
+            once = _once(method, images[size])
+            if number >= warmup:
+                taken[size][method.name].append(once)
+        for dtype, seconds in products.items():
+            seconds += [time_product(dtype) for _ in range(PRODUCTS)]
+    return taken, products
 
 
 def _once(method: Timed, image: np.ndarray) -> dict[str, Any]:
