@@ -338,3 +338,30 @@ def test_tests_of_nodes_are_marked() -> None:
         if needs_ros and "pytest.mark.ros" not in path.read_text():
             unmarked.append(path.name)
     assert not unmarked
+
+
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def _is_dense(node: ast.AST) -> str:
+    """What makes a statement dense; empty where nothing does."""
+    if isinstance(node, COMPREHENSIONS):
+        inner = [one for one in ast.walk(node) if one is not node]
+        if any(isinstance(one, COMPREHENSIONS) for one in inner):
+            return "a comprehension inside a comprehension"
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple):
+        target = node.targets[0]
+        if isinstance(target, ast.Tuple):
+            wanted = sorted(ast.unparse(one) for one in target.elts)
+            if wanted != sorted(ast.unparse(one) for one in node.value.elts):
+                return "several assignments in one statement that do not swap"
+    return ""
+
+
+def test_statements_say_one_thing() -> None:
+    dense = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if said := _is_dense(node):
+                dense.append(f"{path.relative_to(ROOT)}:{node.lineno}: {said}")
+    assert not dense
