@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # ONNX Runtime reports usage to its maker by default; a camera does not call home.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # too late once onnxruntime is imported
 # OpenVINO reports every import to its makers unless this package is missing.
-sys.modules.setdefault("openvino_telemetry", None)
+if "openvino_telemetry" not in sys.modules:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # "no such module"
 # CompressAI's, at each import; nobody who runs a node can do anything about it.
 warnings.filterwarnings("ignore", message=".*torch.jit.script", category=FutureWarning)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,7 +57,7 @@ def add_record(
     reading: Reading,
     path: Path,
     size: tuple[int, int],
-    rows: Mapping[str, list[tuple[float, float, float, float, bool]]],
+    rows: Mapping[str, Sequence[tuple[float, ...]]],
     annotated: frozenset[str],
     by_detector: frozenset[str] = frozenset(),
     complete: frozenset[str] | None = None,
@@ -87,8 +87,11 @@ def add_record(
     reading.records.append(
         Record(
             path,
-            *size,
-            *(boxes[kind] for kind in KINDS),
+            size[0],
+            size[1],
+            boxes["person"],
+            boxes["head"],
+            boxes["face"],
             annotated,
             by_detector,
             complete,

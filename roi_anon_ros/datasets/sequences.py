@@ -82,7 +82,7 @@ def _heads_of(coco: dict[str, Any]) -> dict[Any, list[tuple[tuple[float, ...], s
     kinds = {c["id"]: KIND_OF.get(plain_name(c["name"])) for c in coco["categories"]}
     if "head" not in kinds.values():
         raise ValueError("categories: none is a head")
-    heads = defaultdict(list)
+    heads: dict[Any, list[tuple[tuple[float, ...], str]]] = defaultdict(list)
     for one in coco["annotations"]:
         if kinds[one["category_id"]] == "head" and not (one.get("ignore") or one.get("iscrowd")):
             heads[one["image_id"]].append((to_corners(one["bbox"]), str(one["track_id"])))

@@ -58,7 +58,7 @@ def read_voc(annotations: Path, images: Path | None = None) -> Reading:
             path = first_file(b / name for name in candidates for b in bases)
             boxes = defaultdict(list)
             for one in root.iterfind("object"):
-                kind = KIND_OF.get(plain_name(one.findtext("name")))
+                kind = KIND_OF.get(plain_name(one.findtext("name") or ""))
                 if kind:
                     x1, y1, x2, y2 = finite_box(
                         [one.findtext(f"bndbox/{s}") for s in ("xmin", "ymin", "xmax", "ymax")]

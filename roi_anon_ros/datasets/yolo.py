@@ -63,7 +63,7 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
         with reports(reading, path):
             size = read_size(path)
             labels = _labels_of(path)
-            boxes = defaultdict(list)
+            boxes: dict[str, list[tuple[float, ...]]] = defaultdict(list)
             found = set()
             for number, line in enumerate(
                 labels.read_text().splitlines() if labels.is_file() else (), 1
