@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ros_graph import make_model  # first: it skips without ROS
+from ros_graph import Probe, make_model  # first: it skips without ROS
 
 pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: make env, or apt")
 pytest.importorskip("ultralytics", reason="needs the 'server' extra")
@@ -18,6 +18,13 @@ from roi_anon_ros.graph import startup
 from roi_anon_ros.graph.startup import main, processor_seconds, resident_memory, table
 
 pytestmark = pytest.mark.ros
+
+
+def find_weights_or_skip() -> Path:
+    try:
+        return find_weights("yolov8n")
+    except WeightsError as error:
+        pytest.skip(f"no weights: {error}")
 
 
 def test_a_process_costs_what_the_system_says() -> None:
@@ -51,12 +58,33 @@ def test_rounds_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> 
     assert "rounds: got 0, must be from 1 to 100" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ("edge", ["loading model", "running analysis on engine torch"]),
+        (
+            "server",
+            ["loading model", "loading detector", "fetched", "running synthesis on engine torch"],
+        ),
+    ],
+)
+@pytest.mark.weights
+def test_a_start_says_what_it_does(node: str, said: list[str], tmp_path: Path) -> None:
+    model = make_model(tmp_path / "model.safetensors")
+    parameters = {"weights": find_weights_or_skip()} if node == "server" else {}
+    with Probe(tmp_path) as probe:
+        process = probe.start_node(node, model=model, autostart="true", **parameters)
+        topic = "latent" if node == "server" else node
+        while probe.report(f"/{node}: {topic}")["message"] != "no frame yet":
+            pass
+    place = 0
+    for words in said:
+        place = process.output.index(words, place)
+
+
 @pytest.mark.weights
 def test_its_figures_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        weights = find_weights("yolov8n")
-    except WeightsError as error:
-        pytest.skip(f"no weights: {error}")
+    weights = find_weights_or_skip()
     monkeypatch.setattr(startup, "SETTLED", 3)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     model = make_model(tmp_path / "model.safetensors")
