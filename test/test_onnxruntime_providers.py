@@ -44,7 +44,13 @@ class Runtime:
         self.there = there
         self.asked: list[list[tuple[str, dict[str, Any]]]] = []
         self.off = 0
-        self.SessionOptions = SimpleNamespace
+        self.options: list[SimpleNamespace] = []
+
+    def SessionOptions(self) -> SimpleNamespace:  # noqa: N802
+        entries: dict[str, str] = {}
+        options = SimpleNamespace(entries=entries, add_session_config_entry=entries.__setitem__)
+        self.options.append(options)
+        return options
 
     def get_available_providers(self) -> list[str]:
         return self.there
@@ -99,6 +105,9 @@ def test_the_fastest_provider_comes_first(
     (providers,) = runtime.asked
     assert [name for name, _ in providers] == order
     assert engine.runs(ANALYSIS) == f"onnxruntime ({order[0].removesuffix('ExecutionProvider')})"
+    (options,) = runtime.options
+    assert options.entries == {"session.intra_op.allow_spinning": "0"}
+    assert options.intra_op_num_threads == ANALYSIS.threads and not options.enable_mem_pattern
     if CUDA in there:
         assert dict(providers)[CUDA] == {"use_tf32": 0}
 

@@ -36,7 +36,7 @@ from roi_anon_ros.nodes.base.newest import newest_only
 #: Width and height of the camera's images.
 SIZE = (640, 480)
 #: Images that the camera sends a second.
-RATE = 15.0
+RATE = 5.0
 #: Outputs after which a node holds what memory it will.
 SETTLED = 30
 #: Seconds after which `ros2 launch` starts a process again, see ``launch/``.
