@@ -46,7 +46,7 @@ class Runtime:
         self.off = 0
         self.options: list[SimpleNamespace] = []
 
-    def SessionOptions(self) -> SimpleNamespace:  # noqa: N802
+    def SessionOptions(self) -> SimpleNamespace:
         entries: dict[str, str] = {}
         options = SimpleNamespace(entries=entries, add_session_config_entry=entries.__setitem__)
         self.options.append(options)
