@@ -89,6 +89,7 @@ def test_a_start_says_what_it_does(node: str, said: list[str], tmp_path: Path) -
 def test_its_figures_fit_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = find_weights_or_skip()
     monkeypatch.setattr(startup, "SETTLED", 3)
+    monkeypatch.setattr(startup, "WARM_UP", 0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     model = make_model(tmp_path / "model.safetensors")
     results = startup.run(1, str(model), str(weights), engine="torch")

@@ -37,6 +37,8 @@ from roi_anon_ros.nodes.base.newest import newest_only
 SIZE = (640, 480)
 #: Images that the camera sends a second.
 RATE = 5.0
+#: Rounds that fill the caches and do not count.
+WARM_UP = 1
 #: Outputs after which a node holds what memory it will.
 SETTLED = 30
 #: Seconds after which `ros2 launch` starts a process again, see ``launch/``.
@@ -194,12 +196,12 @@ def run(
             "edge": coding,
             "server": coding | {"weights": weights},
         }
-        for _ in range(1 + rounds):
+        for _ in range(WARM_UP + rounds):
             with Startup(Path(folder), parameters) as graph:
                 nodes = {name: graph.measure(name) for name in OUTPUTS}
                 again = {name: graph.kill(name) for name in ("edge", "server")}
                 measured.append((nodes, again, graph.engines))
-    counted = measured[1:]
+    counted = measured[WARM_UP:]
     figures: dict[str, dict[str, float]] = {}
     for name in OUTPUTS:
         taken = [nodes[name] for nodes, _, _ in counted]
