@@ -2,7 +2,7 @@
 PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
-TESTS = test-ros test-slow test-weights test-quick
+TESTS = test-slow test-ros test-quick test-weights
 PYTEST = . build/env.sh && exec python -X faulthandler -m pytest --durations=10
 
 .PHONY: demo lint check test $(TESTS) env lock clean
