@@ -238,7 +238,12 @@ def test_pixels_come_back_under_the_painted_cells_and_nowhere_else(
     assert np.abs(back[painted].astype(int) - image[painted]).max(initial=0) <= 6
 
 
-def test_a_mosaic_of_another_size_or_format_is_refused() -> None:
+@pytest.mark.parametrize("truncated", [False, True])
+def test_a_mosaic_of_another_size_or_format_is_refused(
+    truncated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where some library told Pillow to take what was cut off."""
+    monkeypatch.setattr("PIL.ImageFile.LOAD_TRUNCATED_IMAGES", truncated)
     image = np.zeros((32, 32, 3), np.uint8)
     code = code_pixels(image, np.ones((4, 4), bool), 90)
     for wrong in (code[:200], b"", b"\x89PNG\r\n\x1a\n" + bytes(50)):

@@ -16,6 +16,9 @@ from PIL import Image
 from roi_anon_ros.seal.errors import SealError
 from roi_anon_ros.seal.format import CELL, MAX_SIDE, MIN_SIDE, cells_shape
 
+#: The last two bytes of a JPEG.
+END_OF_IMAGE = b"\xff\xd9"
+
 
 def check_image(image: np.ndarray, cells: np.ndarray) -> None:
     """Refuse an image and a mask that do not fit each other.
@@ -75,6 +78,9 @@ def decode_pixels(code: bytes, count: int) -> np.ndarray:
         if code:
             raise SealError("image", f"pixels: got {len(code)} bytes, must be 0 without cells")
         return np.zeros((0, CELL, CELL, 3), np.uint8)
+    # Pillow may have been told, by any library in the process, to take what was cut off.
+    if not code.endswith(END_OF_IMAGE):
+        raise SealError("image", "pixels: not readable: the JPEG has no end")
     rows, columns = _mosaic_shape(count)
     expected = (columns * CELL, rows * CELL)
     try:
