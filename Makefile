@@ -3,6 +3,9 @@ PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
 TESTS = test-slow test-ros test-quick test-weights
+# In two processes: one that has run networks crashes when a training forks its workers.
+QUICK_REST = python -X faulthandler -m pytest --durations=10 -q -m "not slow and not ros and not weights"
+QUICK = . build/env.sh && $(QUICK_REST)
 PYTEST = . build/env.sh && exec python -X faulthandler -m pytest --durations=10
 
 .PHONY: demo lint check test $(TESTS) env lock clean
@@ -32,7 +35,7 @@ test-weights: env
 	$(PYTEST) -m "weights and not slow and not ros"
 
 test-quick: env
-	$(PYTEST) -q -m "not slow and not ros and not weights"
+	$(QUICK) test/test_[a-r]*.py && exec $(QUICK_REST) test/test_[s-z]*.py
 
 env:
 	@$(PYTHON) underlay/bootstrap
