@@ -124,6 +124,7 @@ def test_a_turned_camera(codec: Codec, turns: int) -> None:
     shown = decoded.at_source_size()
     assert np.array_equal(np.rot90(shown, -turns), decoded.image)
     assert np.array_equal(find_painted(encoded.packet), zone.mask(*mounted.shape[1::-1]))
+    assert np.array_equal(decoded.painted_at_source_size(), find_painted(encoded.packet))
 
 
 def test_turns_out_of_bounds_are_named(codec: Codec) -> None:

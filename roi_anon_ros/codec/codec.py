@@ -90,6 +90,10 @@ class Decoded:
         turned_back = np.rot90(self.image, self.header.turns)
         return resize(np.ascontiguousarray(turned_back), *self.header.source_size)
 
+    def painted_at_source_size(self) -> np.ndarray:
+        """Where the image at the camera's size shows paint, and nobody: bool ``[H, W]``."""
+        return _mask_at_source_size(self.regions, self.header)
+
 
 class Codec:
     """Encodes and decodes with one model; may be called from several threads.
@@ -323,8 +327,12 @@ def find_painted(packet: bytes | bytearray | memoryview) -> np.ndarray:
         PacketError: it is damaged.
     """
     header, _, cells = unpack(packet)
-    width, height = header.coded_size
-    mask = Regions.from_bytes(cells, width, height).mask(width, height)
+    return _mask_at_source_size(Regions.from_bytes(cells, *header.coded_size), header)
+
+
+def _mask_at_source_size(regions: Regions, header: Header) -> np.ndarray:
+    """What is painted of a coded image, as the camera was mounted: bool ``[H, W]``."""
+    mask = regions.mask(*header.coded_size)
     turned_back = np.ascontiguousarray(np.rot90(mask, header.turns)).astype(np.uint8)
     source = cv2.resize(turned_back, header.source_size, interpolation=cv2.INTER_NEAREST)
     return source.astype(bool)

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from roi_anon_ros.boxes import share_covered
 from roi_anon_ros.codec.errors import PacketError
 
 #: Pixels on a side of a cell.
@@ -31,6 +32,17 @@ STAMP_SCALE = 1.7
 GROWTH = 0.95
 #: A face whose box is painted to this share shows nobody: nothing under the paint was ever sent.
 PAINTED_FACE = 0.9
+
+
+def are_painted(boxes: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Which faces show paint, and so nobody: bool ``[n]``.
+
+    Args:
+        boxes: of the faces, float ``[n, 4]``, left, top, right, bottom, pixels.
+        mask: bool ``[H, W]``, what is painted.
+    """
+    shares = [share_covered(box, mask) for box in boxes]
+    return np.array(shares, float) >= PAINTED_FACE
 
 
 def count_cells(width: int, height: int) -> tuple[int, int]:

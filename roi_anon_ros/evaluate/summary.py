@@ -138,8 +138,8 @@ def sum_up_faces(name: str, pairs: Pairs, base: Pairs) -> dict[str, Any]:
     true, false = counts(mine, at)
     stamps = 0
     for _, seen in pairs:
-        on_paint = np.array(seen.painted.get(name, []), float) >= PAINTED_FACE
-        stamps += int((seen.detections[name].scores[: len(on_paint)][on_paint] >= at).sum())
+        on_paint = seen.detections[name].scores[_on_paint(seen, name)]
+        stamps += int((on_paint >= at).sum())
     by_size = {size: counts(mine, at, *bounds)[0] for size, bounds in SIZES.items()}
     figures: dict[str, Any] = {
         f"{name}_against": against,
@@ -192,11 +192,15 @@ def counts(
 def without_stamps(seen: Seen, name: str) -> Detections:
     """What a detector found, without the faces that are painted ones."""
     found = seen.detections[name]
-    if name not in seen.painted:
-        return found
-    kept = np.array(seen.painted[name], float) < PAINTED_FACE
+    kept = ~_on_paint(seen, name)
     labels = [label for label, keep in zip(found.labels, kept, strict=True) if keep]
     return Detections(found.boxes[kept], found.scores[kept], labels)
+
+
+def _on_paint(seen: Seen, name: str) -> np.ndarray:
+    """Which detections are of paint, bool ``[n]``: none where the method does not paint."""
+    shares = seen.painted.get(name, [0.0] * len(seen.detections[name].boxes))
+    return np.array(shares, float) >= PAINTED_FACE
 
 
 def _truths(name: str, what: str, pairs: Pairs, base: Pairs) -> tuple[list[Boxes | None], str]:

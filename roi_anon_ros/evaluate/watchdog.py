@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roi_anon_ros.boxes import share_covered
-from roi_anon_ros.codec.regions import PAINTED_FACE
+from roi_anon_ros.codec.regions import are_painted
 from roi_anon_ros.detect import Detector
 
 #: Share of the images that may show a face before that is an alarm.
@@ -77,7 +76,7 @@ class Watchdog:
         (found,) = self._find_faces([image])
         stamps = 0
         if painted is not None:
-            stamps = sum(share_covered(box, painted) >= PAINTED_FACE for box in found.boxes)
+            stamps = int(are_painted(found.boxes, painted).sum())
         look = Look(len(found.boxes) - stamps, stamps)
         self.images += 1
         self.stamps += stamps

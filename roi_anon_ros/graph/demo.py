@@ -31,10 +31,9 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
 
 from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.boxes import share_covered
 from roi_anon_ros.codec import DEFAULT_MODEL, find_painted
 from roi_anon_ros.codec.image import resize
-from roi_anon_ros.codec.regions import PAINTED_FACE
+from roi_anon_ros.codec.regions import are_painted
 from roi_anon_ros.detect import MtcnnFaces, YoloPersons
 from roi_anon_ros.detect.quiet_ultralytics import EXAMPLE_PHOTOS, example_photo
 from roi_anon_ros.errors import RoiAnonError
@@ -255,7 +254,7 @@ def report(
     original = find_persons([image])[0]
     faces = find_faces([delivery.decoded])[0]
     painted = find_painted(bytes(latent.packet))
-    stamps = sum(share_covered(box, painted) >= PAINTED_FACE for box in faces.boxes)
+    stamps = int(are_painted(faces.boxes, painted).sum())
     return {
         "image": name,
         "model": latent.model_name,

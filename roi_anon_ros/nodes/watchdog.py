@@ -9,7 +9,6 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool
 
 from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.codec import find_painted
 from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import MtcnnFaces, YunetFaces
 from roi_anon_ros.errors import RoiAnonError
@@ -144,7 +143,7 @@ class WatchdogNode(CodecNode):
         if isinstance(message, CompressedLatent):
             decoded = decode(self.codec, message, PIXELS[1], SOURCE_PIXELS)
             image = decoded.at_source_size()
-            painted = find_painted(message.packet)
+            painted = decoded.painted_at_source_size()
         else:
             image = to_rgb(message)
         read = time.perf_counter()

@@ -76,10 +76,7 @@ def make_hider(name: str) -> Hider:
     kind, _, model = name.partition(":")
     if kind == STAMPS:
         return make_stamps(model or DEFAULT_MODEL)
-    region, _, treatment = name.partition(".")
-    if region not in REGIONS:
-        region = "face"
-        treatment = name
+    region, treatment = _split_name(name)
     if treatment.partition(":")[0] not in TREATMENTS:
         known = ", ".join([*TREATMENTS, STAMPS])
         raise ValueError(
@@ -92,9 +89,15 @@ def make_hider(name: str) -> Hider:
 
 def is_hidden_by_mtcnn(name: str) -> bool:
     """Whether a method, by its name, hides the faces that MTCNN finds."""
-    hider, _, codec = name.rpartition("+")
-    region = hider.partition(".")[0]
-    return bool(hider) and region not in REGIONS[1:] and not hider.startswith(STAMPS)
+    hider = name.rpartition("+")[0]
+    region, treatment = _split_name(hider)
+    return region == "face" and treatment.partition(":")[0] in TREATMENTS
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """The region and the treatment that a hider's name says."""
+    region, _, treatment = name.partition(".")
+    return (region, treatment) if region in REGIONS else ("face", name)
 
 
 def make_stamps(model: str) -> Hider:
