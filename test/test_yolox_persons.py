@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.detect import choice
+from roi_anon_ros.detect.boxes import suppress
 from roi_anon_ros.detect.weights import WeightsError
 from roi_anon_ros.detect.yolox_engine import calibrate, make_run
-from roi_anon_ros.detect.yolox_persons import OVERLAP, YoloxPersons, decode_rows, fit, suppress
+from roi_anon_ros.detect.yolox_persons import OVERLAP, YoloxPersons, decode_rows, fit
 
 PUBLISHED = cache_dir() / "weights" / "yolox_nano.onnx"
 
@@ -57,7 +58,7 @@ def test_no_box_that_stays_overlaps_a_better_one(seed: int, count: int) -> None:
     for i in np.argsort(-scores, kind="stable"):
         if all(overlap(boxes[i], boxes[j]) <= OVERLAP for j in stay):
             stay.append(int(i))
-    assert suppress(boxes, scores).tolist() == stay
+    assert suppress(boxes, scores, OVERLAP).tolist() == stay
 
 
 def overlap(a: np.ndarray, b: np.ndarray) -> float:

@@ -79,3 +79,23 @@ def gather(
     if landmarks is not None:
         landmarks = np.asarray(landmarks, np.float32).reshape(-1, 5, 2)[kept]
     return Detections(boxes[kept], scores[kept], [label] * int(kept.sum()), landmarks)
+
+
+def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
+    """Which boxes stay: greedy, best first, none that overlaps a better one too much.
+
+    Args:
+        boxes: ``[n, 4]``, left, top, right, bottom.
+        scores: ``[n]``, in [0, 1].
+        overlap: greatest intersection over union.
+
+    Returns:
+        Their numbers, highest score first.
+    """
+    import cv2  # here, for a detector that is only imported costs nothing
+
+    if len(boxes) == 0:
+        return np.zeros(0, np.int64)
+    sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    kept = cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), 0.0, overlap)
+    return np.asarray(kept, np.int64).reshape(-1)

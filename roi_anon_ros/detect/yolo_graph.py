@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from roi_anon_ros.detect.boxes import suppress
+
 #: Of two boxes of a class that overlap more, intersection over union, the one with the lower score
 #: goes.
 OVERLAP = 0.7
@@ -163,8 +165,6 @@ def choose(
         Boxes ``[m, 4]``, left, top, right, bottom in the image's pixels, and scores ``[m]``,
         highest first.
     """
-    import cv2
-
     scores = rows[4:]
     best = scores.argmax(0)
     of_best = scores.max(0)
@@ -175,9 +175,8 @@ def choose(
     kept: list[int] = []
     for number in wanted:
         of_class = np.flatnonzero(best[candidates] == number)
-        sides = np.concatenate([boxes[of_class, :2], 2 * halves[of_class]], 1)
-        survivors = cv2.dnn.NMSBoxes(sides, of_best[candidates][of_class], 0.0, OVERLAP)
-        kept += of_class[np.asarray(survivors, np.int64).reshape(-1)].tolist()
+        stay = suppress(boxes[of_class], of_best[candidates][of_class], OVERLAP)
+        kept += of_class[stay].tolist()
     found = of_best[candidates][kept]
     order = np.argsort(-found, kind="stable")[:MOST]
     padding = np.array([fit.left, fit.top, fit.left, fit.top], np.float32)

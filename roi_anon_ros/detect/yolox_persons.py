@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from roi_anon_ros.detect.boxes import Detections, check_confidence, check_images, gather
+from roi_anon_ros.detect.boxes import Detections, check_confidence, check_images, gather, suppress
 from roi_anon_ros.detect.weights import find_weights
 from roi_anon_ros.detect.yolox import STRIDES
 from roi_anon_ros.detect.yolox_engine import make_run
@@ -73,7 +73,7 @@ class YoloxPersons:
             rows = self._run(np.stack([fitted[i] for i in batch]))
             for i, of_image in zip(batch, rows, strict=True):
                 boxes, scores = decode_rows(of_image, shape[0], shape[1], self.confidence)
-                kept = suppress(boxes, scores)
+                kept = suppress(boxes, scores, OVERLAP)[:MOST]
                 scale = max(1.0, max(images[i].shape[:2]) / self.max_side)
                 found[i] = gather(boxes[kept] * scale, scores[kept], "person", images[i])
         return [found[i] for i in range(len(images))]
@@ -134,20 +134,3 @@ def place_cells(
         strides[here] = stride
         first += count
     return columns, lines, strides
-
-
-def suppress(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return which boxes stay: greedy, best first, none that overlaps a better one too much.
-
-    Args:
-        boxes: ``[n, 4]``, left, top, right, bottom.
-        scores: ``[n]``, in [0, 1].
-
-    Returns:
-        Numbers of at most `MOST` boxes, highest score first.
-    """
-    if len(boxes) == 0:
-        return np.zeros(0, np.int64)
-    sides = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
-    kept = cv2.dnn.NMSBoxes(sides.tolist(), scores.tolist(), 0.0, OVERLAP)
-    return np.asarray(kept, np.int64).reshape(-1)[:MOST]
