@@ -3,10 +3,8 @@ PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
 TESTS = test-slow test-ros test-quick test-weights
-# In two processes: one that has run networks crashes when a training forks its workers.
-QUICK_REST = python -X faulthandler -m pytest --durations=10 -q -m "not slow and not ros and not weights"
-QUICK = . build/env.sh && $(QUICK_REST)
-PYTEST = . build/env.sh && exec python -X faulthandler -m pytest --durations=10
+PYTEST = . build/env.sh && python -X faulthandler -m pytest --durations=10
+QUICK = $(PYTEST) -q -m "not slow and not ros and not weights"
 
 .PHONY: demo lint check test $(TESTS) env lock clean
 
@@ -34,8 +32,10 @@ test-slow: env
 test-weights: env
 	$(PYTEST) -m "weights and not slow and not ros"
 
+# In two processes: one that has run networks crashes when a training forks its workers.
 test-quick: env
-	$(QUICK) test/test_[a-r]*.py && exec $(QUICK_REST) test/test_[s-z]*.py
+	$(QUICK) test/test_[a-r]*.py
+	$(QUICK) test/test_[s-z]*.py
 
 env:
 	@$(PYTHON) underlay/bootstrap
