@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from rclpy.time import Time
@@ -109,25 +108,15 @@ class Load(Graph):
     Attributes:
         ages: of each camera's answers, seconds from the camera's stamp to their arrival, by that
             stamp (ns).
-        engines: what the nodes say that they run on, by node.
     """
 
     def __init__(self, row: Row, folder: Path) -> None:
         self.ages: list[dict[int, float]] = [{} for _ in row.answers]
-        self.engines: dict[str, str] = {}
         super().__init__(folder, name="load")
         kind = PointCloud2 if row.cloud else Detection2DArray
         for topic, ages in zip(row.answers, self.ages, strict=True):
             arrived = partial(self._arrived, ages)
             self.node.create_subscription(kind, topic, arrived, QoSProfile(depth=100))
-
-    def on_diagnostics(self, array: DiagnosticArray) -> None:
-        """Note what nodes say of themselves, and what they run on."""
-        super().on_diagnostics(array)
-        for status in array.status:
-            for pair in status.values:
-                if pair.key == "engine":
-                    self.engines[status.name.partition(":")[0].strip("/")] = pair.value
 
     def _arrived(self, ages: dict[int, float], message: Detection2DArray | PointCloud2) -> None:
         stamp = Time.from_msg(message.header.stamp).nanoseconds

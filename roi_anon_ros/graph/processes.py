@@ -242,6 +242,16 @@ class Graph:
                 )
         return value
 
+    @property
+    def engines(self) -> dict[str, str]:
+        """What the nodes say that they run on, by node."""
+        said = {}
+        for status in self.diagnostics.values():
+            for pair in status.values:
+                if pair.key == "engine":
+                    said[status.name.partition(":")[0].strip("/")] = pair.value
+        return said
+
     def on_diagnostics(self, array: DiagnosticArray) -> None:
         """Note what nodes say of themselves."""
         for status in array.status:

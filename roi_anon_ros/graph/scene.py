@@ -127,12 +127,8 @@ class Yard:
 
 
 def _cast(camera: Camera, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Places on the floor (N, 2), metres, of pixels (N, 2), and which of them are on it, (N,).
-
-    The lens has no distortion, so that a matrix does.
-    """
-    whole = np.column_stack([pixels, np.ones(len(pixels))])
-    rays = np.linalg.solve(camera.lens.matrix, whole.T).T @ camera.pose.rotation.T
+    """Places on the floor (N, 2), metres, of pixels (N, 2), and which of them are on it, (N,)."""
+    rays = camera.rays(pixels)
     with np.errstate(divide="ignore"):
         reach = -camera.pose.position[2] / rays[:, 2]
     places = camera.pose.position[:2] + reach[:, None] * rays[:, :2]

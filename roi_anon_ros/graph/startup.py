@@ -15,7 +15,6 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from rich.console import Console
@@ -60,24 +59,14 @@ class Startup(Graph):
 
     Attributes:
         stamps: of what each node has put out, nanoseconds, in the order of arrival.
-        engines: what the nodes say that they run on, by node.
     """
 
     def __init__(self, folder: Path, parameters: dict[str, dict[str, Any]]) -> None:
         self.stamps: dict[str, list[int]] = {name: [] for name in OUTPUTS}
-        self.engines: dict[str, str] = {}
         self._parameters = parameters
         super().__init__(folder, name="startup")
         self._listen("edge")
         self._listen("server")
-
-    def on_diagnostics(self, array: DiagnosticArray) -> None:
-        """Note what nodes say of themselves, and what they run on."""
-        super().on_diagnostics(array)
-        for status in array.status:
-            for pair in status.values:
-                if pair.key == "engine":
-                    self.engines[status.name.partition(":")[0].strip("/")] = pair.value
 
     def _listen(self, name: str) -> Any:
         topic, kind = OUTPUTS[name]
