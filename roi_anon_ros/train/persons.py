@@ -26,7 +26,8 @@ from roi_anon_ros.detect.choice import make_detector
 from roi_anon_ros.detect.matching import match, overlaps
 from roi_anon_ros.detect.yolox import YoloxNano, load_yolox, save_yolox
 from roi_anon_ros.detect.yolox_engine import calibrate, require
-from roi_anon_ros.detect.yolox_persons import decode_rows, fit, suppress
+from roi_anon_ros.detect.yolox_persons import OVERLAP as SUPPRESSION
+from roi_anon_ros.detect.yolox_persons import decode_rows, fit
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.train.assignment import measure_loss
 from roi_anon_ros.train.decoded import (
@@ -227,7 +228,7 @@ class PersonsTraining(lightning.LightningModule):
         self.log("val/loss", measure_loss(logits, [truth], height, width)["loss"], batch_size=1)
         rows = torch.cat([logits[0, :, :4], logits[0, :, 4:].sigmoid()], -1).cpu().numpy()
         boxes, scores = decode_rows(rows, height, width, SCORE)
-        kept = suppress(boxes, scores)
+        kept = suppress(boxes, scores, SUPPRESSION)
         found = Detections(boxes[kept], scores[kept], ["person"] * len(kept))
         self._counts += [1, *count(found, truth.cpu().numpy())]
 
