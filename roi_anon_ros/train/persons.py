@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 from roi_anon_ros.codec import DEFAULT_MAX_SIDE, DEFAULT_MODEL, Codec
 from roi_anon_ros.datasets import Record, split, spread, without_overlap
 from roi_anon_ros.detect import Detections, find_weights
+from roi_anon_ros.detect.boxes import suppress
 from roi_anon_ros.detect.choice import make_detector
 from roi_anon_ros.detect.matching import match, overlaps
 from roi_anon_ros.detect.yolox import YoloxNano, load_yolox, save_yolox
