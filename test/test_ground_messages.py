@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import importlib
+import sys
+from types import ModuleType
+
 import numpy as np
 import pytest
 
@@ -8,6 +12,8 @@ vision_msgs = pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: 
 if not hasattr(vision_msgs, "Detection3DArray"):
     pytest.skip("needs vision_msgs with Detection3DArray: make env", allow_module_level=True)
 
+from builtin_interfaces.msg import Duration  # noqa: E402
+from geometry_msgs.msg import Pose, Vector3  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from roi_anon_ros.ground.tracks import Track  # noqa: E402
@@ -60,8 +66,44 @@ def test_markers_have_a_lifetime_and_fit_into_int32() -> None:
     assert [ends[1].x - ends[0].x, ends[1].y - ends[0].y] == pytest.approx([0.5, -0.25])
 
 
-def test_obstacles_of_rmf_are_added_and_removed() -> None:
-    pytest.importorskip("rmf_obstacle_msgs.msg", reason="rmf_obstacle_msgs is not installed")
+@pytest.fixture
+def rmf(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """rmf_obstacle_msgs.msg, or where it is not installed its fields that are used here."""
+    try:
+        return importlib.import_module("rmf_obstacle_msgs.msg")
+    except ModuleNotFoundError:
+        pass
+    module = ModuleType("rmf_obstacle_msgs.msg")
+    box = {"center": Pose, "size": Vector3}
+    module.BoundingBox3D = make_message("BoundingBox3D", **box)
+    obstacle = {"header": Header, "id": int, "source": str, "level_name": str}
+    obstacle |= {"classification": str, "bbox": module.BoundingBox3D, "lifetime": Duration}
+    module.Obstacle = make_message("Obstacle", **obstacle, action=int)
+    module.Obstacle.ACTION_ADD = 1
+    module.Obstacle.ACTION_DELETE = 2
+    module.Obstacles = make_message("Obstacles", header=Header, obstacles=list)
+    monkeypatch.setitem(sys.modules, "rmf_obstacle_msgs", ModuleType("rmf_obstacle_msgs"))
+    monkeypatch.setitem(sys.modules, "rmf_obstacle_msgs.msg", module)
+    return module
+
+
+def make_message(name: str, **kinds: type) -> type:
+    """A class whose fields are of one type each, as those of a message are."""
+
+    class Message:
+        def __init__(self, **values: object) -> None:
+            for field, kind in kinds.items():
+                setattr(self, field, values.pop(field) if field in values else kind())
+            assert not values
+
+        def __setattr__(self, field: str, value: object) -> None:
+            assert type(value) is kinds[field], f"{name}.{field}: got {type(value)}"
+            super().__setattr__(field, value)
+
+    return Message
+
+
+def test_obstacles_of_rmf_are_added_and_removed(rmf: ModuleType) -> None:
     header = Header(frame_id="site")
     told = messages.to_rmf([person()], [7], header, "/people", "L1", 2.0).obstacles
     assert [obstacle.action for obstacle in told] == [1, 2]
@@ -70,6 +112,7 @@ def test_obstacles_of_rmf_are_added_and_removed() -> None:
         ("site", "/people", "L1")
     }
     assert told[0].bbox.size.z == pytest.approx(1.7) and told[0].lifetime.sec == 2
+    assert type(told[0].bbox) is rmf.BoundingBox3D  # not vision_msgs'
 
 
 def test_people_list_has_velocities() -> None:

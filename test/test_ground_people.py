@@ -203,7 +203,9 @@ def test_nvschema_has_feet_and_no_embedding() -> None:
     assert frame["version"] == "4.0" and frame["sensorId"] == "north"
     (person,) = frame["objects"]
     assert person["type"] == "Person" and "embedding" not in json.dumps(frame)
-    np.testing.assert_allclose(person["info"]["footLocation3D"], [1.0, 0.5, 0.0], atol=0.05)
+    foot = [float(number) for number in person["info"]["footLocation3D"].split(",")]
+    np.testing.assert_allclose(foot, [1.0, 0.5], atol=0.05)
+    assert person["coordinate"] == {"x": foot[0], "y": foot[1], "z": 0.0}
     assert person["bbox"]["leftX"] < person["bbox"]["rightX"]
     assert person["id"] == people.twin(stamp)["people"][0]["id"]
 

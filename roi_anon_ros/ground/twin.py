@@ -75,7 +75,8 @@ def to_nvschema(
 ) -> dict[str, Any]:
     """A frame in the form of NVIDIA Metropolis' nvschema 4.0.
 
-    Its `embedding` is biometric and does not exist here.
+    Its `embedding` is biometric and does not exist here. All values of `info` are texts there: the
+    foot point is "x,y" in metres; `coordinate` has it with the floor's height.
 
     Args:
         camera: the sensor's id.
@@ -85,13 +86,15 @@ def to_nvschema(
     objects = []
     for id, track, z, box in persons:
         x0, y0, x1, y1 = (round(value, 1) for value in box)
+        x, y, height = _rounded(np.append(track.state[:2], z))
         objects.append(
             {
                 "id": f"{id:08x}",
                 "bbox": {"leftX": x0, "topY": y0, "rightX": x1, "bottomY": y1},
                 "type": "Person",
                 "confidence": round(track.confidence, 3),
-                "info": {"footLocation3D": _rounded(np.append(track.state[:2], z))},
+                "info": {"footLocation3D": f"{x},{y}"},
+                "coordinate": {"x": x, "y": y, "z": height},
             }
         )
     when = utc(stamp)

@@ -199,7 +199,10 @@ def to_rmf(
 
     obstacles = []
     for person in people:
-        obstacle = Obstacle(id=person.signed_id, bbox=person.box(), action=Obstacle.ACTION_ADD)
+        obstacle = Obstacle(id=person.signed_id, action=Obstacle.ACTION_ADD)
+        box = person.box()  # Open-RMF has a box type of its own, with the same fields
+        obstacle.bbox.center = box.center
+        obstacle.bbox.size = box.size
         obstacle.lifetime = to_duration(lifetime)
         obstacles.append(obstacle)
     obstacles += [Obstacle(id=signed_id, action=Obstacle.ACTION_DELETE) for signed_id in gone]
