@@ -117,6 +117,7 @@ setup(
             "people_node = roi_anon_ros.nodes.people:main",
             "decoder_node = roi_anon_ros.nodes.decoder:main",
             "detector_node = roi_anon_ros.nodes.detector:main",
+            "anonymizer_node = roi_anon_ros.nodes.anonymizer:main",
             "camera_node = roi_anon_ros.nodes.camera:main",
             "watchdog_node = roi_anon_ros.nodes.watchdog:main",
             "server_bench = roi_anon_ros.graph.load:main",

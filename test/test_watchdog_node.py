@@ -20,7 +20,7 @@ from roi_anon_ros.codec.regions import Regions
 from roi_anon_ros.detect.quiet_ultralytics import example_photo
 from roi_anon_ros.graph.probe import DIAGNOSTICS_PERIOD
 from roi_anon_ros.nodes.base.latents import to_message
-from roi_anon_ros.nodes.base.parameters import read_topics
+from roi_anon_ros.nodes.base.parameters import read_list
 
 pytestmark = [pytest.mark.ros, pytest.mark.weights]
 
@@ -134,9 +134,9 @@ def test_the_camera_of_an_alarm_is_muted(probe: Probe, photo: np.ndarray) -> Non
 
 
 def test_topics_may_be_one_or_many_or_none() -> None:
-    assert read_topics("t", "a") == ["a"]
-    assert read_topics("t", ["a", " ", "b "]) == ["a", "b"]
-    assert read_topics("t", [""], least=0) == []
+    assert read_list("t", "a", "topics") == ["a"]
+    assert read_list("t", ["a", " ", "b "], "topics") == ["a", "b"]
+    assert read_list("t", [""], "topics", least=0) == []
     for wrong in ([""], 3, [1], []):
         with pytest.raises(ValueError, match="t: got .*must be 1 or more topics"):
-            read_topics("t", wrong)
+            read_list("t", wrong, "topics")

@@ -4,7 +4,7 @@ No ROS. Read ``regions.py`` first, then ``treatments/base.py``; ``anonymizer.py`
 together.
 """
 
-from roi_anon_ros.anonymize.anonymizer import Anonymizer, make_source
+from roi_anon_ros.anonymize.anonymizer import Anonymizer, make_anonymizer, make_source
 from roi_anon_ros.anonymize.regions import Region, Regions, RegionSource
 from roi_anon_ros.anonymize.treatments import TREATMENTS, make_treatment, treat
 
@@ -14,6 +14,7 @@ __all__ = [
     "Region",
     "RegionSource",
     "Regions",
+    "make_anonymizer",
     "make_source",
     "make_treatment",
     "treat",

@@ -10,7 +10,7 @@ import numpy as np
 
 from roi_anon_ros.anonymize.regions import Regions, RegionSource, union
 from roi_anon_ros.anonymize.sources import Annotated, Bodies, Detected, Heads, Polygons
-from roi_anon_ros.anonymize.treatments import Treatment, treat
+from roi_anon_ros.anonymize.treatments import Treatment, make_treatment, treat
 from roi_anon_ros.codec import DEFAULT_MODEL, Codec
 
 #: Names of sources, and what may stand after a colon.
@@ -29,6 +29,8 @@ GROW_FOUND_HEAD = 1.1
 VERSION = 2
 #: Soft edge of a region, over its longer side.
 FEATHER = 0.06
+#: Bytes of a key, at least.
+KEY = 16
 
 
 class Anonymizer:
@@ -74,6 +76,43 @@ class Anonymizer:
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """The image, uint8 ``[H, W, 3]`` RGB, with what is found in it treated, as a new array."""
         return self.treat(image, self.find(image))
+
+
+def make_anonymizer(
+    regions: Sequence[str],
+    treatment: str,
+    grow: float | None = None,
+    feather: float = FEATHER,
+    pose: Path | None = None,
+    match: str = "mean",
+    key: Path | None = None,
+) -> Anonymizer:
+    """An anonymizer of names, as the command line and the node take them.
+
+    Args:
+        regions: as in :data:`SOURCES`; all of them are hidden.
+        treatment: as in :data:`~roi_anon_ros.anonymize.treatments.TREATMENTS`.
+        grow: see :func:`make_source`, as ``pose``.
+        feather: see :class:`Anonymizer`.
+        pose: file of MediaPipe's pose network.
+        match: see :func:`~roi_anon_ros.anonymize.treatments.make_treatment`.
+        key: file of :data:`KEY` or more secret bytes; None draws a key.
+
+    Raises:
+        ValueError: a name is not known, a value is out of bounds, or the key is too short.
+        OSError: a file cannot be read.
+        WeightsError: weights cannot be had.
+        ImportError: a package is not installed.
+        ModelFileError: the model cannot be loaded.
+    """
+    secret = None
+    if key is not None:
+        secret = key.read_bytes()
+        if len(secret) < KEY:
+            raise ValueError(f"key: got {len(secret)} bytes in {key}, must be at least {KEY}")
+    made = make_treatment(treatment, match)
+    sources = [make_source(name, grow, pose) for name in regions]
+    return Anonymizer(sources, made, feather, secret)
 
 
 def make_source(name: str, grow: float | None = None, pose: Path | None = None) -> RegionSource:

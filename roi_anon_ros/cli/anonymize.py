@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 #: Results on a contact sheet, at most.
 ON_SHEET = 48
-#: Bytes of a key, at least.
-KEY = 16
 
 REGION = Annotated[
     list[str],
@@ -65,7 +63,7 @@ MATCH = Annotated[
 KEY_FILE = Annotated[
     Path | None,
     typer.Option(
-        help=f"File of {KEY} or more secret bytes that decide who becomes which face.",
+        help="File of 16 or more secret bytes that decide who becomes which face.",
         show_default="drawn anew",
     ),
 ]
@@ -114,7 +112,7 @@ def anonymize(
         quiet_libraries()
         run = Run(resumes=True)
         plan = _plan(source, Path(out), out.endswith(os.sep), run)
-        anonymizer = make_anonymizer(region, treatment, grow, feather, pose, match, key)
+        anonymizer = anonymizer_of(region, treatment, grow, feather, pose, match, key)
         settings = {
             "region": region,
             "treatment": treatment,
@@ -131,7 +129,7 @@ def anonymize(
             _work(plan, anonymizer, settings, report, run)
 
 
-def make_anonymizer(
+def anonymizer_of(
     region: list[str],
     treatment: str,
     grow: float | None,
@@ -141,18 +139,11 @@ def make_anonymizer(
     key: Path | None,
 ) -> Anonymizer:
     """An anonymizer of what the options say; a usage error where they make no sense."""
-    from roi_anon_ros.anonymize import Anonymizer, make_source, make_treatment
+    from roi_anon_ros.anonymize import make_anonymizer
     from roi_anon_ros.detect import WeightsError
 
     try:
-        secret = None
-        if key is not None:
-            secret = key.read_bytes()
-            if len(secret) < KEY:
-                raise ValueError(f"key: got {len(secret)} bytes in {key}, must be at least {KEY}")
-        made = make_treatment(treatment, match)
-        sources = [make_source(name, grow, pose) for name in region]
-        return Anonymizer(sources, made, feather, secret)
+        return make_anonymizer(region, treatment, grow, feather, pose, match, key)
     except ModuleNotFoundError:
         raise
     except (ImportError, ValueError, OSError, WeightsError) as error:

@@ -18,7 +18,7 @@ from roi_anon_ros.cli.anonymize import (
     POSE,
     REGION,
     TREATMENT,
-    make_anonymizer,
+    anonymizer_of,
 )
 from roi_anon_ros.cli.run import Run, app, interruptible, must_exist, quiet_libraries, usage_error
 
@@ -87,7 +87,7 @@ def bag(
         if model is None:
             settings |= {"region": region, "treatment": treatment, "grow": grow, "hold": hold}
             settings |= {"feather": feather, "match": match, "pose": str(pose)}
-            anonymizer = make_anonymizer(region, treatment, grow, feather, pose, match, key)
+            anonymizer = anonymizer_of(region, treatment, grow, feather, pose, match, key)
             way = _treatment_way(anonymizer, hold)
         else:
             settings |= {"model": model, "to": to, "max_side": max_side}

@@ -25,7 +25,7 @@ from roi_anon_ros.nodes.base.latents import (
     coded_pixels,
     decode,
 )
-from roi_anon_ros.nodes.base.parameters import read_topics
+from roi_anon_ros.nodes.base.parameters import read_list
 from roi_anon_ros.nodes.base.process import run
 from roi_anon_ros.processors import use_threads
 
@@ -108,7 +108,7 @@ class ServerNode(CodecNode):
 
     def setup(self) -> dict[str, type]:
         """See :class:`NewestFramesNode`."""
-        topics = read_topics("latent_topics", self.value("latent_topics"))
+        topics = read_list("latent_topics", self.value("latent_topics"), "topics")
         namespaces = {topic: topic[: topic.rfind("/") + 1] for topic in topics}
         if len(set(namespaces.values())) < len(topics):
             raise ValueError(

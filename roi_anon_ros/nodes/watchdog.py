@@ -16,7 +16,7 @@ from roi_anon_ros.evaluate.watchdog import DEFAULT_MOST, DEFAULT_WINDOW, Watchdo
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.images import to_rgb
 from roi_anon_ros.nodes.base.latents import PIXELS, SOURCE_PIXELS, decode
-from roi_anon_ros.nodes.base.parameters import read_topics
+from roi_anon_ros.nodes.base.parameters import read_list
 from roi_anon_ros.nodes.base.process import run
 
 MTCNN = "mtcnn"
@@ -163,7 +163,7 @@ class WatchdogNode(CodecNode):
         self.get_logger().error(f"{client.srv_name}: told to let nothing leave")
 
     def _topics_of(self, parameter: str) -> list[str]:
-        return read_topics(parameter, self.value(parameter), least=0)
+        return read_list(parameter, self.value(parameter), "topics", least=0)
 
 
 def mute_service(topic: str) -> str:

@@ -43,20 +43,21 @@ def declare(
     return node.declare_parameter(name, default, descriptor, ignore_override).value
 
 
-def read_topics(name: str, given: object, least: int = 1) -> list[str]:
-    """The topics that a parameter names: a list, or one without brackets; empty names are none.
+def read_list(name: str, given: object, what: str, least: int = 1) -> list[str]:
+    """The names that a parameter lists, or the one without brackets; empty names are none.
 
     Args:
         name: of the parameter.
         given: its value.
-        least: topics that it must name.
+        what: is named, such as ``"topics"``.
+        least: how many it must name.
 
     Raises:
         ValueError: it is something else, or names too few.
     """
-    topics = [given] if isinstance(given, str) else given
-    if isinstance(topics, (list, tuple)) and all(isinstance(topic, str) for topic in topics):
-        names = [topic.strip() for topic in topics if topic.strip()]
+    listed = [given] if isinstance(given, str) else given
+    if isinstance(listed, (list, tuple)) and all(isinstance(one, str) for one in listed):
+        names = [one.strip() for one in listed if one.strip()]
         if len(names) >= least:
             return names
-    raise ValueError(f"{name}: got {cut(repr(given))}, must be {least} or more topics")
+    raise ValueError(f"{name}: got {cut(repr(given))}, must be {least} or more {what}")

@@ -1,0 +1,84 @@
+"""Active anonymizer nodes: ros2 launch roi_anon_ros anonymizer.launch.py image:=/camera/image_raw
+treatment:=mask, or cameras:="[front, rear]" for a node in the namespace of each camera.
+"""
+
+import posixpath
+from pathlib import Path
+
+import yaml
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+# The same in the source tree and in share/roi_anon_ros.
+PARAMS_FILE = Path(__file__).parents[1] / "config" / "anonymizer.yaml"
+
+#: Arguments that are parameters of the node; where they are empty, the parameters' file decides.
+OVERRIDES = {
+    "region": "What is hidden: one region, or as in [face, person]",
+    "treatment": "What it becomes",
+    "input_transport": "raw or compressed",
+    "image_reliability": "auto, reliable or best_effort",
+    "use_sim_time": "true: follow /clock",
+}
+ARGUMENTS = [
+    DeclareLaunchArgument(
+        "namespace", default_value="", description="Namespace of the node and its topics"
+    ),
+    DeclareLaunchArgument(
+        "cameras",
+        default_value="",
+        description="As in [front, rear]: a node in a namespace for each, within namespace",
+    ),
+    DeclareLaunchArgument(
+        "params_file", default_value=str(PARAMS_FILE), description="File of parameters"
+    ),
+    *(
+        DeclareLaunchArgument(
+            name, default_value="", description=f"{text}; empty: as params_file says"
+        )
+        for name, text in OVERRIDES.items()
+    ),
+    DeclareLaunchArgument(
+        "image", default_value="image_raw", description="Topic of the camera's raw images"
+    ),
+    DeclareLaunchArgument(
+        "autostart", default_value="true", description="Configure and activate by itself"
+    ),
+    DeclareLaunchArgument(
+        "log_level", default_value="info", description="debug, info, warn, error or fatal"
+    ),
+]
+
+
+def anonymizers(context: LaunchContext) -> list[Node]:
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    # The node makes its transitions itself, and so also after a respawn.
+    parameters = {"autostart": yaml.safe_load(value("autostart"))}
+    for name in OVERRIDES:
+        if value(name):
+            parameters[name] = yaml.safe_load(value(name))
+    image = value("image")
+    nodes = []
+    for camera in yaml.safe_load(value("cameras") or '[""]'):
+        node = Node(
+            package="roi_anon_ros",
+            executable="anonymizer_node",
+            name="anonymizer",
+            namespace=posixpath.join(value("namespace"), camera),
+            parameters=[value("params_file"), parameters],
+            remappings=[("image_raw", image), ("image_raw/compressed", f"{image}/compressed")],
+            ros_arguments=["--log-level", value("log_level")],
+            output="screen",
+            respawn=True,
+            respawn_delay=1.0,
+        )
+        nodes.append(node)
+    return nodes
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=anonymizers)])
