@@ -23,13 +23,13 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("websockets")
 
-import uvicorn
 from ground_scene import HEIGHT, WIDTH, box_of, make_camera
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from roi_anon_ros.ground.cameras import Camera
-from roi_anon_ros.ground.page.server import Live, check_recording, make_app
+from roi_anon_ros.ground.page.photograph import photograph
+from roi_anon_ros.ground.page.server import Live, Serving, check_recording, make_app
 from roi_anon_ros.ground.people import People
 from roi_anon_ros.ground.site import read_site
 
@@ -59,16 +59,12 @@ def make_cycles(count: int = 30) -> list[dict]:
 @contextmanager
 def serve(app: object) -> Iterator[str]:
     """Run an application on a free port; gives host:port."""
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
+    listening = socket.create_server(("127.0.0.1", 0))
+    serving = Serving(app, listening)
     try:
-        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        thread.join(10)
+        serving.close()
 
 
 @pytest.fixture
@@ -266,6 +262,26 @@ def test_page_replays_with_a_slider(browser: Browser, recording: Path, tmp_path:
     green = (drawn[..., 1] > 180) & (drawn[..., 0] < 170) & (drawn[..., 2] < 130)
     assert green[60:, :900].sum() > 50  # the cameras that are alive
     assert early != late
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here: install the package chromium")
+def test_photograph_shows_the_end_of_a_recording(recording: Path, tmp_path: Path) -> None:
+    import cv2
+
+    file = tmp_path / "page.png"
+    assert photograph(recording, file, (960, 640))
+    drawn = cv2.imread(str(file)).astype(int)
+    assert drawn.shape == (640, 960, 3)
+    red = (drawn[..., 2] > 200) & (drawn[..., 1] < 130) & (drawn[..., 0] < 130)
+    assert red[60:, :600].sum() > 50  # the camera that died in the middle
+
+
+def test_without_a_browser_there_is_no_photograph(
+    recording: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not photograph(recording, tmp_path / "page.png")
+    assert not (tmp_path / "page.png").exists()
 
 
 def test_page_shows_what_comes_live(browser: Browser, recording: Path) -> None:

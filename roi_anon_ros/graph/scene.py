@@ -227,10 +227,11 @@ def play_scene(graph: Demo, out: Path) -> Found:
         delivery = graph.play(image, stamp, is_whole)
         cycles.append(cycle_at(Time(nanoseconds=now + AFTER)))
     lines = [json.dumps(cycle) + "\n" for cycle in cycles]
-    (out / "scene.jsonl").write_text("".join(lines))
+    recording = out / "scene.jsonl"
+    recording.write_text("".join(lines))
     errors = _errors(cycles[-1], yard.places(PERIOD * (FRAMES - 1)))
     found = Found(cycles, image, delivery, errors)
-    draw(found, out / "scene.png")
+    draw(found, photograph_page(recording, out / "page.png"), out / "scene.png")
     return found
 
 
@@ -258,8 +259,27 @@ def describe(found: Found, out: Path) -> str:
     )
 
 
-def draw(found: Found, path: Path) -> None:
-    """Write the last image, what the server decoded, what it found there, and the map."""
+def photograph_page(recording: Path, path: Path) -> np.ndarray | None:
+    """What the twin's page shows at the end of a recording, uint8 `[H, W, 3]`, RGB.
+
+    Returns:
+        None without a Chromium or the extra `twin`.
+    """
+    try:
+        from roi_anon_ros.ground.page.photograph import photograph
+    except ImportError:
+        return None
+    return read_pixels(path) if photograph(recording, path) else None
+
+
+def draw(found: Found, page: np.ndarray | None, path: Path) -> None:
+    """Write the last image, what the server decoded, what it found there, and the twin.
+
+    Args:
+        found: what came of the scene.
+        page: the twin's page, uint8 `[H, W, 3]`, RGB; None: a map of the same is drawn.
+        path: of the PNG.
+    """
     figure = Figure(figsize=(15, 9.4), dpi=100, layout="constrained")
     people = len(found.cycles[-1]["people"])
     panels = {
@@ -267,11 +287,14 @@ def draw(found: Found, path: Path) -> None:
         f"decoded from {len(found.delivery.latent.packet):,} bytes": found.delivery.decoded,
         f"{len(found.delivery.detections.detections)} detections": found.delivery.annotated,
     }
+    if page is not None:
+        panels["the twin's page"] = page
     axes: Sequence[Axes] = figure.subplots(2, 2).ravel()
     for one, (title, panel) in zip(axes, panels.items(), strict=False):
         one.imshow(panel)
         one.set_title(title)
         one.set_axis_off()
-    draw_map(axes[-1], found.cycles)
-    axes[-1].set_title(f"from above: {people} people, metres")
+    if page is None:
+        draw_map(axes[-1], found.cycles)
+        axes[-1].set_title(f"from above: {people} people, metres")
     figure.savefig(path)

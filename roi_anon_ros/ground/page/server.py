@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import uvicorn
 from fastapi import FastAPI, HTTPException, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, HTMLResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -72,6 +75,30 @@ class Live:
         finally:
             gone.cancel()
             self._queues.discard(queue)
+
+
+class Serving:
+    """An application that a thread serves until it is closed."""
+
+    def __init__(self, app: FastAPI, listening: socket.socket) -> None:
+        """Serve.
+
+        Args:
+            app: what to serve.
+            listening: where; it is closed with the rest.
+        """
+        # Without lifespan: it would complain of being cut off, as browsers are.
+        config = uvicorn.Config(app, log_level="warning", lifespan="off")
+        self._server = uvicorn.Server(config)
+        sockets = {"sockets": [listening]}
+        self._thread = threading.Thread(target=self._server.run, kwargs=sockets, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; browsers that still look are cut off."""
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join(5)
 
 
 def check_recording(path: Path) -> int:
