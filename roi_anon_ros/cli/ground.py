@@ -201,4 +201,5 @@ def _evaluate_through(folder: Path, model: str, video: Path, limit: int) -> None
     ]
     typer.echo(measure.to_markdown(scores))
     kilobytes = np.mean(found.sizes) / 1000
-    typer.echo(f"\n{len(found.sizes)} images, {kilobytes:.1f} kB each through {codec.name}.")
+    model = f"{codec.name} ({codec.fingerprint})"
+    typer.echo(f"\n{len(found.sizes)} images, {kilobytes:.1f} kB each through {model}.")
