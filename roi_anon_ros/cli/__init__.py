@@ -17,6 +17,7 @@ from roi_anon_ros.cli import (
     heads,
     information,
     seal,
+    study,
     subsets,
     training,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "heads",
     "information",
     "seal",
+    "study",
     "subsets",
     "training",
 ]

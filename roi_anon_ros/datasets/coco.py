@@ -50,9 +50,7 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
     except (AttributeError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: no COCO JSON: {error!r}") from error
     kinds = find_kinds(names.values(), f"{file}: categories")
-    folder = Path(
-        images or (file.with_suffix("") if file.with_suffix("").is_dir() else file.parent)
-    )
+    folder = image_folder(file, images)
     of_image: dict[str, list[dict]] = defaultdict(list)
     for number, one in enumerate(listed):
         with reports(reading, f"{file}: annotations[{number}]"):
@@ -67,6 +65,18 @@ def read_coco(annotations: Path, images: Path | None = None) -> Reading:
         f"{file}: annotations of image_id {number}, which is not in it" for number in of_image
     ]
     return check_readable(file, reading)
+
+
+def image_folder(annotations: Path, images: Path | None) -> Path:
+    """The folder that the names of a COCO JSON's images are relative to.
+
+    Args:
+        annotations: the JSON file.
+        images: the folder, where somebody said it; else the one beside the file with its name, or
+            the file's own.
+    """
+    beside = annotations.with_suffix("")
+    return images or (beside if beside.is_dir() else annotations.parent)
 
 
 def _read_image(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from xml.etree import ElementTree
 
 import numpy as np
@@ -34,6 +34,12 @@ KIND_OF = {
 #: Those of them that are heads only where something is worn: alone, they leave bare heads without a
 #: box.
 COVERED = {"helmet", "hardhat", "safetyhelmet", "withhelmet"}
+
+
+class Problems(Protocol):
+    """Whatever notes what is wrong with a set."""
+
+    problems: list[str]
 
 
 @dataclass
@@ -110,7 +116,7 @@ def check_readable(name: Path, reading: Reading) -> Reading:
 
 
 @contextmanager
-def reports(reading: Reading, name: object) -> Iterator[None]:
+def reports(reading: Problems, name: object) -> Iterator[None]:
     """Note what is damaged, and go on after it."""
     try:
         with located(name):

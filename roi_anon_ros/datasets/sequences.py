@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from roi_anon_ros.datasets.coco import image_folder
 from roi_anon_ros.datasets.reading import KIND_OF, plain_name, read_content, to_corners
 
 
@@ -52,8 +53,7 @@ def read_sequences(
     """
     if rate <= 0:
         raise ValueError(f"rate: got {rate} frames in a second, must be above 0")
-    beside = annotations.with_suffix("")
-    folder = images or (beside if beside.is_dir() else annotations.parent)
+    folder = image_folder(annotations, images)
     try:
         coco = json.loads(read_content(annotations))
         heads = _heads_of(coco)

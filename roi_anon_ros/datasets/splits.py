@@ -8,10 +8,13 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from roi_anon_ros.datasets.records import Record
+
+T = TypeVar("T")
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
@@ -57,7 +60,7 @@ def split(
     return parts
 
 
-def spread(records: list[Record], count: int) -> list[Record]:
+def spread(records: list[T], count: int) -> list[T]:
     """At most ``count`` images, at equal distances over the whole list."""
     return (
         [records[i * len(records) // count] for i in range(count)]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from roi_anon_ros.datasets.coco import image_folder
 from roi_anon_ros.datasets.reading import read_content
 
 
@@ -56,8 +57,7 @@ def select_images(
     if unknown:
         known = ", ".join(sorted(sources))
         raise ValueError(f"{annotations}: source: got {unknown[0]!r}, must be one of {known}")
-    beside = annotations.with_suffix("")
-    folder = images or (beside if beside.is_dir() else annotations.parent)
+    folder = image_folder(annotations, images)
     kept = []
     for image in listed:
         wanted = not only or str(image.get("source", "")) in only

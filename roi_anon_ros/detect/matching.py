@@ -18,17 +18,30 @@ def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def match(found: Detections, truth: np.ndarray, least_overlap: float = 0.5) -> np.ndarray:
-    """Assign detections to annotated boxes [m, 4], the surest detection first, each box at most
-    once.
-
-    Each detection takes, of the boxes that are still free, the one that it overlaps most.
+    """Assign detections to annotated boxes [m, 4]; see :func:`assign`.
 
     Returns int64 [n]: the box that a detection found, or -1 where it overlaps no free box by
     `least_overlap` (intersection over union) or more.
     """
-    taken = np.full(len(found.boxes), -1, np.int64)
-    free = overlaps(found.boxes, truth)
-    order = np.argsort(-found.scores, kind="stable")
+    return assign(found.scores, overlaps(found.boxes, truth), least_overlap)
+
+
+def assign(scores: np.ndarray, overlap: np.ndarray, least_overlap: float) -> np.ndarray:
+    """Assign detections to what is annotated, the surest first, each of it at most once.
+
+    Each detection takes, of what is still free, the one that it overlaps most.
+
+    Args:
+        scores: [n].
+        overlap: of each detection with all that is annotated, [n, m], 0 to 1.
+        least_overlap: that makes a detection right, above 0.
+
+    Returns:
+        int64 [n]: what a detection found, or -1.
+    """
+    taken = np.full(len(scores), -1, np.int64)
+    free = np.array(overlap, np.float64)
+    order = np.argsort(-scores, kind="stable")
     for i in order[(free >= least_overlap).any(axis=1)[order]]:
         best = int(free[i].argmax())
         if free[i, best] >= least_overlap:

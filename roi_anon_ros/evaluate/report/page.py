@@ -19,6 +19,7 @@ from roi_anon_ros.evaluate.methods import ATTACKED, ORIGINAL
 from roi_anon_ros.evaluate.methods.making import is_hidden_by_mtcnn
 from roi_anon_ros.evaluate.report import curves
 from roi_anon_ros.evaluate.report import heads as of_heads
+from roi_anon_ros.evaluate.report import study as of_study
 from roi_anon_ros.evaluate.report.tables import (
     claims,
     detectors_of,
@@ -38,6 +39,7 @@ FILES = {
     "heads": "heads.json",
     "identity": "identity.json",
     "bench": "bench.json",
+    "study": "study.json",
 }
 #: Fewer boxes than this are called too few: one of them is more than three percent.
 FEW = 30
@@ -76,6 +78,9 @@ def sections(found: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         parts.append(_identity(found["identity"]))
     if "bench" in found:
         parts.append(_bench(found["bench"]))
+    if "study" in found:
+        figure = _png(of_study.plot(found["study"]))
+        parts += [part | {"plots": [figure]} for part in of_study.sections(found["study"])]
     return [{"text": [], "tables": [], "plots": [], "sheet": []} | part for part in parts]
 
 
