@@ -139,17 +139,46 @@ def test_bdd100k_as_published(tmp_path: Path) -> None:
         read_scenes(file, images, "detect")
 
 
-def test_of_other_sets_the_boxes_are_taken(tmp_path: Path) -> None:
+@pytest.fixture
+def yolo(tmp_path: Path) -> Path:
+    """A set of one image, whose labels a test writes."""
     write_image(tmp_path / "images" / "a.png")
+    write_image(tmp_path / "images" / "not looked at.png")
     (tmp_path / "labels").mkdir()
-    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    (tmp_path / "data.yaml").write_text("names: [person]\n")
-    ((person,),) = (scene.persons for scene in read_scenes(tmp_path).scenes)
+    (tmp_path / "data.yaml").write_text("names: [person, car]\n")
+    return tmp_path
+
+
+def test_yolo_has_boxes_polygons_or_keypoints(yolo: Path) -> None:
+    labels = yolo / "labels" / "a.txt"
+    labels.write_text("0 0.5 0.5 0.5 0.5\n1 0.5 0.5 0.1 0.1\n")
+    ((person,),) = (scene.persons for scene in read_scenes(yolo).scenes)
     assert person.box == (15, 10, 45, 30)
-    with pytest.raises(ValueError, match="must be of COCO, Cityscapes or BDD100K for pose"):
-        read_scenes(tmp_path, None, "pose")
+    labels.write_text("0 0.25 0.25 0.5 0.25 0.5 0.75 0.25 0.75\n")
+    (scene,) = read_scenes(yolo, None, "segment").scenes
+    (person,) = scene.persons
+    assert person.box == (15, 10, 30, 30) and person.area == 300
+    assert person.outlines[0].tolist() == [[15, 10], [30, 10], [30, 30], [15, 30]]
+    for each, first in ((2, [0.5, 0.25]), (3, [0.5, 0.25, 1])):
+        (yolo / "data.yaml").write_text(f"names: [person]\nkpt_shape: [17, {each}]\n")
+        numbers = [*first, *[0] * (each * 16)]
+        labels.write_text(f"0 0.5 0.5 0.5 0.5 {' '.join(map(str, numbers))}\n")
+        (scene,) = read_scenes(yolo, None, "pose").scenes
+        points = scene.persons[0].keypoints
+        assert points is not None and points[0].tolist() == [30, 10, 2 if each == 2 else 1]
+        assert not points[1:].any()
+
+
+def test_a_wrong_yolo_set_is_refused(yolo: Path) -> None:
+    labels = yolo / "labels" / "a.txt"
+    (yolo / "data.yaml").write_text("names: [person]\nkpt_shape: [5, 2]\n")
+    labels.write_text(f"0 0.5 0.5 0.5 0.5 {'0.5 ' * 10}\n")
+    with pytest.raises(ValueError, match="line 1: keypoints: got 10 numbers, must be 2 or 3"):
+        read_scenes(yolo, None, "pose")
     with pytest.raises(ValueError, match="task: got 'count', must be one of detect"):
-        read_scenes(tmp_path, None, "count")
+        read_scenes(yolo, None, "count")
+    with pytest.raises(ValueError, match="must be of COCO, YOLO, Cityscapes or BDD100K for pose"):
+        read_scenes(yolo / "images", None, "pose")
 
 
 def test_images_whose_persons_nobody_drew_are_left_out(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     left, top, right, bottom = options.crop or (0, 0, image.shape[1], image.shape[0])
     shown = np.s_[top:bottom, left:right]
     sources = {"face": (f"face:{options.yunet}" if options.yunet else "face", None)}
+    sources["head"] = ("head", None)
     sources["person"] = (f"person:{options.persons}", None)
     if options.pose:
         sources["body mask"] = (f"person:{options.persons}", options.pose)
@@ -65,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _named(region: str, dcgan: str | None, latent: bool) -> list[tuple[str, str]]:
     """Treatments of a region, each with its match."""
     named = [(treatment, "mean") for treatment in ALL]
+    if region == "head":
+        return named
     if region != "face":
         return [*named, ("body", "mean")]
     named += [("face", "mean"), ("face", "histogram")]

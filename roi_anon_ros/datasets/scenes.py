@@ -12,6 +12,8 @@ from roi_anon_ros.datasets.instances import Instance, Scene, Scenes, make_instan
 from roi_anon_ros.datasets.reading import read_content
 from roi_anon_ros.datasets.records import Record
 from roi_anon_ros.datasets.sets import read_set
+from roi_anon_ros.datasets.yolo import find_yolo_file
+from roi_anon_ros.datasets.yolo_instances import read_yolo_instances
 
 #: What is found of a person: a box, its outline, its keypoints.
 TASKS = ("detect", "segment", "pose")
@@ -21,8 +23,8 @@ def read_scenes(annotations: Path, images: Path | None = None, task: str = "dete
     """Read a set for a task; only images whose persons people drew completely are taken.
 
     Args:
-        annotations: a folder of Cityscapes (``gtFine/train``), a JSON of BDD100K or COCO; for
-            boxes alone also what ``read_set`` takes (CrowdHuman, YOLO, Pascal VOC).
+        annotations: a folder of Cityscapes (``gtFine/train``), a JSON of BDD100K or COCO, a YOLO
+            set; for boxes alone also what else ``read_set`` takes (CrowdHuman, Pascal VOC).
         images: the images' folder, where the set's own layout does not say it.
         task: of :data:`TASKS`. For outlines and keypoints, persons without them are ignored.
 
@@ -39,8 +41,10 @@ def read_scenes(annotations: Path, images: Path | None = None, task: str = "dete
         found = read_coco_instances(annotations, images)
     elif task == "detect":
         found = _read_boxes(annotations, images)
+    elif annotations.suffix.lower() in (".yaml", ".yml") or find_yolo_file(annotations):
+        found = read_yolo_instances(annotations, images)
     else:
-        raise ValueError(f"{annotations}: must be of COCO, Cityscapes or BDD100K for {task}")
+        raise ValueError(f"{annotations}: must be of COCO, YOLO, Cityscapes or BDD100K for {task}")
     found.scenes = [_for_task(scene, task) for scene in found.scenes]
     if not any(not person.ignore for scene in found.scenes for person in scene.persons):
         why = (found.problems or [f"nobody on it has what {task} needs"])[0]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from roi_anon_ros.datasets.reading import (
     KIND_OF,
+    Problems,
     Reading,
     add_record,
     check_order,
@@ -45,24 +48,13 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
     Raises:
         ValueError: nothing can be read, or no class is known.
     """
-    file = find_yolo_file(Path(annotations)) or Path(annotations)
     reading = Reading()
-    try:
-        told = yaml.safe_load(read_content(file))
-        names = told["names"]
-        names = {
-            int(k): plain_name(str(v))
-            for k, v in (names.items() if isinstance(names, dict) else enumerate(names))
-        }
-        keypoints = _keypoint_numbers(told)
-        paths = list(_yolo_images(file, told, images, reading))
-    except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{file}: no YOLO set: {error!r}") from error
-    kinds = find_kinds(names.values(), f"{file}: names")
-    for path in dict.fromkeys(paths):
+    told = open_yolo(annotations, images, reading)
+    kinds = find_kinds(told.names.values(), f"{told.file}: names")
+    for path in told.images:
         with reports(reading, path):
             size = read_size(path)
-            labels = _labels_of(path)
+            labels = labels_of(path)
             boxes: dict[str, list[tuple[float, ...]]] = defaultdict(list)
             found = set()
             for number, line in enumerate(
@@ -70,14 +62,74 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
             ):
                 if line.strip():
                     with located(f"{labels}: line {number}"):
-                        name, box, scored = _yolo_box(line, names, size, keypoints)
-                        if name in KIND_OF:
-                            boxes[KIND_OF[name]].append((*box, False))
-                            if scored:
-                                found.add(KIND_OF[name])
+                        label = read_label(line, told, size)
+                        if label.name in KIND_OF:
+                            boxes[KIND_OF[label.name]].append((*label.box, False))
+                            if label.scored:
+                                found.add(KIND_OF[label.name])
             annotated = kinds if labels.is_file() else frozenset()
             add_record(reading, path, size, boxes, annotated, frozenset(found))
-    return check_readable(file, reading)
+    return check_readable(told.file, reading)
+
+
+@dataclass(frozen=True)
+class YoloSet:
+    """What the YAML file of a set says.
+
+    Attributes:
+        file: itself.
+        names: plain names of the classes, by their numbers.
+        keypoints: numbers of keypoints that come after each box; 0 in all but pose sets.
+        images: all that it names, once each.
+    """
+
+    file: Path
+    names: dict[int, str]
+    keypoints: int
+    images: list[Path]
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """One line of an image's labels.
+
+    Attributes:
+        name: plain name of its class.
+        box: left, top, right, bottom, pixels.
+        scored: whether a score says that a detector found it.
+        outline: of a polygon, its corners, float ``[n, 2]``, pixels; None of a box.
+        points: of a pose set, the numbers of the keypoints as they stand there; empty of others.
+    """
+
+    name: str
+    box: tuple[float, float, float, float]
+    scored: bool
+    outline: np.ndarray | None
+    points: list[float]
+
+
+def open_yolo(annotations: Path, images: Path | None, reading: Problems) -> YoloSet:
+    """Read the YAML file of a set.
+
+    Args:
+        annotations: see :func:`read_yolo`, as ``images``.
+        images: a folder.
+        reading: notes folders that are not there.
+
+    Raises:
+        ValueError: it is no such file.
+    """
+    file = find_yolo_file(Path(annotations)) or Path(annotations)
+    try:
+        told = yaml.safe_load(read_content(file))
+        listed = told["names"]
+        pairs = listed.items() if isinstance(listed, dict) else enumerate(listed)
+        names = {int(number): plain_name(str(name)) for number, name in pairs}
+        keypoints = _keypoint_numbers(told)
+        paths = list(_yolo_images(file, told, images, reading))
+    except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{file}: no YOLO set: {error!r}") from error
+    return YoloSet(file, names, keypoints, list(dict.fromkeys(paths)))
 
 
 def find_yolo_file(path: Path) -> Path | None:
@@ -88,7 +140,7 @@ def find_yolo_file(path: Path) -> Path | None:
 
 
 def _yolo_images(
-    file: Path, told: dict[str, Any], images: Path | None, reading: Reading
+    file: Path, told: dict[str, Any], images: Path | None, reading: Problems
 ) -> Iterator[Path]:
     """The images that a YAML file, or the caller, names."""
     # The root that its maker wrote may be a place on another machine.
@@ -115,7 +167,8 @@ def _yolo_images(
             yield from (first_file((found.parent / line, root / line)) for line in lines)
 
 
-def _labels_of(image: Path) -> Path:
+def labels_of(image: Path) -> Path:
+    """The file of an image's labels."""
     parts = list(image.parts)
     above = [number for number, part in enumerate(parts[:-1]) if part == "images"]
     if above:
@@ -134,32 +187,43 @@ def _keypoint_numbers(told: dict[str, Any]) -> int:
     return points * each
 
 
-def _yolo_box(
-    line: str, names: dict[int, str], size: tuple[int, int], keypoints: int
-) -> tuple[str, list[float], bool]:
-    """Plain class name, x1 y1 x2 y2 in pixels, and whether a score says that a detector found it.
+def read_label(line: str, told: YoloSet, size: tuple[int, int]) -> Label:
+    """A line of labels.
 
     After the class are: a box, and its score as a detector writes it; a box and keypoints, in a
     pose set; or a polygon.
+
+    Args:
+        line: numbers with spaces between them.
+        told: of its set.
+        size: width and height of the image, pixels.
+
+    Raises:
+        ValueError: quotes the line, and says what it must be.
     """
     number, *values = (float(value) for value in line.split())
-    scored = len(values) == 5 and not keypoints
-    if scored or (keypoints and len(values) == 4 + keypoints):
+    scored = len(values) == 5 and not told.keypoints
+    points = values[4:] if told.keypoints and len(values) == 4 + told.keypoints else []
+    if scored or points:
         values = values[:4]
     if not all(-0.01 <= value <= 1.01 for value in values):
         raise ValueError(f"{line.strip()!r}: must be within 0 to 1")
+    corners = np.reshape(values, (-1, 2)) * size if len(values) % 2 == 0 else np.zeros((0, 2))
+    outline = None
     if len(values) == 4:
-        x, y, w, h = values
-        box = [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
-    elif len(values) >= 6 and len(values) % 2 == 0 and not keypoints:
-        box = [min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])]
+        low = corners[0] - corners[1] / 2
+        high = corners[0] + corners[1] / 2
+    elif len(corners) >= 3 and not told.keypoints:
+        outline = corners
+        low = corners.min(axis=0)
+        high = corners.max(axis=0)
     else:
         more = ", or a polygon of 3 points or more"
-        if keypoints:
-            more = f" and {keypoints} of keypoints"
+        if told.keypoints:
+            more = f" and {told.keypoints} of keypoints"
         raise ValueError(f"{line.strip()!r}: must be a class and 4 numbers{more}")
-    if number not in names:
+    if number not in told.names:
         raise ValueError(f"{line.strip()!r}: no class has this number")
+    box = (float(low[0]), float(low[1]), float(high[0]), float(high[1]))
     check_order(*box)
-    pixels = [value * side for value, side in zip(box, size * 2, strict=True)]
-    return names[int(number)], pixels, scored
+    return Label(told.names[int(number)], box, scored, outline, points)
