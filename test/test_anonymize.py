@@ -9,7 +9,9 @@ import pytest
 
 from roi_anon_ros.anonymize import anonymizer
 from roi_anon_ros.anonymize.sources import Heads
+from roi_anon_ros.codec.headmap import find_heads
 from roi_anon_ros.codec.networks.headmap import CELL
+from roi_anon_ros.codec.regions import Regions as CodecRegions
 from roi_anon_ros.evaluate.methods import make_method, making
 
 IMAGE = np.random.default_rng(0).integers(1, 255, (160, 192, 3), np.uint8)
@@ -25,17 +27,24 @@ def see_one_head(level: np.ndarray) -> np.ndarray:
     return answer
 
 
+def find_one_head(image: np.ndarray, threshold: float) -> tuple[CodecRegions, float]:
+    """Find the heads of that map."""
+    return find_heads(see_one_head, image, threshold)
+
+
 def test_the_heads_of_the_head_map_are_regions() -> None:
-    found = Heads(see_one_head)(IMAGE)
+    found = Heads(find_one_head)(IMAGE)
     assert [region.label for region in found.items] == ["head"]
     head = found.items[0]
-    assert head.shape == "ellipse" and head.box == (84 - 16, 68 - 19.2, 84 + 16, 68 + 19.2)
+    assert head.shape == "ellipse" and head.box == pytest.approx(
+        (84 - 40 / 3, 68 - 16, 84 + 40 / 3, 68 + 16)
+    )
     inside = found.drawn()
     assert inside[68, 84] and not inside[68, 110] and not inside[20, 20]
-    wide = Heads(see_one_head, 2.0)(IMAGE).drawn()
+    wide = Heads(find_one_head, 2.0)(IMAGE).drawn()
     assert wide[68, 110] and (wide & inside).sum() == inside.sum()
     with pytest.raises(ValueError, match="grow: got 5.0, must be from 1 to 4"):
-        Heads(see_one_head, 5.0)
+        Heads(find_one_head, 5.0)
 
 
 def test_a_method_says_region_and_treatment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +53,7 @@ def test_a_method_says_region_and_treatment(monkeypatch: pytest.MonkeyPatch) -> 
 
     def make_source(name: str, grow: float | None = None) -> Heads:
         made.append((name, grow))
-        return Heads(see_one_head)
+        return Heads(find_one_head)
 
     monkeypatch.setattr(making, "make_source", make_source)
     for name, region in (
@@ -81,7 +90,7 @@ def test_images_of_a_changed_treatment_are_measured_anew(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A method's cached measurements belong to its key."""
-    monkeypatch.setattr(making, "make_source", lambda name: Heads(see_one_head))
+    monkeypatch.setattr(making, "make_source", lambda name: Heads(find_one_head))
     names = ("blur+jpeg:10", "jpeg:10")
     before = [make_method(name).key for name in names]
     monkeypatch.setattr(anonymizer, "VERSION", anonymizer.VERSION + 1)

@@ -20,6 +20,7 @@ from roi_anon_ros.cli import app
 from roi_anon_ros.codec import load_model
 from roi_anon_ros.codec.networks import GainedCodec, HeadMap
 from roi_anon_ros.codec.networks.gained import TABLES
+from roi_anon_ros.codec.regions import HEAD_WIDTH
 from roi_anon_ros.datasets import read_coco
 from roi_anon_ros.train.card import read_log
 from roi_anon_ros.train.gained import GainedTraining
@@ -208,7 +209,7 @@ def test_collections_shares_and_what_is_complete(folder: Path, tmp_path: Path) -
     assert len(records[1].heads.xyxy) == 1
     half = scale_heads(records[0], 0.5)
     assert half.heads.xyxy.tolist() == [[34, 26, 46, 38]]
-    assert list_heads(half) == pytest.approx(np.array([[40, 32, 12]]))
+    assert list_heads(half) == pytest.approx(np.array([[40, 32, 12 / HEAD_WIDTH]]))
     file = str(folder / "all.json")
     sets = [
         ImageSet(file, collection="odd", share=3, background=0.1),

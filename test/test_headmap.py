@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
-from roi_anon_ros.codec.headmap import LEAST_COARSE, RunMap, find_heads
+from roi_anon_ros.codec import networks
+from roi_anon_ros.codec.headmap import (
+    LEAST_COARSE,
+    LEAST_LOOK,
+    MAX_HEADS,
+    RunMap,
+    find_heads,
+    merge_heads,
+)
+from roi_anon_ros.codec.headmap import SURE as SURE_PROBABILITY
 from roi_anon_ros.codec.regions import CELL
+from roi_anon_ros.codec.second_look import PREFIX, REACH, SIDE, SecondLook, crop_heads
 
 IMAGE = np.zeros((640, 896, 3), np.uint8)
 SURE = 9.0
@@ -50,3 +62,98 @@ def test_a_coarse_level_sees_the_large_ones() -> None:
     large, _ = find_heads(make_map(224, LEAST_COARSE * 1.01), IMAGE)
     assert large.cells[16:20, 24:28].all(), "the cell, four times as large"
     assert large.heads[0].tolist() == [208, 144, 97]
+
+
+def say(value: float) -> SecondLook:
+    """A second look that says the same of every place."""
+    network = networks.SecondLook()
+    torch.nn.init.constant_(network.last.bias, value)
+    return as_numbers(network)
+
+
+def as_numbers(network: networks.SecondLook) -> SecondLook:
+    """A network as a model file holds it."""
+    state = network.state_dict()
+    return SecondLook({PREFIX + name: value.numpy() for name, value in state.items()})
+
+
+def make_unsure_map(probability: float) -> RunMap:
+    """A map that sees one head of 32 pixels at this probability, in one cell of the image."""
+    sure = make_map(896, 32)
+
+    def run(level: np.ndarray) -> np.ndarray:
+        answer = sure(level)
+        answer[0, answer[0] > 0] = np.log(probability / (1 - probability))
+        return answer
+
+    return run
+
+
+def test_the_second_look_says_no_to_what_is_unsure() -> None:
+    run = make_unsure_map(SURE_PROBABILITY - 0.1)
+    kept, _ = find_heads(run, IMAGE, look=say(LEAST_LOOK + 0.1))
+    without, _ = find_heads(run, IMAGE)
+    assert kept.cells.any() and (kept.cells == without.cells).all()
+    refused, confidence = find_heads(run, IMAGE, look=say(LEAST_LOOK - 0.1))
+    assert not refused.cells.any() and not len(refused.heads)
+    assert confidence == pytest.approx(SURE_PROBABILITY - 0.1)
+
+
+def test_what_the_map_is_sure_of_needs_no_second_look() -> None:
+    run = make_unsure_map(SURE_PROBABILITY + 0.01)
+    regions, _ = find_heads(run, IMAGE, look=say(LEAST_LOOK - 9))
+    assert regions.cells.any() and len(regions.heads) == 1
+
+
+def test_numpy_looks_as_torch_does() -> None:
+    torch.manual_seed(0)
+    network = networks.SecondLook()
+    network.last.reset_parameters()
+    rng = np.random.default_rng(0)
+    crops = rng.integers(0, 256, (7, SIDE, SIDE, 3), np.uint8)
+    evidence = rng.normal(size=(7, 3)).astype(np.float32)
+    with torch.no_grad():
+        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+        expected = network(images, torch.from_numpy(evidence)).numpy()
+    np.testing.assert_allclose(as_numbers(network)(crops, evidence), expected, atol=1e-5)
+    assert as_numbers(network)(crops[:0], evidence[:0]).shape == (0,)
+
+
+def test_a_crop_shows_its_head_in_the_middle() -> None:
+    """A bright disc of any size fills 1 / REACH of its crop, wherever it is."""
+    for side in (10, 40, 200):
+        image = np.zeros((400, 500, 3), np.uint8)
+        cv2.circle(image, (260, 170), side // 2, (255, 255, 255), -1)
+        (crop,) = crop_heads(image, np.array([[260.0, 170.0, side]]))
+        rows, columns = np.nonzero(crop[..., 0] > 127)
+        assert rows.mean() == pytest.approx((SIDE - 1) / 2, abs=0.6)
+        assert columns.mean() == pytest.approx((SIDE - 1) / 2, abs=0.6)
+        assert np.ptp(rows) + 1 == pytest.approx(SIDE / REACH, abs=1.7)
+
+
+def test_votes_for_one_head_become_their_mean() -> None:
+    votes = np.array(
+        [
+            # x, y, side, probability, scale, row, column
+            [100, 100, 40, 0.9, 1, 12, 12],
+            [104, 100, 40, 0.6, 2, 6, 6],
+            [102, 100, 160, 0.5, 1, 12, 13],
+            [300, 100, 40, 0.4, 1, 12, 37],
+        ]
+    )
+    heads, owners = merge_heads(votes)
+    assert owners.tolist() == [0, 0, 0, 1]
+    assert heads[0] == pytest.approx([101.6, 100, 40, 0.9, 0.6]), "the third has another size"
+    assert heads[1] == pytest.approx([300, 100, 40, 0.4, 0])
+
+
+def test_heads_beyond_the_most_are_painted_too() -> None:
+    def run(level: np.ndarray) -> np.ndarray:
+        rows, columns = (-(-side // CELL) for side in level.shape[:2])
+        answer = np.zeros((4, rows, columns), np.float32)
+        answer[0] = SURE if level.shape[1] == IMAGE.shape[1] else -SURE
+        answer[3] = -1
+        return answer
+
+    regions, _ = find_heads(run, IMAGE)
+    assert len(regions.heads) == MAX_HEADS and regions.cells.all()

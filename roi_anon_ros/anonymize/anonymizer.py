@@ -156,7 +156,7 @@ def _heads(model: str, grow: float) -> Heads:
     codec = Codec.load(model)
     if not codec.model.has_head_map:
         raise ValueError(f"region: model {model} has no head map")
-    return Heads(codec.engine.map_heads, grow)
+    return Heads(codec.find_heads, grow)
 
 
 def _annotated(value: str, grow: float | None) -> Annotated:

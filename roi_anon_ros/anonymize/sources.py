@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from roi_anon_ros.anonymize.regions import Region, Regions, assumed_landmarks, mask_of, polygon
-from roi_anon_ros.codec.headmap import RunMap, find_heads
+from roi_anon_ros.codec.headmap import THRESHOLD, FindHeads
 from roi_anon_ros.codec.regions import HEAD_HEIGHT, HEAD_WIDTH
 from roi_anon_ros.codec.regions import Regions as CodecRegions
 from roi_anon_ros.detect import Detector
@@ -78,23 +78,23 @@ class Heads:
     """The heads that a model's head map finds, from all sides.
 
     Args:
-        run: the head map, see :data:`~roi_anon_ros.codec.headmap.RunMap`.
+        find_heads: see :meth:`~roi_anon_ros.codec.Codec.find_heads`.
         grow: what the sides of a found head are multiplied by, 1 to 4.
 
     Raises:
         ValueError: grow is out of bounds.
     """
 
-    def __init__(self, run: RunMap, grow: float = 1.0) -> None:
+    def __init__(self, find_heads: FindHeads, grow: float = 1.0) -> None:
         if not 1 <= grow <= 4:
             raise ValueError(f"grow: got {grow}, must be from 1 to 4")
-        self._run = run
+        self._find_heads = find_heads
         self._grow = grow
 
     def __call__(self, image: np.ndarray) -> Regions:
         """See :class:`~roi_anon_ros.anonymize.regions.RegionSource`."""
         height, width = image.shape[:2]
-        found, _ = find_heads(self._run, image)
+        found, _ = self._find_heads(image, THRESHOLD)
         items = []
         for x, y, side in found.heads.astype(float).tolist():
             half_width = HEAD_WIDTH * side / 2

@@ -12,6 +12,7 @@ import numpy as np
 
 from roi_anon_ros.codec.engines import Stage, make_engine
 from roi_anon_ros.codec.errors import PacketError
+from roi_anon_ros.codec.headmap import THRESHOLD, find_heads
 from roi_anon_ros.codec.hiding import Hidden, Hiding, turn_zones
 from roi_anon_ros.codec.image import DEFAULT_MAX_SIDE, check_image, coded_size, resize
 from roi_anon_ros.codec.latents import AUTO_QUALITY, choose_quality
@@ -207,9 +208,18 @@ class Codec:
             scale = coded[0] / upright.shape[1], coded[1] / upright.shape[0]
             hiding = hiding or Hiding()
             zones = turn_zones(hiding.zones, (width, height), turns)
-            fitted, hidden = hiding.find(self.engine.map_heads, fitted, zones, scale, stamp)
+            fitted, hidden = hiding.find(self.find_heads, fitted, zones, scale, stamp)
             clock.lap("heads")
         return Found(fitted, (width, height), turns, hidden, clock.seconds)
+
+    def find_heads(self, image: np.ndarray, threshold: float = THRESHOLD) -> tuple[Regions, float]:
+        """Find the heads in an image, see :func:`~roi_anon_ros.codec.headmap.find_heads`.
+
+        Args:
+            image: uint8 ``[H, W, 3]`` RGB at the coded size.
+            threshold: on the probability of a head, 0 to 1.
+        """
+        return find_heads(self.engine.map_heads, image, threshold, self.model.second_look)
 
     def encode_found(self, found: Found, quality: float = AUTO_QUALITY) -> Encoded:
         """The second half of :meth:`encode`: paint, and compress.

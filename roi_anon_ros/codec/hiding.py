@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from roi_anon_ros.codec.headmap import THRESHOLD, RunMap, find_heads
+from roi_anon_ros.codec.headmap import THRESHOLD, FindHeads
 from roi_anon_ros.codec.regions import CELL, Regions, paint
 
 #: Seconds for which a head stays hidden where it was last found.
@@ -93,7 +93,7 @@ class Hiding:
 
     def find(
         self,
-        run: RunMap,
+        find_heads: FindHeads,
         image: np.ndarray,
         zones: list[np.ndarray],
         scale: tuple[float, float],
@@ -102,7 +102,7 @@ class Hiding:
         """Paint the zones, find the heads, and say what all is hidden.
 
         Args:
-            run: the head map of an engine.
+            find_heads: of a codec, see :meth:`~roi_anon_ros.codec.Codec.find_heads`.
             image: uint8 ``[H, W, 3]`` RGB at the coded size.
             zones: of :attr:`zones`, turned as the image is.
             scale: coded pixels for each pixel of the source, ``(x, y)``.
@@ -117,7 +117,7 @@ class Hiding:
             polygons = [zone * np.array(scale) for zone in zones]
             regions = Regions.of_polygons(polygons, width, height)
             image = paint(image, regions)
-        found, confidence = find_heads(run, image, self.threshold)
+        found, confidence = find_heads(image, self.threshold)
         held = self._hold(found.heads, width, height, stamp)
         # A stamp for a head that may not be there any more would be a person who is not there.
         covered = Regions.of_heads(held, width, height)

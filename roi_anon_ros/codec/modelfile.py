@@ -23,6 +23,7 @@ from safetensors.numpy import save
 
 from roi_anon_ros.codec.errors import ModelFileError
 from roi_anon_ros.codec.latents import Latents, read_latents
+from roi_anon_ros.codec.second_look import SecondLook
 from roi_anon_ros.storage import digest, write_bytes
 
 if TYPE_CHECKING:
@@ -111,6 +112,20 @@ class Model:
         """Whether the model finds heads itself and paints them."""
         return self.latents.has_quality
 
+    @cached_property
+    def second_look(self) -> SecondLook | None:
+        """The second look at heads; None: the model has no head map.
+
+        Raises:
+            ModelFileError: a tensor of it is missing.
+        """
+        if not self.has_head_map:
+            return None
+        try:
+            return SecondLook(self.tensors)
+        except KeyError as error:
+            raise ModelFileError(f"{self.path}: does not fit its architecture: {error}") from error
+
     @property
     def trial(self) -> dict[str, np.ndarray] | None:
         """What the reference finds on the trial image, see ``engines.trial``; None: not known."""
@@ -169,7 +184,7 @@ def save_model(
     weights = {
         key
         for key, value in codec.named_parameters()
-        if value.ndim > 1 and key.startswith(("g_a.", "g_s.", "head_map."))
+        if value.ndim > 1 and key.startswith(("g_a.", "g_s.", "head_map.", "second_look."))
     }
     tensors = {}
     for key, value in codec.state_dict().items():

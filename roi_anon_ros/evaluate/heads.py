@@ -44,7 +44,7 @@ class Painted:
 
 def find_regions(codec: Codec, image: np.ndarray) -> Regions:
     """What a model paints in an image that stands alone, uint8 ``[H, W, 3]`` RGB."""
-    _, hidden = Hiding().find(codec.engine.map_heads, image, [], (1.0, 1.0))
+    _, hidden = Hiding().find(codec.find_heads, image, [], (1.0, 1.0))
     return hidden.regions
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from roi_anon_ros.codec import Codec
-from roi_anon_ros.codec.headmap import RunMap
+from roi_anon_ros.codec.headmap import FindHeads
 from roi_anon_ros.codec.hiding import Hidden, Hiding
 from roi_anon_ros.codec.image import resize
 from roi_anon_ros.codec.regions import Regions
@@ -30,7 +30,7 @@ class GivenRegions(Hiding):
 
     def find(
         self,
-        run: RunMap,
+        find_heads: FindHeads,
         image: np.ndarray,
         zones: list[np.ndarray],
         scale: tuple[float, float],

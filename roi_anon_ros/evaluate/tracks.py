@@ -49,8 +49,7 @@ def look_at_frames(frames: Iterable[Frame], codec: Codec, hold: float) -> Iterat
     for frame in frames:
         image = read_pixels(frame.path)
         height, width = image.shape[:2]
-        run = codec.engine.map_heads
-        _, hidden = hiding.find(run, image, [], (1.0, 1.0), frame.seconds)
+        _, hidden = hiding.find(codec.find_heads, image, [], (1.0, 1.0), frame.seconds)
         yield judge_frame(hidden.regions.mask(width, height), frame)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,10 +17,10 @@ from roi_anon_ros.codec.headmap import THRESHOLD, find_heads
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
 from roi_anon_ros.codec.networks import HeadMap
 from roi_anon_ros.codec.networks.headmap import MULTIPLE
-from roi_anon_ros.codec.regions import paint
+from roi_anon_ros.codec.regions import Regions, paint
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.train.head_crops import HeadCrops
-from roi_anon_ros.train.losses import Regions
+from roi_anon_ros.train.losses import Regions as BatchRegions
 from roi_anon_ros.train.runs import RunConfig, Training, to_bytes, to_floats
 from roi_anon_ros.train.sets import TrainingImages
 from roi_anon_ros.train.weights import HEAD_MAP, put_head_map, read_weights
@@ -111,12 +112,12 @@ class HeadsTraining(Training):
         """Begin to count."""
         self._begin_counts()
 
-    def validation_step(self, batch: tuple[Tensor, Regions, Regions], index: int) -> None:
+    def validation_step(self, batch: tuple[Tensor, BatchRegions, BatchRegions], index: int) -> None:
         """Find the heads of one whole image, as the codec does."""
         image = to_bytes(batch[0][0])
         record = self.validation[index]
         boxes = record.heads.xyxy * np.float32(image.shape[1] / record.width)
-        regions, _ = find_heads(self._run, image, THRESHOLD)
+        regions = self.find(image)
         mask = regions.mask(image.shape[1], image.shape[0])
         kept = ~record.heads.ignore
         self._heads += count_painted(mask, boxes[kept])
@@ -124,6 +125,11 @@ class HeadsTraining(Training):
         if {"head", "face"} & record.complete:
             self._outside.append(share_outside(mask, boxes))
         self.show(image, paint(image, regions), boxes)
+
+    def find(self, image: np.ndarray) -> Regions:
+        """Find heads, by the map alone."""
+        regions, _ = find_heads(self._run, image, THRESHOLD)
+        return regions
 
     def _run(self, image: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(to_batch(image, MULTIPLE, 2 * MULTIPLE)).to(self.device)
@@ -162,17 +168,39 @@ class HeadsTraining(Training):
         """Write the model file with the new head map; without a codec, name the checkpoint."""
         if not self.config.codec:
             return self.out / "last.ckpt"
-        model = load_model(find_model(self.config.codec))
-        model.codec.head_map.load_state_dict(self.head_map.state_dict())
-        metadata = model.metadata
-        save_model(
-            model.codec,
-            path,
-            name=path.stem,
-            training={**metadata["training"], "head_map": training},
-            figures={**metadata["figures"], "head_map": self.figures},
-        )
-        return path
+        return write_codec(self, path, "head_map", self.head_map.state_dict(), training)
+
+
+def write_codec(
+    run: HeadsTraining,
+    path: Path,
+    name: str,
+    weights: Mapping[str, Tensor],
+    training: dict[str, Any],
+) -> Path:
+    """Write the run's codec with new weights of one of its networks.
+
+    Args:
+        run: that is over.
+        path: of the model file.
+        name: ``head_map`` or ``second_look``.
+        weights: of that network.
+        training: for the model's metadata.
+
+    Returns:
+        The path.
+    """
+    model = load_model(find_model(run.config.codec))
+    getattr(model.codec, name).load_state_dict(weights)
+    metadata = model.metadata
+    save_model(
+        model.codec,
+        path,
+        name=path.stem,
+        training={**metadata["training"], name: training},
+        figures={**metadata["figures"], name: run.figures},
+    )
+    return path
 
 
 def head_loss(

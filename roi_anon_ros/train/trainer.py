@@ -1,6 +1,7 @@
 """Training from one YAML file; a run goes on where its last epoch ended.
 
-What is trained is the file's ``network``: ``heads`` is the head map, ``gained`` the codec for
+What is trained is the file's ``network``: ``heads`` is the head map,
+``second-look`` the second look at what it finds, ``gained`` the codec for
 every rate, ``yolox-nano`` the detector of persons (``train.persons``), the others are codecs that
 hide heads by their loss.
 """
@@ -20,10 +21,15 @@ from roi_anon_ros.train.gained import GainedTraining
 from roi_anon_ros.train.heads import HeadsTraining
 from roi_anon_ros.train.roi import RoiTraining
 from roi_anon_ros.train.runs import RunConfig, Training, fit
+from roi_anon_ros.train.second_look import SecondLookTraining
 from roi_anon_ros.train.sets import parse_sets, read_images
 
 #: What is trained, by the name of the network.
-TRAININGS: dict[str, type[Training]] = {"gained": GainedTraining, "heads": HeadsTraining}
+TRAININGS: dict[str, type[Training]] = {
+    "gained": GainedTraining,
+    "heads": HeadsTraining,
+    "second-look": SecondLookTraining,
+}
 
 
 def find_training(network: str) -> type[Training]:

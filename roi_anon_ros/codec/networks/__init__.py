@@ -19,6 +19,7 @@ from roi_anon_ros.codec.networks.gained import GainedCodec
 from roi_anon_ros.codec.networks.headmap import HeadMap
 from roi_anon_ros.codec.networks.paper import PaperCodec
 from roi_anon_ros.codec.networks.registry import ARCHITECTURES, NETWORKS, build
+from roi_anon_ros.codec.networks.second_look import SecondLook
 
 __all__ = [
     "ARCHITECTURES",
@@ -30,6 +31,7 @@ __all__ = [
     "GatedConv",
     "HeadMap",
     "PaperCodec",
+    "SecondLook",
     "build",
     "check_size",
     "pad_to_multiple",

@@ -23,6 +23,7 @@ from roi_anon_ros.codec.networks.base import (
 )
 from roi_anon_ros.codec.networks.fast import Bottleneck
 from roi_anon_ros.codec.networks.headmap import HeadMap
+from roi_anon_ros.codec.networks.second_look import SecondLook
 
 #: Buffers of a model that code its latent.
 TABLES = ("lookup", "cumulative", "a_buckets", "b_buckets", "dead_zone")
@@ -172,6 +173,7 @@ class GainedCodec(nn.Module):
         self.inverse_gain = nn.Parameter(-ladder)
         self.prior = ContextPrior(N)
         self.head_map = HeadMap()
+        self.second_look = SecondLook()
         for name in TABLES:
             self.register_buffer(name, torch.zeros(0))
 

@@ -115,7 +115,7 @@ def make_stamps(model: str) -> Hider:
         raise ValueError(f"model {model}: has no head map; name one that has: {STAMPS}:MODEL+...")
 
     def hide(image: np.ndarray) -> np.ndarray:
-        _, hidden = Hiding().find(codec.engine.map_heads, image, [], (1.0, 1.0))
+        _, hidden = Hiding().find(codec.find_heads, image, [], (1.0, 1.0))
         return paint(image, hidden.regions)
 
     return Hider(hide, f" {codec.fingerprint}")
