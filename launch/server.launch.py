@@ -17,6 +17,22 @@ def truth(text: str) -> bool:
     return bool(yaml.safe_load(text))
 
 
+def names(text: str) -> list[str]:
+    """Of [front, rear], of front, rear, and of front alone."""
+    given = yaml.safe_load(text)
+    if isinstance(given, list):
+        return [str(name) for name in given]
+    return [name.strip() for name in str(given).split(",")]
+
+
+def convert(name: str, text: str) -> object:
+    """An argument as its parameter's type."""
+    try:
+        return OVERRIDES[name][0](text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{name}: got {text!r}: {error}") from error
+
+
 #: Arguments that are parameters of the node, with their types; where they are empty, the
 #: parameters' file decides.
 OVERRIDES = {
@@ -70,12 +86,11 @@ def server(context: LaunchContext) -> list[Node]:
 
     # The node makes its transitions itself, and so also after a respawn.
     parameters = {"autostart": truth(value("autostart"))}
-    for name, (kind, _) in OVERRIDES.items():
+    for name in OVERRIDES:
         if value(name):
-            parameters[name] = kind(value(name))
+            parameters[name] = convert(name, value(name))
     if value("cameras"):
-        cameras = yaml.safe_load(value("cameras"))
-        parameters["latent_topics"] = [f"{camera}/latent" for camera in cameras]
+        parameters["latent_topics"] = [f"{camera}/latent" for camera in names(value("cameras"))]
     arguments = ["--log-level", value("log_level")]
     if value("enclave"):
         arguments += ["--enclave", value("enclave")]

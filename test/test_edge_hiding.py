@@ -175,7 +175,7 @@ def test_what_is_lost_is_held(edge: Edge) -> None:
         ({"zones": [ZONE, "[[0, 0], [9, 9]]"]}, "zones[1]: got shape (2, 2), must be"),
         ({"zones": ["[[0, 0], [9, 9], [9, .nan]]"]}, "zones[0]: got a corner that is not finite"),
         ({"zones": ["[[0, 0], [9"]}, "zones[0]: got '[[0, 0], [9'"),
-        ({"zones": ["everything"]}, "zones[0]"),
+        ({"zones": ["everything"]}, "zones[0]: got 'everything', must be [[x, y]"),
     ],
 )
 def test_a_value_out_of_bounds_is_rejected_and_the_old_one_stays(

@@ -50,6 +50,17 @@ def test_many_cameras_in_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [edge.namespace for edge in edges] == ["robot/front", "robot/rear"]
     (server,) = start(monkeypatch, "server", cameras="[front, rear]", namespace="robot")
     assert server.values["latent_topics"] == ["front/latent", "rear/latent"]
+    # Without brackets, too: a text's letters are no cameras.
+    for cameras, count in (("front", 1), ("front, rear", 2)):
+        assert start(monkeypatch, "edge", cameras=cameras, namespace="robot") == edges[:count]
+        (server,) = start(monkeypatch, "server", cameras=cameras)
+        assert server.values["latent_topics"] == ["front/latent", "rear/latent"][:count]
+
+
+def test_an_argument_of_a_wrong_type_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, argument in (("edge", "max_side"), ("server", "confidence")):
+        with pytest.raises(ValueError, match=f"{argument}: got 'much'"):
+            start(monkeypatch, name, **{argument: "much"})
 
 
 @pytest.mark.parametrize("name", ["edge", "server"])

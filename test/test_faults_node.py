@@ -28,7 +28,7 @@ pytestmark = pytest.mark.ros
 
 OK, WARN, ERROR = 0, 1, 2
 NODE = """
-import sys, time
+import atexit, os, sys, time, weakref
 from pathlib import Path
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CompressedImage
@@ -37,9 +37,19 @@ from roi_anon_ros.nodes.base.newest import NewestFramesNode
 from roi_anon_ros.nodes.base.process import run
 
 newest.SUMMARY_PERIOD = 1.0  # instead of a minute
+atexit.register(time.sleep, 600)  # as libraries on a busy machine, which take long to unload
+
+held = []
+def leave(code, leave=os._exit):
+    print("FREED" if held[0]() is None else "HELD", flush=True)
+    leave(code)
+os._exit = leave
 
 class Passer(NewestFramesNode):
     role = "passer"
+    def __init__(self):
+        super().__init__()
+        held.append(weakref.ref(self.handle))
     reliability = "auto"
     def load(self):
         self.say("loading")
@@ -211,10 +221,13 @@ def test_it_ends_while_it_is_at_work(probe: Probe) -> None:
 def test_a_wrong_parameter_keeps_it_up_and_is_named(gate: Path, tmp_path: Path) -> None:
     gate.touch()
     with Probe(tmp_path) as probe:
-        start(probe, gate, "-p", "max_age:=soon", "-p", "autostart:=true")
+        start(probe, gate, "-p", "max_age:=soon")
         probe.wait_for(lambda: "/passer: passer" in probe.diagnostics, "diagnostics", START_LIMIT)
-        found = reported(probe, "message", "max_age")
+        found = reported(probe, "message", "max_age")  # though nobody asked it to configure
         assert found["level"] == ERROR and probe.state("passer") == "unconfigured"
+        assert found["message"].count("max_age") == 2  # whose it is, and rclpy's own words
+        assert found["message"] in probe.processes["passer"].output
+        assert not probe.transit("passer", "configure")
         request = GetParameters.Request(names=["max_age"])
         (value,) = probe.call(GetParameters, "/passer/get_parameters", request).values
         assert value.double_value == 0.0
@@ -223,7 +236,9 @@ def test_a_wrong_parameter_keeps_it_up_and_is_named(gate: Path, tmp_path: Path) 
         assert reported(probe, "message", "inactive")["level"] == OK
         assert probe.transit("passer", "shutdown")
         assert reported(probe, "message", "finalized")["level"] == ERROR
-        assert probe.processes.pop("passer").end() == 0
+        process = probe.processes.pop("passer")
+        assert process.end() == 0
+        assert "FREED" in process.output, "others see it until its lease ends"
 
 
 #: What takes seconds and half a gigabyte to import.

@@ -172,8 +172,10 @@ def check_zones(zones: Sequence[Sequence[Sequence[float]]]) -> list[np.ndarray]:
     for number, zone in enumerate(zones):
         try:
             polygon = np.asarray(zone, np.float64)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"zones[{number}]: {error}") from error
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"zones[{number}]: got {str(zone)[:80]!r}, must be [[x, y], [x, y], [x, y], ...]"
+            ) from None
         if polygon.ndim != 2 or polygon.shape[1] != 2 or len(polygon) < 3:
             raise ValueError(
                 f"zones[{number}]: got shape {polygon.shape}, must be [n, 2] with n of 3 or more"

@@ -122,7 +122,8 @@ class YoloPersons:
         return dict(self._model.predictor.model.names)
 
     def _black(self) -> np.ndarray:
-        return np.zeros((self.image_size, self.image_size, 3), np.uint8)
+        """An image of the shape that most cameras send: networks are made ready for a shape."""
+        return np.zeros((3 * self.image_size // 4, self.image_size, 3), np.uint8)
 
     def __call__(self, images: list[np.ndarray]) -> list[Detections]:
         """Return the persons in each image (uint8 [H, W, 3] RGB), in order, highest score first.

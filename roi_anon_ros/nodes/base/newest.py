@@ -275,8 +275,7 @@ class NewestFramesNode(SettingsNode):
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop, from any state."""
-        self._release()
-        self._state = FINALIZED
+        self._release(FINALIZED)
         return TransitionCallbackReturn.SUCCESS
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -305,7 +304,8 @@ class NewestFramesNode(SettingsNode):
             self.worker.stop()
             self._enabled = False
 
-    def _release(self) -> None:
+    def _release(self, state: str = "unconfigured") -> None:
+        """Let go what configure loaded, and be in this state from then on."""
         with self._changing:
             self._stop()
             for publisher in self._outputs:
@@ -313,7 +313,7 @@ class NewestFramesNode(SettingsNode):
             self._outputs.clear()
             self.unload()
             self.settled = False
-            self._state = "unconfigured"
+            self._state = state
 
     def _mute(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Let nothing leave, from the answer on, or all again; frames are dropped meanwhile."""
@@ -420,11 +420,14 @@ class NewestFramesNode(SettingsNode):
         array = DiagnosticArray()
         array.header.stamp = self.get_clock().now().to_msg()
         state = self._state
+        fault = FINALIZED if state == FINALIZED else self._fault
+        if not fault and state == "unconfigured":  # also where nobody asked it to configure yet
+            fault = "; ".join(self.misset.values())
         muted = self._muted and not state
         for name, health in self.worker.health.items():
             report = health.report(MUTED if muted else state)
             level = report.level
-            if self._fault or state == FINALIZED:
+            if fault:
                 level = Level.ERROR
             elif muted:
                 level = max(level, Level.WARN)
@@ -433,7 +436,7 @@ class NewestFramesNode(SettingsNode):
                 name=f"{self.get_fully_qualified_name()}: {name}",
                 hardware_id=self._hardware_id or platform.node(),
                 level=bytes([level]),
-                message=self._fault or report.message,
+                message=fault or report.message,
                 values=[KeyValue(key=key, value=value) for key, value in values.items()],
             )
             array.status.append(status)

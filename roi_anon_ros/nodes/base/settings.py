@@ -93,7 +93,9 @@ class SettingsNode(LifecycleNode):
             return declare(self, name, default, description, bounds, **more)
         except ParameterException as error:
             value = declare(self, name, default, description, bounds, ignore_override=True, **more)
-            self.misset[name] = f"parameter {name}: {cut(str(error))}"
+            reason = cut(str(error).removesuffix(f": {name}"))  # which it says twice
+            self.misset[name] = f"parameter {name}: {reason}"
+            self.get_logger().error(self.misset[name])
             return value
 
     def value(self, name: str) -> Any:
