@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from compressai.entropy_models import EntropyBottleneck
-from compressai.models import CompressionModel
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.engines.stages import ANALYSIS_THREADS, STRIP_PIXELS
 from roi_anon_ros.codec.entropy import EntropyTables
 from roi_anon_ros.codec.image import check_sides
 from roi_anon_ros.codec.latents import FactorizedLatents
+from roi_anon_ros.codec.networks.quick_compressai import CompressionModel, EntropyBottleneck
 
 
 class AnonymizingCodec(CompressionModel):

@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from compressai.entropy_models import EntropyBottleneck
-from compressai.layers import GDN1
-from compressai.registry import register_model
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.networks.base import AnonymizingCodec
+from roi_anon_ros.codec.networks.quick_compressai import GDN1, EntropyBottleneck, register_model
 
 
 class Bottleneck(nn.Module):

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from compressai.layers import GDN1
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.contexts import ContextTables
@@ -23,6 +22,7 @@ from roi_anon_ros.codec.networks.base import (
 )
 from roi_anon_ros.codec.networks.fast import Bottleneck
 from roi_anon_ros.codec.networks.headmap import HeadMap
+from roi_anon_ros.codec.networks.quick_compressai import GDN1
 from roi_anon_ros.codec.networks.second_look import SecondLook
 
 #: Buffers of a model that code its latent.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from compressai.entropy_models import EntropyBottleneck
-from compressai.layers import GDN1
-from compressai.models.utils import conv, deconv
-from compressai.registry import register_model
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.networks.base import AnonymizingCodec
+from roi_anon_ros.codec.networks.quick_compressai import (
+    GDN1,
+    EntropyBottleneck,
+    conv,
+    deconv,
+    register_model,
+)
 
 
 @register_model("roi-anon-paper")

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
-import compressai
 import cv2
 import PIL
 import torch
@@ -47,7 +46,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
             for package in ("openvino", "onnxruntime")
             if find_spec(package)
         },
-        "compressai": compressai.__version__,
+        "compressai": version_of("compressai"),
         "pillow": PIL.__version__,
         **{f"lib{name}": features.version(name) for name in ("avif", "webp", "jpg")},
     }
