@@ -77,13 +77,22 @@ def scaled(net: PaperCodec | FastCodec) -> PaperCodec | FastCodec:
     return net.eval()
 
 
-@pytest.fixture(
-    scope="module", params=[lambda: PaperCodec(8, 2), lambda: FastCodec(8)], ids=["paper", "fast"]
-)
+@pytest.fixture
+def kept_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for all tests that ask for it: a graph takes longer to make than to try."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "kept"))
+
+
+#: For what does not depend on the network.
+one_network = pytest.mark.parametrize("model", ["paper"], indirect=True)
+
+
+@pytest.fixture(scope="module", params=["paper", "fast"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Model:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_model(scaled(request.param()), path, "small")
+    network = PaperCodec(8, 2) if request.param == "paper" else FastCodec(8)
+    save_model(scaled(network), path, "small")
     made = load_model(path)
     if find_spec("onnxscript"):
         export(made)
@@ -93,22 +102,21 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("name", OTHERS)
-@pytest.mark.parametrize("size", [(16, 16), (100, 75), (320, 240)], ids=str)
-def test_an_engine_finds_the_symbols_and_images_of_the_reference(
-    model: Model, name: str, size: tuple[int, int]
-) -> None:
+@pytest.mark.usefixtures("kept_cache")
+def test_an_engine_finds_the_symbols_and_images_of_the_reference(model: Model, name: str) -> None:
     need(name)
     engine, reference = make_engine(name, model), TorchEngine(model)
-    source = trial_image(*size)
-    symbols, expected = engine.analyse(source), reference.analyse(source)
-    assert symbols.dtype == np.int32 and symbols.shape == expected.shape
-    assert np.unique(expected).size > 5, "symbols that are all alike prove nothing"
     tolerance = TOLERANCE[name]
-    share, far = differences(symbols, expected, tolerance.max_step)
-    assert share <= max(tolerance.changed_share, 1.5 / expected.size) and not far
-    shown, wanted = engine.synthesise(expected), reference.synthesise(expected)
-    assert shown.dtype == np.uint8 and shown.shape == wanted.shape
-    assert np.abs(shown.astype(int) - wanted).mean() <= tolerance.mean_byte_error
+    for size in ((16, 16), (100, 75), (320, 240)):
+        source = trial_image(*size)
+        symbols, expected = engine.analyse(source), reference.analyse(source)
+        assert symbols.dtype == np.int32 and symbols.shape == expected.shape
+        assert np.unique(expected).size > 5, "symbols that are all alike prove nothing"
+        share, far = differences(symbols, expected, tolerance.max_step)
+        assert share <= max(tolerance.changed_share, 1.5 / expected.size) and not far, size
+        shown, wanted = engine.synthesise(expected), reference.synthesise(expected)
+        assert shown.dtype == np.uint8 and shown.shape == wanted.shape
+        assert np.abs(shown.astype(int) - wanted).mean() <= tolerance.mean_byte_error, size
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -139,6 +147,7 @@ def test_the_shipped_model_loses_nothing_by_an_engine(name: str, tmp_path: Path)
     assert abs(lost) < 0.1
 
 
+@pytest.mark.usefixtures("kept_cache")
 def test_every_engine_decodes_what_any_other_encoded(model: Model) -> None:
     for name in OTHERS:
         need(name)
@@ -156,6 +165,7 @@ def test_every_engine_decodes_what_any_other_encoded(model: Model) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.usefixtures("kept_cache")
 def test_the_same_image_makes_the_same_bytes(model: Model, name: str) -> None:
     need(name)
     source = trial_image(320, 240)
@@ -164,6 +174,8 @@ def test_the_same_image_makes_the_same_bytes(model: Model, name: str) -> None:
     assert [again.encode(source).packet for _ in range(3)] == [first] * 3
 
 
+@one_network
+@pytest.mark.usefixtures("kept_cache")
 def test_a_damaged_packet_stays_an_error_of_the_packet(model: Model) -> None:
     need("openvino")
     codec = Codec(model, "openvino")
@@ -208,6 +220,7 @@ class Broken(GraphEngine):
         return lambda batch: self.synthesis(self._reference.synthesise(batch[0]))[None]
 
 
+@one_network
 @pytest.mark.parametrize(
     ("stage", "spoil", "message"),
     [
@@ -244,11 +257,13 @@ def not_finite(model: Model) -> Model:
     )
 
 
+@one_network
 def test_auto_says_why_the_reference_itself_fails(model: Model) -> None:
     with pytest.raises(ValueError, match="latent: not finite"):
         make_engine("auto", not_finite(model)).analyse(trial_image(64, 64))
 
 
+@one_network
 def test_a_latent_that_is_not_finite_is_no_packet(model: Model) -> None:
     need("openvino")
     broken = not_finite(model)
@@ -260,6 +275,7 @@ def test_a_latent_that_is_not_finite_is_no_packet(model: Model) -> None:
         broken.latents.encode(symbols, 0)
 
 
+@one_network
 def test_what_a_foreign_library_raises_is_an_error_of_the_engine(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,6 +286,7 @@ def test_what_a_foreign_library_raises_is_an_error_of_the_engine(
         engine.analyse(trial_image(64, 64))
 
 
+@one_network
 def test_an_unknown_engine_is_refused(model: Model) -> None:
     with pytest.raises(
         ValueError,
@@ -278,6 +295,7 @@ def test_an_unknown_engine_is_refused(model: Model) -> None:
         Codec(model, "abacus")
 
 
+@one_network
 @pytest.mark.parametrize(
     ("name", "lacking"),
     [
@@ -298,6 +316,7 @@ def test_an_exported_network_is_of_one_model(
         make_engine(name, foreign).analyse(trial_image(32, 32))
 
 
+@one_network
 def test_what_an_engine_lacks_is_named(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +338,7 @@ def test_what_an_engine_lacks_is_named(
         export(model)
 
 
+@one_network
 def test_a_calibration_is_of_images_and_intact(model: Model, tmp_path: Path) -> None:
     need("openvino-int8")
     with pytest.raises(ValueError, match="images: none"):
@@ -337,6 +357,7 @@ def test_a_calibration_is_of_images_and_intact(model: Model, tmp_path: Path) -> 
         make_engine("openvino-int8", broken).analyse(trial_image(32, 32))
 
 
+@one_network
 def test_auto_goes_on_without_an_engine_that_fails(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,6 +372,7 @@ def test_auto_goes_on_without_an_engine_that_fails(
     assert all(engine.runs(stage).startswith("torch, for no other") for stage in stages_of(model))
 
 
+@one_network
 def test_auto_says_so_where_no_engine_works(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "ENGINES", {"openvino": Broken})
     monkeypatch.setattr(Broken, "analysis", staticmethod(lambda symbols: 1 // 0))
@@ -358,12 +380,14 @@ def test_auto_says_so_where_no_engine_works(model: Model, monkeypatch: pytest.Mo
         make_engine("auto", model).analyse(trial_image(64, 64))
 
 
+@one_network
 def test_auto_works_where_nothing_can_be_written(model: Model, own_cache: Path) -> None:
     own_cache.parent.parent.mkdir(parents=True)
     own_cache.parent.write_text("a file in the folder's place")
     assert make_engine("auto", model).analyse(trial_image(32, 32)).shape[1:] == (2, 2)
 
 
+@one_network
 def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(
     model: Model, own_cache: Path
 ) -> None:
@@ -380,6 +404,7 @@ def test_openvino_keeps_what_takes_seconds_and_survives_its_loss(
     assert np.array_equal(make_engine("openvino", model).analyse(source), expected)
 
 
+@one_network
 def test_openvino_reports_to_nobody(model: Model, tmp_path: Path) -> None:
     need("openvino")
     code = (
@@ -421,6 +446,7 @@ def test_processors_have_names_of_their_own(
     assert machine.processor(tmp_path) == name
 
 
+@one_network
 def test_an_exported_file_names_no_place_of_the_machine(model: Model, tmp_path: Path) -> None:
     need("onnxruntime")
     pytest.importorskip("onnxscript", reason="the export extra is not installed")

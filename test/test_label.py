@@ -349,7 +349,7 @@ def test_a_killed_run_goes_on_with_real_detectors(
     running = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    until = time.monotonic() + 120
+    until = time.monotonic() + 900
     while not part.exists() or part.read_bytes().count(b"\n") < 4:
         assert running.poll() is None and time.monotonic() < until, running.communicate()
         time.sleep(0.005)

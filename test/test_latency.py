@@ -398,7 +398,11 @@ def test_the_default_image_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_says_ratios_and_leaves_them_for_the_report(tmp_path: Path) -> None:
+def test_the_command_says_ratios_and_leaves_them_for_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "PRODUCT_SIDE", 32)
+    monkeypatch.setattr(run_module, "PRODUCT_SIDE", 32)
     cv2.imwrite(str(tmp_path / "discs.png"), make_image())
     command = [
         "bench",

@@ -31,6 +31,7 @@ from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
 from roi_anon_ros.codec import Codec  # noqa: E402
 from roi_anon_ros.codec import packet as packets  # noqa: E402
 from roi_anon_ros.detect import Detections, WeightsError, YoloPersons, find_weights  # noqa: E402
+from roi_anon_ros.graph.probe import DIAGNOSTICS_PERIOD  # noqa: E402
 from roi_anon_ros.nodes.base.health import REPLACED  # noqa: E402
 from roi_anon_ros.nodes.base.images import to_rgb  # noqa: E402
 
@@ -351,16 +352,9 @@ def test_a_detector_that_raises_costs_one_frame_and_nobody_is_an_empty_array(
 ) -> None:
     model = make_model(tmp_path / "model.safetensors")
     with Probe(tmp_path) as probe:
-        arguments = (
-            "--ros-args",
-            "-p",
-            f"model:={model}",
-            "-p",
-            "autostart:=true",
-            "-r",
-            "__ns:=/house",
-        )
-        process = probe.start("server", "-c", RAISES_ONCE, *arguments)
+        words = f"-p model:={model} -p engine:=torch -p autostart:=true -r __ns:=/house".split()
+        words += ["-p", f"diagnostics_period:={DIAGNOSTICS_PERIOD}"]
+        process = probe.start("server", "-c", RAISES_ONCE, "--ros-args", *words)
         camera = probe.talk(CompressedLatent, "/house/latent")
         probe.detections = [
             probe.listen(vision_msgs.Detection2DArray, "/house/detections", RELIABLE)
@@ -413,6 +407,7 @@ def start_batching(probe: Probe, detector: str, cameras: int, **parameters: obje
     topics = [f"cam{i}/latent" for i in range(1, cameras + 1)]
     parameters |= {"latent_topics": f"[{', '.join(topics)}]", "max_batch": 8, "threads": 1}
     parameters |= {"engine": "torch", "autostart": "true"}
+    parameters |= {"diagnostics_period": DIAGNOSTICS_PERIOD}
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     process = probe.start("server", "-c", SLOW.replace("{}", detector), "--ros-args", *words)
     probe.cameras = [probe.talk(CompressedLatent, topic) for topic in topics]

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
 import subprocess
 import sys
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,8 @@ def test_a_cell_that_heads_cover_by_half_is_head() -> None:
     assert torch.allclose(head_cells(keep, 16)[0, 0], expected)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_card")
 @pytest.mark.parametrize(("bias", "closed"), [(9.0, 1.0), (-9.0, 0.0)])
 def test_validation_says_what_the_gate_closes(
     folder: Path, tmp_path: Path, bias: float, closed: float
@@ -306,49 +309,54 @@ def written(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
-def roi_anon(*arguments: object, before: tuple[str, ...] = (), **kwargs: Any) -> subprocess.Popen:
-    """The command in a process of its own."""
-    command = [sys.executable, *before, "-m", "roi_anon_ros.cli", *map(str, arguments)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, **kwargs
-    )
-
-
-def finish(process: subprocess.Popen) -> str:
-    output, _ = process.communicate(timeout=900)
-    assert process.returncode == 0, output
-    return output
+@pytest.fixture
+def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the card, which takes longer to draw than a short training takes."""
+    monkeypatch.setattr("roi_anon_ros.train.roi.write_card", lambda *_: None)
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
     return load_model(model).codec.state_dict()
 
 
+#: The command, but killed in the third step, in the second epoch.
+KILLED = """
+import os, signal
+from roi_anon_ros.cli import app
+from roi_anon_ros.train.roi import RoiTraining
+
+step = RoiTraining.training_step
+
+def killed(self, batch, index):
+    if self.global_step == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, index)
+
+RoiTraining.training_step = killed
+app()
+"""
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_card")
 def test_a_killed_run_continues_to_the_very_same_model(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
-    config = written(tmp_path / "tiny.yaml", settings(folder))
-    straight = finish(roi_anon("train", config, "--out", tmp_path / "straight"))
-    assert "tiny.safetensors" in straight
+    from roi_anon_ros.train.trainer import train
 
-    slow = written(tmp_path / "tiny.yaml", settings(folder, steps=6))
-    process = roi_anon("train", slow, "--out", tmp_path / "killed")
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / "last.ckpt").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert not (tmp_path / "killed" / "tiny.safetensors").exists()
-    finish(roi_anon("train", config, "--out", tmp_path / "killed"))
-    assert len(list((tmp_path / "killed" / "log").glob("version_*"))) == 2
+    config = written(tmp_path / "tiny.yaml", settings(folder, steps=4))
+    out = tmp_path / "killed"
+    # On as many threads as here, which may add in another order.
+    command = [sys.executable, "-c", KILLED, "train", str(config), "--out", str(out)]
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    killed = subprocess.run(command, env=os.environ | threads, cwd=ROOT, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (out / "last.ckpt").exists() and not (out / "tiny.safetensors").exists()
+    continued = weights(train(config, out))
+    assert len(list((out / "log").glob("version_*"))) == 2
 
-    one, other = (
-        weights(tmp_path / "straight" / "tiny.safetensors"),
-        weights(tmp_path / "killed" / "tiny.safetensors"),
-    )
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
+    straight = weights(train(config, tmp_path / "straight"))
+    for name in straight:
+        assert torch.equal(straight[name], continued[name]), name
 
 
 @pytest.mark.slow
@@ -392,8 +400,9 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_card")
 def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
-    """A minute from random weights: images come out, and the analysis learns where heads are."""
+    """From random weights: images come out, and the analysis learns where heads are."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.card import read_log
     from roi_anon_ros.train.trainer import train
@@ -423,6 +432,7 @@ def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_card")
 def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -452,24 +462,26 @@ def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_card")
 def test_two_processes_train_on_different_crops(folder: Path, tmp_path: Path) -> None:
     """Under torchrun: one model from two processes, not the one that either trains alone."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
-    config = written(tmp_path / "tiny.yaml", settings(folder, steps=2))
-    torchrun = (
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "--no-python",
-        sys.executable,
-    )
-    finish(roi_anon("train", config, "--out", tmp_path / "both", before=torchrun))
-    finish(roi_anon("train", config, "--out", tmp_path / "alone"))
-    both, alone = (
-        weights(tmp_path / "both" / "tiny.safetensors"),
-        weights(tmp_path / "alone" / "tiny.safetensors"),
-    )
+    from roi_anon_ros.train.trainer import train
+
+    config = written(tmp_path / "tiny.yaml", settings(folder, steps=1, epoch=1))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [
+        "--module",
+        "roi_anon_ros.cli",
+        "train",
+        str(config),
+        "--out",
+        str(tmp_path / "both"),
+    ]
+    run = subprocess.run([*torchrun, *command], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    both = weights(tmp_path / "both" / "tiny.safetensors")
+    alone = weights(train(config, tmp_path / "alone"))
     assert any(not torch.equal(both[name], alone[name]) for name in both)
 
 
