@@ -164,7 +164,7 @@ def pack(header: Header, latent: bytes, regions: bytes = b"") -> bytes:
         payload = _SECOND.pack(header.turns, len(regions)) + regions + latent
     if len(payload) > MAX_PAYLOAD:
         raise PacketError("length", f"payload {len(payload)} bytes, must be at most {MAX_PAYLOAD}")
-    head = _HEADER.pack(
+    packed = _HEADER.pack(
         MAGIC,
         header.version,
         round(header.quality / QUALITY_STEP),
@@ -174,7 +174,7 @@ def pack(header: Header, latent: bytes, regions: bytes = b"") -> bytes:
         *header.padding,
         len(payload),
     )
-    return b"".join((head, payload, _CRC.pack(zlib.crc32(payload, zlib.crc32(head)))))
+    return b"".join((packed, payload, _CRC.pack(zlib.crc32(payload, zlib.crc32(packed)))))
 
 
 def unpack(packet: bytes | bytearray | memoryview) -> tuple[Header, memoryview, memoryview]:

@@ -43,7 +43,7 @@ def split(
 
     Args:
         records: the images.
-        shares: name and share of each part; they sum to 1.
+        shares: name and share of each split; they sum to 1.
         seed: another one divides differently.
 
     Raises:
@@ -52,12 +52,12 @@ def split(
     if min(shares.values()) < 0 or not math.isclose(sum(shares.values()), 1):
         raise ValueError(f"shares: {dict(shares)}, must be 0 or more and sum to 1")
     bounds = np.cumsum(list(shares.values()))[:-1]
-    parts: dict[str, list[Record]] = {name: [] for name in shares}
+    splits: dict[str, list[Record]] = {name: [] for name in shares}
     for record in records:
         digest = hashlib.sha256(f"{seed}/{record.source}".encode(errors="surrogateescape")).digest()
         place = int.from_bytes(digest[:8], "big") / 2**64
-        parts[list(shares)[int(np.searchsorted(bounds, place, "right"))]].append(record)
-    return parts
+        splits[list(shares)[int(np.searchsorted(bounds, place, "right"))]].append(record)
+    return splits
 
 
 def spread(records: list[T], count: int) -> list[T]:
@@ -71,27 +71,27 @@ def spread(records: list[T], count: int) -> list[T]:
 
 def write_split(
     path: Path,
-    parts: Mapping[str, list[Record]],
+    splits: Mapping[str, list[Record]],
     shares: Mapping[str, float] | None = None,
     seed: int | None = None,
 ) -> None:
-    """Write which image is in which part as JSON.
+    """Write which image is in which split as JSON.
 
     Args:
         path: the file; its folder exists.
-        parts: names and images; they are written relative to the folder that all of them have in
+        splits: names and images; they are written relative to the folder that all of them have in
             common.
-        shares: that :func:`split` was given, None where it did not make the parts.
+        shares: that :func:`split` was given, None where it did not make the splits.
         seed: likewise.
     """
     files: dict[str, list[str]] = {}
-    for name, part in parts.items():
-        files[name] = [os.path.abspath(record.path) for record in part]
-    folders = [os.path.dirname(file) for of_part in files.values() for file in of_part]
+    for name, records in splits.items():
+        files[name] = [os.path.abspath(record.path) for record in records]
+    folders = [os.path.dirname(file) for paths in files.values() for file in paths]
     common = Path(os.path.commonpath(folders)) if folders else Path()
     images: dict[str, list[str]] = {}
-    for name, of_part in files.items():
-        images[name] = sorted(Path(file).relative_to(common).as_posix() for file in of_part)
+    for name, paths in files.items():
+        images[name] = sorted(Path(file).relative_to(common).as_posix() for file in paths)
     path.write_text(
         json.dumps({"shares": shares and dict(shares), "seed": seed, "pictures": images}, indent=1)
     )

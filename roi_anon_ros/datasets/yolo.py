@@ -146,7 +146,7 @@ def _yolo_images(
     # The root that its maker wrote may be a place on another machine.
     root = file.parent / str(told.get("path") or "")
     root = root if root.is_dir() else file.parent
-    entries = [told.get(part) or () for part in ("train", "val", "test")]
+    entries = [told.get(split) or () for split in ("train", "val", "test")]
     places = [
         place for entry in entries for place in ([entry] if isinstance(entry, str) else entry)
     ]

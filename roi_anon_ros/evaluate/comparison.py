@@ -131,9 +131,9 @@ def compare(
         base = base or pairs
         begin = 0
         for name, kind in kinds.items():
-            part = slice(begin, begin + len(kind.records))
-            figures[name][method.name] = summary(pairs[part], base[part])
-            begin = part.stop
+            own = slice(begin, begin + len(kind.records))
+            figures[name][method.name] = summary(pairs[own], base[own])
+            begin = own.stop
     ordered = order_kinds(figures, methods[min(1, len(methods) - 1)].name)
     results = {}
     for name in track(ordered, len(ordered), "sheets"):

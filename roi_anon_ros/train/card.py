@@ -113,16 +113,16 @@ def _show_figures(figures: Mapping[str, float], weights: str) -> dict[str, str]:
 
 
 def read_log(log: Path) -> dict[str, list[tuple[int, float]]]:
-    """``{column: [(step, value), ...]}`` of all parts of a run's log, in the order of the steps.
+    """``{column: [(step, value), ...]}`` of all segments of a run's log, in the order of the steps.
 
-    Where a run was continued, what its former part logged beyond the checkpoint is replaced.
+    Where a run was continued, what its former segment logged beyond the checkpoint is replaced.
     """
     values: dict[str, dict[int, float]] = {}
-    parts = sorted(
+    segments = sorted(
         log.glob("version_*/metrics.csv"), key=lambda file: int(file.parent.name.split("_")[1])
     )
-    for part in parts:
-        with part.open() as stream:
+    for segment in segments:
+        with segment.open() as stream:
             for row in csv.DictReader(stream):
                 for name, value in row.items():
                     if value and name not in ("epoch", "step"):

@@ -214,10 +214,10 @@ class DecodedCrops(Dataset):
         image = np.clip(image * stretch.astype(np.float32), 0, 255).astype(np.uint8)
         left = int(rng.integers(max(image.shape[1] - self.side, 0) + 1))
         top = int(rng.integers(max(image.shape[0] - self.side, 0) + 1))
-        part = image[top : top + self.side, left : left + self.side]
+        patch = image[top : top + self.side, left : left + self.side]
         crop = np.full((self.side, self.side, 3), PADDING, np.uint8)
-        crop[: part.shape[0], : part.shape[1]] = part
-        truth = cut_truth(truth, left, top, part.shape[1], part.shape[0])
+        crop[: patch.shape[0], : patch.shape[1]] = patch
+        truth = cut_truth(truth, left, top, patch.shape[1], patch.shape[0])
         return torch.from_numpy(crop.transpose(2, 0, 1).copy()), torch.from_numpy(truth)
 
 

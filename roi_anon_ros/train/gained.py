@@ -252,14 +252,14 @@ class GainedTraining(Training):
         """Log what the detectors found, write the sheet, and say it in a line."""
         self.log_dict({f"val/{name}": value for name, value in self.witnesses.ratios().items()})
         figures = self.figures
-        parts = []
+        words = []
         for number in range(1, LEVELS + 1):
             if figures.get(f"mse_{number}"):
                 decibels = to_decibels(figures[f"mse_{number}"])
-                parts.append(f"{number}: {figures[f'bpp_{number}']:.3f} bpp {decibels:.1f} dB")
+                words.append(f"{number}: {figures[f'bpp_{number}']:.3f} bpp {decibels:.1f} dB")
         if "persons" in figures:
-            parts.append(f"persons {figures['persons']:.0%}")
-        self.end_validation(parts)
+            words.append(f"persons {figures['persons']:.0%}")
+        self.end_validation(words)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam over the transforms, the gains and the prior."""

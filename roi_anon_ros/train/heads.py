@@ -144,14 +144,14 @@ class HeadsTraining(Training):
             if heads:
                 figures[f"heads_{size}"] = painted / heads
         self.log_dict({f"val/{name}": value for name, value in figures.items()})
-        parts = [
+        words = [
             f"from {size} px {figures[f'heads_{size}']:.1%} painted"
             for size in SIZES
             if f"heads_{size}" in figures
         ]
         if "outside_heads" in figures:
-            parts.append(f"{figures['outside_heads']:.1%} painted outside heads")
-        self.end_validation(parts)
+            words.append(f"{figures['outside_heads']:.1%} painted outside heads")
+        self.end_validation(words)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW over the head map."""

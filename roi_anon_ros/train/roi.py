@@ -222,18 +222,18 @@ class RoiTraining(Training):
 
     def _line(self) -> list[str]:
         figures = self.figures
-        parts = []
+        words = []
         if "bpp" in figures:
-            parts.append(f"{figures['bpp']:.3f} bits per pixel")
+            words.append(f"{figures['bpp']:.3f} bits per pixel")
         for name in ("outside", "heads"):
             if figures.get(f"mse_{name}", 0) > 0:
-                parts.append(f"{name} {to_decibels(figures[f'mse_{name}']):.1f} dB")
+                words.append(f"{name} {to_decibels(figures[f'mse_{name}']):.1f} dB")
         for name in ("persons", "faces"):
             if name in figures:
-                parts.append(f"{name} {figures[name]:.0%}")
+                words.append(f"{name} {figures[name]:.0%}")
         if "closed_heads" in figures:
-            parts.append(f"gate closed on {figures['closed_heads']:.0%} of the heads")
-        return parts
+            words.append(f"gate closed on {figures['closed_heads']:.0%} of the heads")
+        return words
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Adam over the transforms, their prior and the adversary."""

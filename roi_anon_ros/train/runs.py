@@ -227,7 +227,7 @@ class Training(lightning.LightningModule):
         if len(self._shown) < SHEET_IMAGES:
             self._shown.append((original, result, heads))
 
-    def end_validation(self, parts: list[str]) -> None:
+    def end_validation(self, words: list[str]) -> None:
         """Write the sheet, and say the figures in a line."""
         if not self.trainer.is_global_zero:
             return
@@ -240,7 +240,7 @@ class Training(lightning.LightningModule):
                 )
         left = self.seconds_left()
         end = f"; {left / 60:.0f} min left" if left is not None else ""
-        rank_zero_info(", ".join([f"step {self.global_step}/{self.config.steps}", *parts]) + end)
+        rank_zero_info(", ".join([f"step {self.global_step}/{self.config.steps}", *words]) + end)
 
     @property
     def figures(self) -> dict[str, float]:

@@ -42,7 +42,7 @@ def paint_table(kinds: Mapping[str, Any]) -> Table:
     table = [["kind", "view", "images", *HEAD_HEIGHTS, "painted", "painted outside heads"]]
     for kind in order_kinds(kinds):
         for view, figures in kinds[kind]["views"].items():
-            cells = [_share(part) for part in figures["by_height"].values()]
+            cells = [_share(counted) for counted in figures["by_height"].values()]
             outside = figures["outside"]
             rest = [f"{figures['share']:.3f}", "–" if outside is None else f"{outside:.3f}"]
             table.append([kind, view, str(figures["images"]), *cells, *rest])
@@ -95,9 +95,9 @@ def sections(about: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"title": title, "text": text, "tables": tables(about)}]
 
 
-def _share(part: Mapping[str, Any]) -> str:
+def _share(counted: Mapping[str, Any]) -> str:
     """A share with its interval and the number of heads."""
-    if part["share"] is None:
+    if counted["share"] is None:
         return "–"
-    low, high = part["share_interval"]
-    return f"{part['share']:.3f} ({low:.3f} to {high:.3f}) of {part['heads']}"
+    low, high = counted["share_interval"]
+    return f"{counted['share']:.3f} ({low:.3f} to {high:.3f}) of {counted['heads']}"

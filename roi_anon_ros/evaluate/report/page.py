@@ -69,19 +69,19 @@ def sections(found: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """The page's sections: ``title``, ``text`` (paragraphs), ``tables``, ``plots`` (PNG bytes),
     ``sheet``.
     """
-    parts = []
+    chosen = []
     if "evaluation" in found:
-        parts += _evaluation(found["evaluation"], folder)
+        chosen += _evaluation(found["evaluation"], folder)
     if "heads" in found:
-        parts += of_heads.sections(found["heads"])
+        chosen += of_heads.sections(found["heads"])
     if "identity" in found:
-        parts.append(_identity(found["identity"]))
+        chosen.append(_identity(found["identity"]))
     if "bench" in found:
-        parts.append(_bench(found["bench"]))
+        chosen.append(_bench(found["bench"]))
     if "study" in found:
-        figure = _png(of_study.plot(found["study"]))
-        parts += [part | {"plots": [figure]} for part in of_study.sections(found["study"])]
-    return [{"text": [], "tables": [], "plots": [], "sheet": []} | part for part in parts]
+        plots = [_png(of_study.plot(found["study"]))]
+        chosen += [section | {"plots": plots} for section in of_study.sections(found["study"])]
+    return [{"text": [], "tables": [], "plots": [], "sheet": []} | section for section in chosen]
 
 
 def html(found: Mapping[str, Any], folder: Path) -> str:
@@ -103,11 +103,11 @@ def html(found: Mapping[str, Any], folder: Path) -> str:
 def markdown(found: Mapping[str, Any], folder: Path) -> str:
     """The same texts and tables as Markdown."""
     lines = ["# What was measured", ""]
-    for part in sections(found, folder):
-        lines += [f"## {part['title']}", ""]
-        for paragraph in part["text"]:
+    for section in sections(found, folder):
+        lines += [f"## {section['title']}", ""]
+        for paragraph in section["text"]:
             lines += [paragraph, ""]
-        lines += [to_markdown(table) for table in part["tables"]]
+        lines += [to_markdown(table) for table in section["tables"]]
     return "\n".join(lines)
 
 
@@ -135,10 +135,10 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         "text": text,
         "tables": [claims(kinds, about["claim"])],
     }
-    parts = [summary]
+    shown = [summary]
     for name, results in kinds.items():
-        parts += _kind(name, results, about, folder / "sheet" / name)
-    return parts
+        shown += _kind(name, results, about, folder / "sheet" / name)
+    return shown
 
 
 def _kind(

@@ -31,11 +31,11 @@ def claims(kinds: Mapping[str, Mapping[str, Any]], claim: str) -> Table:
     """
     base = next(iter(kinds.values()))["methods"][claim]
     detectors = detectors_of(base)
-    head = [claim, "images", "persons", "bits per pixel (95 %)"]
+    header = [claim, "images", "persons", "bits per pixel (95 %)"]
     for name in detectors:
         title = DETECTOR_TITLES[name]
-        head += [f"AP, {title}, of the original's (95 %)", f"recall, {title}, likewise"]
-    table = [[*head, "rate against AVIF"]]
+        header += [f"AP, {title}, of the original's (95 %)", f"recall, {title}, likewise"]
+    table = [[*header, "rate against AVIF"]]
     for kind, results in kinds.items():
         measured = results["methods"][claim]
         line = [kind, str(results["images"]), str(measured["persons_boxes"])]
@@ -84,7 +84,7 @@ def overview(methods: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) 
         methods: ``measure.summary`` by the name of the method.
         base: that of the original.
     """
-    head = [
+    header = [
         "",
         "bits per pixel (95 %)",
         "± sd",
@@ -94,9 +94,9 @@ def overview(methods: Mapping[str, Mapping[str, Any]], base: Mapping[str, Any]) 
         "persons, AP (95 %)",
         "101 points",
     ]
-    head += ["of the original's (95 %)"]
+    header += ["of the original's (95 %)"]
     by_hand = "persons_by_hand_ratio" in base
-    persons = [head + (["drawn by hand (95 %)"] if by_hand else [])]
+    persons = [header + (["drawn by hand (95 %)"] if by_hand else [])]
     large = f"over {SIZES['large'][0]} px"
     faces = [
         [
