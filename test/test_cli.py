@@ -27,6 +27,7 @@ from roi_anon_ros.cli import app
 from roi_anon_ros.codec import DEFAULT_MAX_SIDE, Codec, PacketError, modelfile, save_model
 from roi_anon_ros.codec.networks import PaperCodec
 from roi_anon_ros.codec.packet import pack, unpack
+from roi_anon_ros.files.encoding import Encoder, encode_image_file
 
 
 def write_model(path: Path, seed: int) -> Path:
@@ -493,22 +494,60 @@ def test_a_folder_of_images_and_videos(tmp_path: Path, installed: Path) -> None:
     assert state(tmp_path / "out") == before
 
 
-@pytest.mark.slow
+def test_files_are_encoded_from_python(tmp_path: Path, codec: Codec) -> None:
+    image = make_image(1, 64, 48)
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    encoder = Encoder(codec, max_side=32)
+    done = encode_image_file(encoder, tmp_path / "a.png", tmp_path / "a.ran")
+    packet = (tmp_path / "a.ran").read_bytes()
+    assert packet == codec.encode(image, 32).packet and not done.notes and not done.losses
+    header = unpack(packet)[0]
+    assert encoder.is_own(header) and not Encoder(codec).is_own(header)
+    for settings, message in (
+        ({"max_side": 15}, "max_side: 15"),
+        ({"quality": 9.0}, "quality: got 9.0"),
+        ({"rotation": 45}, "rotation: got 45, must be 0, 90, 180 or 270"),
+        ({"rotation": 90}, "has one rate and does not paint"),
+        ({"hold": -1.0}, "hold"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Encoder(codec, **settings)
+
+
+#: The command, but killed at its 40th packet, when the hold of the first ones is over.
+KILLED = """
+import os, signal
+from roi_anon_ros.cli import app
+from roi_anon_ros.codec import Codec
+
+encode = Codec.encode_found
+calls = []
+
+def killed(*arguments):
+    calls.append(1)
+    if len(calls) == 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return encode(*arguments)
+
+Codec.encode_found = killed
+app()
+"""
+
+
 def test_a_killed_video_goes_on(tmp_path: Path, model: Path) -> None:
-    video, out = write_video(tmp_path / "v.avi", 150, 320, 240), tmp_path / "v.ran"
-    running = start("encode", video, out, "--model", model)
+    video, out = write_video(tmp_path / "v.avi", 60), tmp_path / "v.ran"
+    words = ["encode", str(video), str(out), "--model", str(model)]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     part = storage.part_of(out)
-    wait_until(lambda: part.exists() and part.stat().st_size > 2000, running)
-    running.kill()
-    running.communicate()
-    assert not out.exists()
+    assert part.exists() and not out.exists()
     done = call("encode", video, out, "--model", model)
     assert done.exit_code == 0
-    assert "continued after" in done.stderr
+    assert "continued after 39 frames" in done.stderr
     assert not part.exists()
     assert call("encode", video, tmp_path / "whole.ran", "--model", model).exit_code == 0
     assert out.read_bytes() == (tmp_path / "whole.ran").read_bytes()
-    assert len(list(files.Sequence(out))) == 150
+    assert len(list(files.Sequence(out))) == 60
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -97,10 +96,9 @@ def label(
             usage_error(f"{target}: is there already; remove it, or name another one with --out")
         quiet_libraries()
 
-        from roi_anon_ros import files, storage
         from roi_anon_ros.datasets import read_set
         from roi_anon_ros.detect import MtcnnFaces, YoloPersons, YunetFaces
-        from roi_anon_ros.train.label import CONFIDENCE, Journal, by_hand, find, to_coco
+        from roi_anon_ros.train.label import CONFIDENCE, label_images, list_lacking
 
         run = Run(resumes=True)
         records = {}
@@ -113,34 +111,15 @@ def label(
             records = {
                 name: at[file.resolve()] for name, file in images.items() if file.resolve() in at
             }
-        lacking = {name: {"person", "face"} - by_hand(records.get(name)) for name in images}
         make = {
             "person": lambda: YoloPersons(confidence=CONFIDENCE),
             "face": lambda: YunetFaces(yunet) if yunet else MtcnnFaces(),
         }
+        lacking = set().union(*list_lacking(images, records).values())
         with usage_errors():
-            detectors = {kind: make[kind]() for kind in sorted(set().union(*lacking.values()))}
+            detectors = {kind: make[kind]() for kind in sorted(lacking)}
         made_by = {"person": "yolov8n", "face": yunet.name if yunet else "mtcnn"}
-        with Journal(target.with_suffix(".part.jsonl"), made_by) as journal, run.progress:
-            for name, file in run.track(images.items(), len(images), "labelled"):
-                try:
-                    modified = file.stat().st_mtime_ns
-                    if journal.has(name, modified, lacking[name]):
-                        run.kept += 1
-                        continue
-                    image = files.read_pixels(file)
-                    journal.add(
-                        name, modified, image, find(image, {k: detectors[k] for k in lacking[name]})
-                    )
-                except (OSError, ValueError) as error:
-                    run.fail(file, error)
-        coco = to_coco(
-            (journal.found[name] for name, file in images.items() if file not in run.failed),
-            records,
-        )
-        storage.write_bytes(target, json.dumps(coco).encode())
-        journal.path.unlink()
-        run.sum_up(
-            f"labelled {len(coco['images'])} images, {len(coco['annotations'])} boxes",
-            len(images),
-        )
+        with run.progress:
+            done = label_images(images, target, detectors, made_by, records, run.track, run.fail)
+        run.kept = done.kept
+        run.sum_up(f"labelled {done.images} images, {done.boxes} boxes", len(images))

@@ -4,19 +4,95 @@ on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from roi_anon_ros import storage
 from roi_anon_ros.datasets import KINDS, Record, heads_of
 from roi_anon_ros.detect import Detector
-from roi_anon_ros.files import JsonLines
+from roi_anon_ros.files import JsonLines, read_pixels
 
 #: Least score of a person that goes into the JSON.
 CONFIDENCE = 0.35
+
+#: Wraps what is gone through, with how many there are and what it is, to show how far it is.
+Track = Callable[[Iterable, int | None, str], Iterable]
+
+
+@dataclass
+class Labelled:
+    """What :func:`label_images` did.
+
+    Attributes:
+        images: in the JSON.
+        boxes: in the JSON.
+        kept: images that a former run had looked at.
+        failed: what was wrong with an image that is left out, by its file.
+    """
+
+    images: int = 0
+    boxes: int = 0
+    kept: int = 0
+    failed: dict[Path, Exception] = field(default_factory=dict)
+
+
+def label_images(
+    images: Mapping[str, Path],
+    target: Path,
+    detectors: Mapping[str, Detector],
+    made_by: Mapping[str, str],
+    records: Mapping[str, Record],
+    track: Track = lambda items, *_: items,
+    report: Callable[[Path, Exception], None] = lambda *_: None,
+) -> Labelled:
+    """Find boxes on images, and write them as a COCO JSON; goes on with an interrupted run.
+
+    Args:
+        images: files by the names that the JSON has for them.
+        target: the JSON, which is not there yet; the journal of the run is next to it.
+        detectors: by the kind of box, of all kinds that :func:`list_lacking` names.
+        made_by: names of detectors by the kind of box, "person" and "face": what others found in an
+            interrupted run is not used again.
+        records: what is annotated already, by the image's name.
+        track: shows how far it is.
+        report: is told at once of an image that cannot be used; the others are labelled.
+
+    Raises:
+        OSError: the JSON or the journal cannot be written.
+    """
+    done = Labelled()
+    lacking = list_lacking(images, records)
+    with Journal(target.with_suffix(".part.jsonl"), made_by) as journal:
+        for name, file in track(images.items(), len(images), "labelled"):
+            try:
+                modified = file.stat().st_mtime_ns
+                if journal.has(name, modified, lacking[name]):
+                    done.kept += 1
+                    continue
+                image = read_pixels(file)
+                wanted = {kind: detectors[kind] for kind in lacking[name]}
+                journal.add(name, modified, image, find(image, wanted))
+            except (OSError, ValueError) as error:
+                done.failed[file] = error
+                report(file, error)
+    entries = [journal.found[name] for name, file in images.items() if file not in done.failed]
+    coco = to_coco(entries, records)
+    storage.write_bytes(target, json.dumps(coco).encode())
+    journal.path.unlink()
+    done.images = len(coco["images"])
+    done.boxes = len(coco["annotations"])
+    return done
+
+
+def list_lacking(images: Iterable[str], records: Mapping[str, Record]) -> dict[str, set[str]]:
+    """The kinds of boxes, "person" and "face", that nobody annotated, by the image's name."""
+    return {name: {"person", "face"} - by_hand(records.get(name)) for name in images}
 
 
 class Journal(JsonLines):
