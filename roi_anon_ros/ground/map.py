@@ -37,7 +37,8 @@ def draw_map(axes: Axes, cycles: Sequence[dict[str, Any]]) -> None:
     for zone in cycle["zones"]:
         colour = ZONE_COLOURS.get(zone["state"], OTHER)
         axes.add_patch(Polygon(zone["polygon"], facecolor=colour, alpha=0.15))
-        axes.text(*zone["polygon"][0], f"{zone['name']}: {zone['state']}", fontsize=8)
+        x, y = zone["polygon"][0]
+        axes.text(x, y, f"{zone['name']}: {zone['state']}", fontsize=8)
         shown += zone["polygon"]
     for camera in cycle["cameras"]:
         if camera["position"] is None:

@@ -168,8 +168,8 @@ def _split(secret: bytes, threshold: int, count: int) -> list[tuple[int, bytes]]
     """Numbers and shares of a secret of 32 bytes: 16 bytes of each half."""
     if threshold == 1:
         return [(0, secret)] * count
-    first = Shamir.split(threshold, count, secret[:HALF])
-    second = Shamir.split(threshold, count, secret[HALF:])
+    first = Shamir.split(threshold, count, secret[:HALF], ssss=False)
+    second = Shamir.split(threshold, count, secret[HALF:], ssss=False)
     halves = zip(first, second, strict=True)
     return [(number, share + other) for (number, share), (_, other) in halves]
 
@@ -179,8 +179,8 @@ def _combine(shares: list[tuple[int, bytes]]) -> bytes:
     if shares[0][0] == 0:
         return shares[0][1]
     try:
-        first = Shamir.combine([(number, share[:HALF]) for number, share in shares])
-        second = Shamir.combine([(number, share[HALF:]) for number, share in shares])
+        first = Shamir.combine([(number, share[:HALF]) for number, share in shares], ssss=False)
+        second = Shamir.combine([(number, share[HALF:]) for number, share in shares], ssss=False)
     except ValueError as error:
         raise SealError("tampered", f"shares: {error}") from error
     return first + second

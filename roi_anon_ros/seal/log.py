@@ -16,7 +16,7 @@ import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from roi_anon_ros.seal.errors import SealError
 
@@ -84,7 +84,7 @@ def append_entry(
     with os.fdopen(descriptor, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
         entries = _read_entries(file)
-        content = {
+        content: dict[str, Any] = {
             "number": len(entries) + 1,
             "time": now.isoformat(timespec="seconds"),
             "action": action,

@@ -58,4 +58,6 @@ def compress(image: np.ndarray, rng: np.random.Generator, qualities: tuple[int, 
     """Send the image through JPEG, of a quality from the first up to the second, excluded."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(*qualities))]
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)[1]
-    return cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    decoded = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it was encoded a line above
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

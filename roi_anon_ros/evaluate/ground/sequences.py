@@ -61,11 +61,14 @@ def read_tsai(path: Path) -> Camera:
 
     Tsai's polynomial goes from distorted to undistorted, x_u = x_d (1 + kappa1 r_d^2); the
     coefficients of the way back are fitted over the image to plumb_bob.
+
+    Raises:
+        ValueError: it lacks an element.
     """
     root = ElementTree.parse(path).getroot()
-    geometry = {key: float(value) for key, value in root.find("Geometry").attrib.items()}
-    intrinsic = {key: float(value) for key, value in root.find("Intrinsic").attrib.items()}
-    extrinsic = {key: float(value) for key, value in root.find("Extrinsic").attrib.items()}
+    geometry = _read_numbers(root, "Geometry", path)
+    intrinsic = _read_numbers(root, "Intrinsic", path)
+    extrinsic = _read_numbers(root, "Extrinsic", path)
     focal = intrinsic["focal"]
     matrix = np.array(
         [
@@ -85,7 +88,15 @@ def read_tsai(path: Path) -> Camera:
     angles = [extrinsic["rx"], extrinsic["ry"], extrinsic["rz"]]
     to_camera = Rotation.from_euler("xyz", angles).as_matrix()
     shift = np.array([extrinsic["tx"], extrinsic["ty"], extrinsic["tz"]]) / 1000
-    return Camera(root.get("name"), lens, Pose(to_camera.T, -to_camera.T @ shift))
+    return Camera(root.get("name", path.stem), lens, Pose(to_camera.T, -to_camera.T @ shift))
+
+
+def _read_numbers(root: ElementTree.Element, name: str, path: Path) -> dict[str, float]:
+    """The attributes of an element of a file."""
+    element = root.find(name)
+    if element is None:
+        raise ValueError(f"{path}: lacks {name}")
+    return {key: float(value) for key, value in element.attrib.items()}
 
 
 def read_pets(folder: Path) -> Sequence:

@@ -114,8 +114,8 @@ def to_cloud(points: np.ndarray, header: HeaderMessage) -> PointCloud2:
         header: the site's frame, the image's stamp.
     """
     fields = []
-    for name in POINT.names:
-        kind, offset = POINT.fields[name][:2]
+    assert POINT.fields is not None  # a record has fields
+    for name, (kind, offset, *_) in POINT.fields.items():
         fields.append(PointField(name=name, offset=offset, datatype=DATATYPES[kind.str], count=1))
     return PointCloud2(
         header=header,

@@ -42,8 +42,8 @@ class Encoding:
     even: tuple[bool, bool] = (False, False)
 
 
-_PAIRS = {"even": (True, False)}
-_QUADS = {"even": (True, True)}
+_PAIRS = (True, False)
+_QUADS = (True, True)
 _BAYER = {
     "bayer_rggb8": cv2.COLOR_BayerRGGB2RGB,
     "bayer_bggr8": cv2.COLOR_BayerBGGR2RGB,
@@ -64,14 +64,14 @@ ENCODINGS: dict[str, Encoding] = {
     "mono16": Encoding(1, cv2.COLOR_GRAY2RGB, depth=2),
     "16UC1": Encoding(1, cv2.COLOR_GRAY2RGB, depth=2),
     "rgb16": Encoding(3, depth=2),
-    "yuv422": Encoding(2, cv2.COLOR_YUV2RGB_UYVY, **_PAIRS),
-    "uyvy": Encoding(2, cv2.COLOR_YUV2RGB_UYVY, **_PAIRS),
-    "yuv422_yuy2": Encoding(2, cv2.COLOR_YUV2RGB_YUY2, **_PAIRS),
-    "yuyv": Encoding(2, cv2.COLOR_YUV2RGB_YUY2, **_PAIRS),
-    "nv12": Encoding(1, cv2.COLOR_YUV2RGB_NV12, planes=Fraction(3, 2), **_QUADS),
-    "nv21": Encoding(1, cv2.COLOR_YUV2RGB_NV21, planes=Fraction(3, 2), **_QUADS),
+    "yuv422": Encoding(2, cv2.COLOR_YUV2RGB_UYVY, even=_PAIRS),
+    "uyvy": Encoding(2, cv2.COLOR_YUV2RGB_UYVY, even=_PAIRS),
+    "yuv422_yuy2": Encoding(2, cv2.COLOR_YUV2RGB_YUY2, even=_PAIRS),
+    "yuyv": Encoding(2, cv2.COLOR_YUV2RGB_YUY2, even=_PAIRS),
+    "nv12": Encoding(1, cv2.COLOR_YUV2RGB_NV12, planes=Fraction(3, 2), even=_QUADS),
+    "nv21": Encoding(1, cv2.COLOR_YUV2RGB_NV21, planes=Fraction(3, 2), even=_QUADS),
     "nv24": Encoding(1, planes=Fraction(3)),
-    **{name: Encoding(1, conversion, **_QUADS) for name, conversion in _BAYER.items()},
+    **{name: Encoding(1, conversion, even=_QUADS) for name, conversion in _BAYER.items()},
 }
 #: From Y, U, V of 8 bits and 1 to red, green, blue: ITU-R BT.601, Y from 16 to 235, as OpenCV has
 #: it for NV12.
@@ -169,8 +169,8 @@ def _values_of(message: Image) -> np.ndarray:
         )
     order = ">" if message.is_bigendian else "<"
     if message.encoding == "nv24":  # a row of colours is as long as two of brightness
-        bright = np.ndarray((height, width), np.uint8, message.data, strides=(step, 1))
-        colours = np.ndarray(
+        bright: np.ndarray = np.ndarray((height, width), np.uint8, message.data, strides=(step, 1))
+        colours: np.ndarray = np.ndarray(
             (height, width, 2), np.uint8, message.data, step * height, strides=(2 * step, 2, 1)
         )
         return np.dstack((bright, colours))
