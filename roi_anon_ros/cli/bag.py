@@ -88,7 +88,7 @@ def bag(
             settings |= {"region": region, "treatment": treatment, "grow": grow, "hold": hold}
             settings |= {"feather": feather, "match": match, "pose": str(pose)}
             anonymizer = anonymizer_of(region, treatment, grow, feather, pose, match, key)
-            way = _treatment_way(anonymizer, hold)
+            way: TreatmentWay | CodecWay = _treatment_way(anonymizer, hold)
         else:
             settings |= {"model": model, "to": to, "max_side": max_side}
             way = _codec_way(model, to, max_side)

@@ -62,6 +62,7 @@ def export(
         quiet_libraries()
         from roi_anon_ros import files
         from roi_anon_ros.codec import DEFAULT_MAX_SIDE, Codec, engines, find_model, load_model
+        from roi_anon_ros.codec.engines.graph_engine import GraphEngine
         from roi_anon_ros.codec.image import coded_size, resize
 
         with usage_errors():
@@ -85,6 +86,7 @@ def export(
             codec = Codec(there, engine)
             for half in written:
                 codec.warm_up(half)
+        assert isinstance(codec.engine, GraphEngine)  # one that runs what was written
         off = codec.engine.off
         for half, file in written.items():
             if half is engines.ANALYSIS:

@@ -165,7 +165,7 @@ def evaluate_ground(
                 played = sequences.take_first(readers[name](folder), limit)
                 if detections is None:
                     source = play.annotated(played)
-                    faults = play.FAULTS
+                    faults: tuple[play.Fault, ...] = play.FAULTS
                 else:
                     source = play.read_detections(detections)
                     faults = (play.Fault(detections.stem),)

@@ -56,8 +56,8 @@ def info(
         if content:
             content = {"file": str(file), "bytes": file.stat().st_size, **content}
             typer.echo(json.dumps(content, indent=2) if as_json else _lines(content))
-        for error in errors:
-            typer.echo(f"{file}: {error}", err=True)
+        for said in errors:
+            typer.echo(f"{file}: {said}", err=True)
         if errors:
             raise typer.Exit(1)
 

@@ -44,7 +44,7 @@ def execute_plan(
             except (OSError, ValueError) as error:  # the codec's errors are ValueErrors
                 run.fail(sources[0], error)
     t = run.tally
-    run.sum_up(f"{verb} {t.images} images, {t.bytes} bytes, {t.mean:.4f} bits per pixel", len(plan))
+    run.sum_up(f"{verb} {t.images} images, {t.size} bytes, {t.mean:.4f} bits per pixel", len(plan))
 
 
 def make_plan(

@@ -31,10 +31,12 @@ app = typer.Typer(
 
 @dataclass
 class Tally:
-    """Counts images, their packets' bytes, and the sum of their bits per pixel of the source."""
+    """Counts images, the bytes of their packets, and the sum of their bits per pixel of the
+    source.
+    """
 
     images: int = 0
-    bytes: int = 0
+    size: int = 0
     bits_per_pixel: float = 0.0
 
     def add(self, packet: bytes) -> Header:
@@ -51,7 +53,7 @@ class Tally:
 
     def __iadd__(self, other: Tally) -> Tally:
         self.images += other.images
-        self.bytes += other.bytes
+        self.size += other.size
         self.bits_per_pixel += other.bits_per_pixel
         return self
 
@@ -161,7 +163,10 @@ def usage_errors(prefix: str = "") -> Iterator[None]:
     """Turn what is wrong with a command's arguments into a line, with a prefix, and exit code 2."""
     try:
         yield
-    except (ImportError, OSError, ValueError, RoiAnonError, *_opencv_errors()) as error:
+    except Exception as error:
+        known = (ImportError, OSError, ValueError, RoiAnonError, *_opencv_errors())
+        if not isinstance(error, known):
+            raise
         usage_error(f"{prefix}{error}")
 
 

@@ -158,7 +158,7 @@ def model_of(codec: AnonymizingCodec, name: str) -> Model:
 
 
 def save_model(
-    codec: AnonymizingCodec,
+    codec: AnonymizingCodec | GainedCodec,
     path: Path,
     name: str,
     training: dict[str, Any] | None = None,
@@ -216,7 +216,7 @@ def save_model(
 
 
 def try_reference(
-    tensors: Mapping[str, np.ndarray], codec: AnonymizingCodec
+    tensors: Mapping[str, np.ndarray], codec: AnonymizingCodec | GainedCodec
 ) -> dict[str, np.ndarray]:
     """What a model with these tensors finds on the trial image, by torch: :data:`TRIAL_TENSORS`."""
     from roi_anon_ros.codec.engines.torch_engine import TorchEngine

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 from roi_anon_ros.codec.image import check_image
 from roi_anon_ros.datasets import Record, read_set, spread
 from roi_anon_ros.detect import Detector
-from roi_anon_ros.evaluate.measure import Cache, environment, measure
+from roi_anon_ros.evaluate.measure import Cache, Seen, environment, measure
 from roi_anon_ros.evaluate.methods import Method
 from roi_anon_ros.evaluate.report.sheet import pick, save_sheet
 from roi_anon_ros.evaluate.summary import summary
@@ -122,7 +122,7 @@ def compare(
     """
     records = [record for kind in kinds.values() for record in kind.records]
     figures: dict[str, dict[str, Any]] = {name: {} for name in kinds}
-    base = []
+    base: list[tuple[Record, Seen]] = []
     for method in methods:
         key = json.dumps([method.key, weights, environment(), view[0]])
         with Cache(out / "cache", method.name, key) as cache:

@@ -162,8 +162,10 @@ def similarity(a: np.ndarray, b: np.ndarray) -> float | None:
         multiscale_structural_similarity_index_measure as ms_ssim,
     )
 
-    tensors = (torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in (a, b))
-    return float(ms_ssim(*tensors, data_range=1.0))
+    first, second = (
+        torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for image in (a, b)
+    )
+    return float(ms_ssim(first, second, data_range=1.0))
 
 
 def measure(

@@ -87,7 +87,7 @@ def sum_up_video(painted: list[FramePaint]) -> dict[str, Any]:
         rows = zip(frame.tracks, frame.shares.tolist(), frame.centres.tolist(), strict=True)
         for track, share, centre in rows:
             of_track[track].append((share, number, centre))
-    tracks = []
+    tracks: list[dict[str, Any]] = []
     for track, seen in of_track.items():
         worst_share, worst_frame, _ = min(seen)
         tracks.append(

@@ -85,11 +85,16 @@ def close_up(image: np.ndarray, record: Record) -> tuple[np.ndarray, Record]:
     size = round(wide * scale), round(tall * scale)
     if scale > 1:
         crop = cv2.resize(crop, size, interpolation=cv2.INTER_CUBIC)
-    kinds = {}
-    for name in ("persons", "heads", "faces"):
-        kinds[name] = _crop_boxes(getattr(record, name), left, top, scale, size)
+    window = (left, top, scale, size)
     width, height = size
-    seen = replace(record, width=width, height=height, **kinds)
+    seen = replace(
+        record,
+        width=width,
+        height=height,
+        persons=_crop_boxes(record.persons, *window),
+        heads=_crop_boxes(record.heads, *window),
+        faces=_crop_boxes(record.faces, *window),
+    )
     return np.ascontiguousarray(crop), seen
 
 
@@ -100,7 +105,8 @@ def _place(centre: float, length: int, whole: int) -> int:
 
 def _crop_boxes(boxes: Boxes, left: int, top: int, scale: float, size: tuple[int, int]) -> Boxes:
     """Boxes in a window that is scaled; those that are hardly visible are ignored."""
-    moved = (boxes.xyxy - np.array([left, top, left, top], np.float32)) * np.float32(scale)
+    corner = np.array([left, top, left, top], np.float32)
+    moved: np.ndarray = (boxes.xyxy - corner) * np.float32(scale)
     clipped = clip_boxes(moved, *size)
     kept = at_least(clipped, 1)
     before = (moved[:, 2:] - moved[:, :2]).prod(axis=1)

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -101,6 +102,11 @@ def psnr(image: np.ndarray, other: np.ndarray, cells: np.ndarray) -> float:
     return float(10 * np.log10(255**2 / (difference**2).mean()))
 
 
+def open_and_paste(opener: Opener, sealed: bytes, image: np.ndarray) -> None:
+    """Open what was sealed, and paste it into the image."""
+    opener.open_part(sealed, PACKET).paste_into(image)
+
+
 def time_call(call: Callable[[], object]) -> tuple[float, float]:
     """Median and least of a call's milliseconds of processor time.
 
@@ -125,12 +131,12 @@ def print_ways(images: list[np.ndarray]) -> None:
             code = code_pixels(image, cells, 90)
             pixels = decode_pixels(code, int(cells.sum()))
             back = paste_pixels(np.zeros_like(image), cells, pixels)
-            _, cost = time_call(lambda i=image, c=cells: code_pixels(i, c, 90))
+            _, cost = time_call(partial(code_pixels, image, cells, 90))
             rows.setdefault("mosaic, JPEG", []).append((len(code), psnr(image, back, cells), cost))
             for name, options in OTHER_WAYS.items():
                 codes = code_boxes(image, cells, options)
                 quality = psnr(image, decode_boxes(codes, cells), cells)
-                _, cost = time_call(lambda i=image, c=cells, o=options: code_boxes(i, c, o))
+                _, cost = time_call(partial(code_boxes, image, cells, options))
                 length = sum(len(code) for code in codes)
                 rows.setdefault(f"boxes, {name}", []).append((length, quality, cost))
         for name, values in rows.items():
@@ -151,16 +157,16 @@ def print_sealing(images: list[np.ndarray], folder: Path) -> None:
         rows = []
         for seed, image in enumerate(images):
             cells = draw_heads(share, seed)
-            part = sealer.seal(PACKET, 0, image, cells)
-            sealing = time_call(lambda i=image, c=cells: sealer.seal(PACKET, 0, i, c))
-            opening = time_call(lambda p=part, i=image: opener.open_part(p, PACKET).paste_into(i))
-            rows.append((*sealing, *opening, len(part)))
+            sealed = sealer.seal(PACKET, 0, image, cells)
+            sealing = time_call(partial(sealer.seal, PACKET, 0, image, cells))
+            opening = time_call(partial(open_and_paste, opener, sealed, image))
+            rows.append((*sealing, *opening, len(sealed)))
         *times, length = np.mean(rows, axis=0)
         columns = " | ".join(f"{milliseconds:.2f}" for milliseconds in times)
         print(f"| {share:.0%} | {columns} | {length:,.0f} |")
     officers = load_officers(folder)
     for threshold in (1, 2):
-        median, least = time_call(lambda t=threshold: new_segment(officers, t, 0))
+        median, least = time_call(partial(new_segment, officers, threshold, 0))
         costs = f"{median:.2f} ms, least {least:.2f} ms"
         print(f"\nA segment for 3 officers, threshold {threshold}: {costs}")
 
@@ -174,7 +180,7 @@ def print_encoding(images: list[np.ndarray]) -> None:
 
     codec = Codec.load(DEFAULT_MODEL, "openvino")
     codec.encode(images[0], 0)
-    costs = [time_call(lambda i=image: codec.encode(i, 0)) for image in images]
+    costs = [time_call(partial(codec.encode, image, 0)) for image in images]
     median, least = np.mean(costs, axis=0)
     encoder = f"{DEFAULT_MODEL} and OpenVINO, of all cores"
     print(f"\nEncoding by {encoder}: {median:.2f} ms, least {least:.2f} ms")

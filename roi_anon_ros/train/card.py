@@ -5,7 +5,7 @@ its contact sheet.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
@@ -18,7 +18,7 @@ from roi_anon_ros.files import read_pixels
 from roi_anon_ros.train.validation import to_decibels
 
 #: What the curve shows: column of the log, label, and how a value becomes what is drawn.
-CURVES = {
+CURVES: dict[str, tuple[str, Callable[[float], float]]] = {
     "val/bpp": ("bits per pixel", float),
     "val/mse_outside": ("PSNR outside the heads, dB", to_decibels),
     "val/mse_heads": ("PSNR inside the heads, dB", to_decibels),

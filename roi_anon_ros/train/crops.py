@@ -158,14 +158,15 @@ class Crops(ImageCrops):
             interpolation=interpolation,
         )
         origin = np.array([left, top, left, top], np.float32)
-        boxes = [
+        moved = [
             clip_boxes((kind - origin) * np.float32(size / reach), size, size) for kind in boxes
         ]
-        boxes = [kind[at_least(kind, SMALLEST)] for kind in boxes]
+        seen = [kind[at_least(kind, SMALLEST)] for kind in moved]
         if rng.random() < 0.5:
             crop = cv2.flip(crop, 1)
-            boxes = [np.stack([size - b[:, 2], b[:, 1], size - b[:, 0], b[:, 3]], 1) for b in boxes]
-        return _item(_expose(crop, rng), *boxes)
+            seen = [np.stack([size - b[:, 2], b[:, 1], size - b[:, 0], b[:, 3]], 1) for b in seen]
+        heads, persons = seen
+        return _item(_expose(crop, rng), heads, persons)
 
 
 class WholeImages(Dataset):
@@ -225,10 +226,11 @@ def _item(
     """
     tensor = torch.from_numpy(image).permute(2, 0, 1).float().div_(255)
     height, width = image.shape[:2]
-    grown = (
-        np.concatenate([np.floor(b[:, :2]), np.ceil(b[:, 2:])], axis=1) for b in (heads, persons)
-    )
-    return tensor, *(torch.from_numpy(clip_boxes(b, width, height).astype(np.int64)) for b in grown)
+    grown = []
+    for boxes in (heads, persons):
+        whole = np.concatenate([np.floor(boxes[:, :2]), np.ceil(boxes[:, 2:])], axis=1)
+        grown.append(torch.from_numpy(clip_boxes(whole, width, height).astype(np.int64)))
+    return tensor, grown[0], grown[1]
 
 
 def _expose(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from roi_anon_ros.codec import Codec
+from roi_anon_ros.codec.latents import AUTO_QUALITY
 from roi_anon_ros.datasets import Record, read_set
 from roi_anon_ros.detect import Detections, Detector
 from roi_anon_ros.detect.matching import overlaps
@@ -149,12 +150,13 @@ def decode_once(
             rows = np.array(json.loads(file.read_text()), np.float32).reshape(-1, 5)
             found = Detections(rows[:, :4], rows[:, 4], ["person"] * len(rows))
         files = []
-        for quality in qualities or [None]:
-            at = f"{codec.fingerprint}-{max_side}" + (f"-{quality}" if quality is not None else "")
+        for quality in qualities or [AUTO_QUALITY]:
+            at = f"{codec.fingerprint}-{max_side}"
+            if qualities:
+                at += f"-{quality}"
             files.append(folder / at / f"{mark}.png")
             if not files[-1].is_file():
-                options = {} if quality is None else {"quality": quality}
-                encoded = codec.encode(read_pixels(record.path), max_side, **options)
+                encoded = codec.encode(read_pixels(record.path), max_side, quality)
                 _write(files[-1], png(codec.decode(encoded.packet).image))
         width, height = encoded_size(files[0])
         scale = np.array([width / record.width, height / record.height] * 2 + [1], np.float32)
@@ -210,7 +212,8 @@ class DecodedCrops(Dataset):
         if rng.random() < 0.5:
             image = image[:, ::-1]
             truth[:, [0, 2]] = image.shape[1] - truth[:, [2, 0]]
-        stretch = np.exp(rng.uniform(*np.log(COLOURS), 3)) * np.exp(rng.uniform(*np.log(COLOURS)))
+        low, high = np.log(COLOURS).tolist()
+        stretch = np.exp(rng.uniform(low, high, 3)) * np.exp(rng.uniform(low, high))
         image = np.clip(image * stretch.astype(np.float32), 0, 255).astype(np.uint8)
         left = int(rng.integers(max(image.shape[1] - self.side, 0) + 1))
         top = int(rng.integers(max(image.shape[0] - self.side, 0) + 1))
@@ -248,8 +251,8 @@ class DecodedImages(Dataset):
 
 def cut_truth(truth: np.ndarray, left: int, top: int, width: int, height: int) -> np.ndarray:
     """Cut persons, ``[n, 5]`` as in `Sample`, to a window; who hardly shows in it is ignored."""
-    moved = truth[:, :4] - np.array([left, top] * 2, np.float32)
-    cut = np.clip(moved, 0, np.array([width, height] * 2, np.float32))
+    moved: np.ndarray = truth[:, :4] - np.array([left, top] * 2, np.float32)
+    cut: np.ndarray = np.clip(moved, 0, np.array([width, height] * 2, np.float32))
     sides = cut[:, 2:] - cut[:, :2]
     whole = np.maximum((moved[:, 2:] - moved[:, :2]).prod(1), 1e-6)
     hardly = (sides.prod(1) / whole < LEAST_SHARE) | (sides.min(1, initial=np.inf) < LEAST_SIDE)

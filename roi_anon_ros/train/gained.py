@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from roi_anon_ros.codec.latents import DEFAULT_QUALITY
@@ -116,12 +117,16 @@ class GainedTraining(Training):
     """
 
     config_type = GainedConfig
+    config: GainedConfig
+    lambdas: Tensor
     hidden_only = False
     inertia = 0.995
 
     def __init__(self, config: GainedConfig, validation: list[Record], out: Path) -> None:
         super().__init__(config, validation, out)
-        self.codec = build("gained")
+        codec = build("gained")
+        assert isinstance(codec, GainedCodec)
+        self.codec = codec
         if config.start:
             weights = read_weights(config.start)
             if "gain" not in weights:
@@ -261,7 +266,7 @@ class GainedTraining(Training):
             words.append(f"persons {figures['persons']:.0%}")
         self.end_validation(words)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam over the transforms, the gains and the prior."""
         codec = self.codec
         transforms = [*codec.g_a.parameters(), *codec.g_s.parameters()]

@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from roi_anon_ros.codec.engines.stages import to_batch
 from roi_anon_ros.codec.headmap import THRESHOLD, find_heads
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
-from roi_anon_ros.codec.networks import HeadMap
+from roi_anon_ros.codec.networks import GainedCodec, HeadMap
 from roi_anon_ros.codec.networks.headmap import MULTIPLE
 from roi_anon_ros.codec.regions import Regions, paint
 from roi_anon_ros.datasets import Record
@@ -73,6 +74,7 @@ class HeadsTraining(Training):
     """
 
     config_type = HeadsConfig
+    config: HeadsConfig
     hidden_only = False
     inertia = 0.998
     averages_buffers = True
@@ -80,6 +82,10 @@ class HeadsTraining(Training):
 
     def __init__(self, config: HeadsConfig, validation: list[Record], out: Path) -> None:
         super().__init__(config, validation, out)
+        if config.codec:
+            codec = load_model(find_model(config.codec)).codec
+            if not isinstance(codec, GainedCodec):
+                raise ValueError(f"codec: {config.codec}: has no head map to replace")
         self.head_map = HeadMap()
         if config.start:
             put_head_map(self, config.start)
@@ -153,7 +159,7 @@ class HeadsTraining(Training):
             words.append(f"{figures['outside_heads']:.1%} painted outside heads")
         self.end_validation(words)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over the head map."""
         config = self.config
         return self.with_schedule(

@@ -17,7 +17,9 @@ No loop runs over the boxes: a mean over boxes is a weighted sum over pixels, se
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -201,7 +203,7 @@ class RoiLoss:
 
     def __call__(
         self,
-        output: dict[str, Tensor | dict[str, Tensor]],
+        output: Mapping[str, Any],
         x: Tensor,
         heads: Regions,
         persons: Regions,

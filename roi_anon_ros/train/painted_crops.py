@@ -78,8 +78,8 @@ class PaintedCrops(ImageCrops):
         painted = paint(crop, regions)
         shown = crop if rng.random() < UNPAINTED else painted
         keep = torch.from_numpy(~regions.mask(self.size, self.size))[None]
-        images = (torch.from_numpy(x).permute(2, 0, 1) for x in (shown, painted, crop))
-        return *(x.contiguous() for x in images), keep
+        images = [torch.from_numpy(x).permute(2, 0, 1).contiguous() for x in (shown, painted, crop)]
+        return images[0], images[1], images[2], keep
 
     def _cut(
         self, image: np.ndarray, persons: np.ndarray, rng: np.random.Generator

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
@@ -102,11 +103,14 @@ class RoiTraining(Training):
     """
 
     config_type = RoiConfig
+    config: RoiConfig
     collate = staticmethod(collate)
 
     def __init__(self, config: RoiConfig, validation: list[Record], out: Path) -> None:
         super().__init__(config, validation, out)
-        self.codec: AnonymizingCodec = build(config.network)
+        codec = build(config.network)
+        assert isinstance(codec, AnonymizingCodec)  # another class trains the other one
+        self.codec = codec
         if config.start:
             self.codec.load_state_dict(load_model(find_model(config.start)).codec.state_dict())
         # They only bound the entropy coder's tables, and are found by bisection when a model is
@@ -123,8 +127,10 @@ class RoiTraining(Training):
             self.guide = PersonGuide(config.detector)
         self.adversary = Adversary(self.codec.g_s) if config.adversary else None
         self._head_map: Tensor | None = None
-        if isinstance(self.codec, FastCodec):
-            self.codec.g_a[-1].heads.register_forward_hook(self._keep_head_map)
+        if isinstance(codec, FastCodec):
+            gate = codec.g_a[-1]
+            assert isinstance(gate, GatedConv)
+            gate.heads.register_forward_hook(self._keep_head_map)
         self.witnesses = Witnesses(config.detector)
 
     def make_crops(self, images: TrainingImages) -> Crops:
@@ -163,6 +169,7 @@ class RoiTraining(Training):
             terms["loss"] = terms["loss"] + self.config.guide * terms["guide"]
         if self.config.head_map:
             covered = head_cells(keep, self.codec.downsampling_factor)
+            assert self._head_map is not None  # a network with a gate has left it
             terms["head_map"] = F.binary_cross_entropy_with_logits(self._head_map.float(), covered)
             terms["loss"] = terms["loss"] + self.config.head_map * terms["head_map"]
         if self.adversary is not None:
@@ -211,9 +218,10 @@ class RoiTraining(Training):
                 if where.any():
                     figures[name] = closed[where].mean()
         self.log_dict({f"val/{name}": value for name, value in figures.items()}, batch_size=1)
-        images = [to_bytes(t[0]) for t in (x, output["x_hat"])]
-        self.witnesses.look(index, self.validation[index], *images)
-        self.show(*images, heads.boxes.cpu().numpy())
+        source = to_bytes(x[0])
+        decoded = to_bytes(output["x_hat"][0])
+        self.witnesses.look(index, self.validation[index], source, decoded)
+        self.show(source, decoded, heads.boxes.cpu().numpy())
 
     def on_validation_epoch_end(self) -> None:
         """Log what the detectors found, write the sheet, and say it in a line."""
@@ -235,7 +243,7 @@ class RoiTraining(Training):
             words.append(f"gate closed on {figures['closed_heads']:.0%} of the heads")
         return words
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Adam over the transforms, their prior and the adversary."""
         rate = self.config.learning_rate
         transforms = [

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import lightning
 import numpy as np
@@ -18,12 +18,13 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.errors import RoiAnonError
-from roi_anon_ros.train.crops import WholeImages, collate
+from roi_anon_ros.train.crops import ImageCrops, WholeImages, collate
 from roi_anon_ros.train.sets import TrainingImages, parse_sets
 from roi_anon_ros.train.validation import sheet
 
@@ -88,7 +89,7 @@ class RunConfig:
     epoch: int = 500
     validate: int = 1
     validation_images: int = 48
-    precision: str = "bf16-mixed"
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     workers: int = 1
     seed: int = 0
 
@@ -128,6 +129,8 @@ class Training(lightning.LightningModule):
         out: folder for the sheets.
     """
 
+    #: What its YAML file may set.
+    config_type: ClassVar[type[RunConfig]] = RunConfig
     #: Whether images without annotated heads are left out.
     hidden_only = True
     #: The share that the averaged weights keep of themselves in a step, at most.
@@ -151,7 +154,7 @@ class Training(lightning.LightningModule):
         self._batch_end = self._tick
         self._waited = 0.0
 
-    def make_crops(self, images: TrainingImages) -> Dataset:
+    def make_crops(self, images: TrainingImages) -> ImageCrops:
         """What the batches are made of; item i is the same in every run."""
         raise NotImplementedError
 
@@ -170,7 +173,9 @@ class Training(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Draw this epoch's crops and noise by its number: a continued run draws the same."""
-        self.trainer.train_dataloader.sampler.epoch = self.current_epoch
+        loader = self.trainer.train_dataloader
+        assert loader is not None  # there is one in an epoch
+        loader.sampler.epoch = self.current_epoch
         torch.manual_seed(
             (self.config.seed * 100_003 + self.current_epoch) * self.trainer.world_size
             + self.global_rank
@@ -264,12 +269,12 @@ class Training(lightning.LightningModule):
         """Time until the last step at the pace so far, validations included; None before there is a
         pace.
         """
-        if not self.has_stepped:
+        if self._started is None or not self.has_stepped:
             return None
         pace = (time.monotonic() - self._started[0]) / (self.global_step - self._started[1])
         return pace * (self.config.steps - self.global_step)
 
-    def with_schedule(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    def with_schedule(self, optimizer: torch.optim.Optimizer) -> OptimizerLRSchedulerConfig:
         """An optimiser whose learning rates warm up and fall as the configuration says."""
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -350,10 +355,13 @@ class CropNumbers(Sampler[int]):
 class ProgressBar(RichProgressBar):
     """Lightning's bar, with the minutes left of the whole run."""
 
-    def get_metrics(self, trainer: lightning.Trainer, pl_module: Training) -> dict[str, Any]:
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, Any]:
         """The figures after the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        assert isinstance(pl_module, Training)
         left = pl_module.seconds_left()
         return metrics | ({"minutes_left": f"{left / 60:.0f}"} if left is not None else {})
 

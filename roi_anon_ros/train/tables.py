@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from roi_anon_ros.codec.contexts import A_VALUES, B_VALUES, ContextTables
 from roi_anon_ros.codec.entropy import CODER_TOTAL
 from roi_anon_ros.codec.latents import GainedLatents
+
+if TYPE_CHECKING:  # torch takes seconds
+    from roi_anon_ros.codec.networks import GainedCodec
 
 #: Upper ends of the buckets of a and of b, see ``codec.contexts``.
 A_ENDS = (0, 1, 2, 3, 4, 6, 9, 14, 22, 38)
@@ -125,11 +129,13 @@ def to_cumulative(weights: np.ndarray) -> np.ndarray:
     return cumulative.astype(np.uint32)
 
 
-def count_tables(codec: object, images: Iterable[np.ndarray], dead_zone: float) -> ContextTables:
+def count_tables(
+    codec: GainedCodec, images: Iterable[np.ndarray], dead_zone: float
+) -> ContextTables:
     """Count the tables of a trained codec.
 
     Args:
-        codec: a ``GainedCodec``; gets the tables, too.
+        codec: gets the tables, too.
         images: uint8 ``[H, W, 3]`` RGB, as they are coded: painted. At least one.
         dead_zone: see :class:`~roi_anon_ros.codec.latents.GainedLatents`.
 

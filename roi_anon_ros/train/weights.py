@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from roi_anon_ros.codec.modelfile import find_model, load_model
 from roi_anon_ros.codec.networks.gained import TABLES
+from roi_anon_ros.codec.networks.headmap import HeadMap
 
 HEAD_MAP = "head_map."
 
@@ -36,11 +38,17 @@ def read_weights(name: str) -> dict[str, Tensor]:
     return {key: value for key, value in weights.items() if key not in TABLES}
 
 
-def put_head_map(codec: nn.Module, name: str) -> None:
+class HasHeadMap(Protocol):
+    """A codec, or a training of a head map."""
+
+    head_map: HeadMap
+
+
+def put_head_map(codec: HasHeadMap, name: str) -> None:
     """Give a codec the head map of a model, or of a training of one.
 
     Args:
-        codec: a ``GainedCodec``, changed in place.
+        codec: changed in place.
         name: see :func:`read_weights`.
 
     Raises:

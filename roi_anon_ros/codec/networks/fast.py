@@ -91,6 +91,7 @@ class FastCodec(AnonymizingCodec):
     architecture = "fast"
     downsampling_factor = 16
     halo = 320
+    g_a: nn.Sequential
 
     def __init__(self, N: int = 128) -> None:
         super().__init__()

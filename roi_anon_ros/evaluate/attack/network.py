@@ -46,6 +46,11 @@ class Attacker(nn.Module):
         ValueError: names the argument and its bounds.
     """
 
+    mean: Tensor
+    deviation: Tensor
+    latent_mean: Tensor
+    latent_deviation: Tensor
+
     def __init__(self, channels: int = 0, factor: int = 16) -> None:
         super().__init__()
         if channels < 0 or factor not in FACTORS:
@@ -76,8 +81,8 @@ class Attacker(nn.Module):
             self.blocks.append(nn.Sequential(Bottleneck(inner, 1), Bottleneck(inner, 1)))
             width = inner
         self.last = nn.Conv2d(width, 12, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        for weights in self.last.parameters():
+            nn.init.zeros_(weights)
 
     def forward(self, received: Tensor, latent: Tensor | None = None) -> Tensor:
         """Recover images.
@@ -93,6 +98,7 @@ class Attacker(nn.Module):
         x = (received - self.mean) / self.deviation
         y = self.enter(F.pixel_unshuffle(x, self.grid))
         if self.channels:
+            assert latent is not None  # of such a method there always is one
             z = (latent - self.latent_mean) / self.latent_deviation
             y = y + self.enter_latent(F.pixel_unshuffle(z, self.grid // self.factor))
         y = _cut(self.trunk(y), CONTEXT // self.grid)

@@ -51,23 +51,25 @@ def build(pairs: list[Pair], seed: int = 0) -> Attacker:
         def covers(factor: int) -> bool:
             for pair in pairs:
                 rows_columns = tuple(-(-side // factor) for side in pair.image.shape[:2])
-                if pair.latent.shape[1:] != rows_columns:
+                if pair.latent is None or pair.latent.shape[1:] != rows_columns:
                     return False
             return True
 
         channels = len(pairs[0].latent)
-        factor = next(filter(covers, FACTORS), None)
-        if factor is None:
+        fitting = next(filter(covers, FACTORS), None)
+        if fitting is None:
             sizes = f"{pairs[0].latent.shape[1:]} of {pairs[0].image.shape[:2]}"
             raise ValueError(
                 f"latent: {sizes}, must be the image's size over a power of two up to 64"
             )
+        factor = fitting
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = Attacker(channels, factor)
     _normalise([p.received for p in pairs], net.mean, net.deviation)
     if channels:
-        _normalise([p.latent for p in pairs], net.latent_mean, net.latent_deviation)
+        latents = [p.latent for p in pairs if p.latent is not None]
+        _normalise(latents, net.latent_mean, net.latent_deviation)
     return net.to(memory_format=torch.channels_last)
 
 
@@ -212,7 +214,7 @@ def _digest(pairs: list[Pair]) -> str:
             if array is None:
                 continue
             digest.update(f"{array.dtype} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
 
 

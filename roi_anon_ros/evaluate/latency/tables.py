@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from roi_anon_ros.evaluate.report.tables import Table
@@ -13,7 +14,7 @@ STAGES = {
 }
 
 
-def tables(results: dict[str, Any]) -> list[Table]:
+def tables(results: Mapping[str, Any]) -> list[Table]:
     """The methods in a table for each size, ratios first.
 
     Args:
@@ -55,7 +56,7 @@ def tables(results: dict[str, Any]) -> list[Table]:
     return made
 
 
-def stage_tables(results: dict[str, Any]) -> list[Table]:
+def stage_tables(results: Mapping[str, Any]) -> list[Table]:
     """The stages of the methods that have some, for each size: medians, and how near the analysis
     comes to the peak.
 
@@ -100,7 +101,7 @@ def stage_tables(results: dict[str, Any]) -> list[Table]:
     return made
 
 
-def notes(results: dict[str, Any]) -> list[str]:
+def notes(results: Mapping[str, Any]) -> list[str]:
     """What belongs below the tables: the methods' notes, and the machine.
 
     Args:

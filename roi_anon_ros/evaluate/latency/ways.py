@@ -71,10 +71,10 @@ def make_timed(name: str, sample: np.ndarray) -> Timed:
     """
     parsed = parse_name(name)
     if parsed.kind is Kind.PAPER and parsed.subject:
-        model = Codec.load(parsed.subject).model
-        if model.latents.has_quality:
+        network = Codec.load(parsed.subject).model.codec
+        if not isinstance(network, AnonymizingCodec):
             raise ValueError(f"{name}: has no factorized prior, the paper's way needs one")
-        return paper_way(model.codec, name)
+        return paper_way(network, name)
     if parsed.kind in (Kind.PAPER, Kind.PAPER_HERE):
         net = paper_network(sample)
         note = (

@@ -163,7 +163,8 @@ def _kind(
         "Faces by size: true positives by the longest side of the face, pixels; by score: true / "
         f"false positives at several scores ({', '.join(map(str, SCORES))}).",
     ]
-    whole = {"title": name, "text": text, "tables": tables, "plots": [_png(curves.plot(methods))]}
+    plots = [_png(curves.plot(methods))]
+    whole: dict[str, Any] = {"title": name, "text": text, "tables": tables, "plots": plots}
     if results["sheet"]:
         whole["sheet"] = [_read_row(sheet, image["methods"]) for image in results["sheet"]]
     if not attacked:
