@@ -97,30 +97,30 @@ class Scene:
         height, width = (max(round(side * scale), 1) for side in face.shape[:2])
         head = cv2.resize(face, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
         if np.ptp(face, axis=2).max() == 0:
-            head *= np.float32(SKIN)
+            head *= np.array(SKIN, np.float32)
         side = SIDE * self.size
         x = (side - width) // 2
         y = round(TOP * self.size)
         columns = (np.arange(side) + 0.5) / self.size
         rows = (np.arange(side)[:, None] + 0.5) / self.size
         canvas = np.empty((side, side, 3), np.float32)
-        canvas[:] = (np.float32([185, 180, 170]) - 15 * rows[..., None]) - 8 * columns[
+        canvas[:] = (np.array([185, 180, 170], np.float32) - 15 * rows[..., None]) - 8 * columns[
             :, None
         ]  # lit from the left
         beneath = TOP + height / self.size
         _blend(
             canvas,
             _oval(columns - SIDE / 2, rows - beneath, 0.28, 0.4, column=True),
-            105 * np.float32(SKIN),
+            105 * np.array(SKIN, np.float32),
         )
         _blend(
             canvas,
             _oval(columns - SIDE / 2, rows - beneath - 1, 1.25, 0.9, column=True),
-            np.float32([50, 60, 90]),
+            np.array([50, 60, 90], np.float32),
         )
-        part = canvas[y : y + height, x : x + width]
+        patch = canvas[y : y + height, x : x + width]
         across, down = (np.arange(n) / n + 0.5 / n - 0.5 for n in (width, height))
-        _blend(part, _oval(across, down[:, None], 0.42, 0.5), head)
+        _blend(patch, _oval(across, down[:, None], 0.42, 0.5), head)
         image = canvas.clip(0, 255).round().astype(np.uint8)
         if self.grey:
             image = as_grey(image)

@@ -7,7 +7,7 @@ import logging
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
@@ -16,6 +16,7 @@ import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -129,7 +130,7 @@ class Config:
     epoch: int = 500
     validation_images: int = 100
     int8: int = 60
-    precision: str = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     workers: int = 1
     seed: int = 0
 
@@ -204,7 +205,9 @@ class PersonsTraining(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Draw this epoch's crops by its number, so that a run that goes on draws the same."""
-        self.trainer.train_dataloader.sampler.epoch = self.current_epoch
+        loader = self.trainer.train_dataloader
+        assert loader is not None  # there is one in an epoch
+        loader.sampler.epoch = self.current_epoch
 
     def training_step(self, batch: tuple[Tensor, list[Tensor]], index: int) -> Tensor:
         """Return the loss of one batch."""
@@ -243,7 +246,7 @@ class PersonsTraining(lightning.LightningModule):
             f"{self.figures['false']:.2f} false boxes an image"
         )
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return Adam and its schedule."""
         optimizer = torch.optim.Adam(self.network.parameters(), lr=self.config.learning_rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
