@@ -150,7 +150,8 @@ def decode_once(
             rows = np.array(json.loads(file.read_text()), np.float32).reshape(-1, 5)
             found = Detections(rows[:, :4], rows[:, 4], ["person"] * len(rows))
         files = []
-        for quality in qualities or [AUTO_QUALITY]:
+        chosen: list[float] = list(qualities) or [AUTO_QUALITY]
+        for quality in chosen:
             at = f"{codec.fingerprint}-{max_side}"
             if qualities:
                 at += f"-{quality}"

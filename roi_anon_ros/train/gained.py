@@ -271,7 +271,7 @@ class GainedTraining(Training):
         codec = self.codec
         transforms = [*codec.g_a.parameters(), *codec.g_s.parameters()]
         gains = [codec.gain, codec.inverse_gain]
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": transforms},
             {"params": gains, "lr": self.config.gain_learning_rate},
             {"params": list(codec.prior.parameters()), "lr": self.config.prior_learning_rate},
