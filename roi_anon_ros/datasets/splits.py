@@ -18,8 +18,6 @@ T = TypeVar("T")
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
-T = TypeVar("T")
-
 
 def for_training(records: list[Record]) -> tuple[list[Record], list[str]]:
     """Leave out the images whose heads were not annotated: they would teach the codec to keep
