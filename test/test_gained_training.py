@@ -257,12 +257,6 @@ def test_sets_that_make_no_sense_are_refused(sets: list[dict[str, Any]], message
         parse_sets("train", sets)
 
 
-def test_a_head_map_wants_a_codec_that_has_one(folder: Path, tmp_path: Path) -> None:
-    content = settings(folder, "heads", crop=128, codec="fast")
-    with pytest.raises(ValueError, match="codec: fast: has no head map to replace"):
-        train(written(tmp_path / "heads.yaml", content), tmp_path / "run")
-
-
 def test_a_head_map_wants_crops_of_128(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="crop: 192, must be a multiple of 128"):
         read_config(written(tmp_path / "c.yaml", settings(folder, "heads", crop=192)))

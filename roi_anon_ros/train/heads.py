@@ -16,7 +16,7 @@ from torch import Tensor
 from roi_anon_ros.codec.engines.stages import to_batch
 from roi_anon_ros.codec.headmap import THRESHOLD, find_heads
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
-from roi_anon_ros.codec.networks import GainedCodec, HeadMap
+from roi_anon_ros.codec.networks import HeadMap
 from roi_anon_ros.codec.networks.headmap import MULTIPLE
 from roi_anon_ros.codec.regions import Regions, paint
 from roi_anon_ros.datasets import Record
@@ -82,10 +82,6 @@ class HeadsTraining(Training):
 
     def __init__(self, config: HeadsConfig, validation: list[Record], out: Path) -> None:
         super().__init__(config, validation, out)
-        if config.codec:
-            codec = load_model(find_model(config.codec)).codec
-            if not isinstance(codec, GainedCodec):
-                raise ValueError(f"codec: {config.codec}: has no head map to replace")
         self.head_map = HeadMap()
         if config.start:
             put_head_map(self, config.start)
