@@ -25,7 +25,15 @@ CACHE_BYTES = 4 << 30
 SMALLEST = 2.0
 
 
-class ImageCrops(Dataset):
+class PreloadedCrops(Dataset):
+    """What batches are made of; item i is the same in every run."""
+
+    def preload(self) -> None:
+        """Prepare what all worker processes share."""
+        raise NotImplementedError
+
+
+class ImageCrops(PreloadedCrops):
     """Random crops of images; item ``i``, for any ``i`` from 0, is the same in every run with the
     same seed.
 

@@ -20,6 +20,7 @@ from roi_anon_ros.codec.networks import HeadMap
 from roi_anon_ros.codec.networks.headmap import MULTIPLE
 from roi_anon_ros.codec.regions import Regions, paint
 from roi_anon_ros.datasets import Record
+from roi_anon_ros.train.crops import PreloadedCrops
 from roi_anon_ros.train.head_crops import HeadCrops
 from roi_anon_ros.train.losses import Regions as BatchRegions
 from roi_anon_ros.train.runs import RunConfig, Training, to_bytes, to_floats
@@ -89,7 +90,7 @@ class HeadsTraining(Training):
             raise ValueError(f"codec: {config.codec}, must be a model with a head map")
         self._begin_counts()
 
-    def make_crops(self, images: TrainingImages) -> HeadCrops:
+    def make_crops(self, images: TrainingImages) -> PreloadedCrops:
         """Crops with their targets."""
         config = self.config
         return HeadCrops(

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.errors import RoiAnonError
-from roi_anon_ros.train.crops import ImageCrops, WholeImages, collate
+from roi_anon_ros.train.crops import PreloadedCrops, WholeImages, collate
 from roi_anon_ros.train.sets import TrainingImages, parse_sets
 from roi_anon_ros.train.validation import sheet
 
@@ -154,7 +154,7 @@ class Training(lightning.LightningModule):
         self._batch_end = self._tick
         self._waited = 0.0
 
-    def make_crops(self, images: TrainingImages) -> ImageCrops:
+    def make_crops(self, images: TrainingImages) -> PreloadedCrops:
         """What the batches are made of; item i is the same in every run."""
         raise NotImplementedError
 

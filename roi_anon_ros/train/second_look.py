@@ -12,9 +12,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch.utils.data import Dataset
 
 from roi_anon_ros.codec import headmap, second_look
 from roi_anon_ros.codec.headmap import ask_map, find_heads, merge_heads
@@ -23,6 +23,7 @@ from roi_anon_ros.codec.regions import Regions
 from roi_anon_ros.codec.second_look import PREFIX, crop_heads, weigh
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.files import read_pixels
+from roi_anon_ros.train.crops import PreloadedCrops
 from roi_anon_ros.train.head_crops import PARTIAL, change_colours
 from roi_anon_ros.train.head_targets import HeadLabels, label_heads
 from roi_anon_ros.train.heads import HeadsConfig, HeadsTraining, write_codec
@@ -177,7 +178,7 @@ def turn_back(places: np.ndarray, width: int, height: int, turns: int) -> np.nda
     return moved
 
 
-class LookCrops(Dataset):
+class LookCrops(PreloadedCrops):
     """Crops of places, turned, mirrored, moved, in other colours; item ``i``, for any ``i`` from 0,
     is the same in every run.
 
@@ -255,6 +256,7 @@ class NormalisedLook(nn.Module):
         folded = SecondLook()
         folded.load_state_dict(self.look.state_dict())
         for index, (layer, norm) in enumerate(zip(self.look.layers, self.norms, strict=True)):
+            assert isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
             folded.layers[index] = fuse_conv_bn_eval(layer.eval(), norm.eval())
         return folded
 
@@ -302,7 +304,7 @@ class SecondLookTraining(HeadsTraining):
         regions, _ = find_heads(self._run, image, look=look)
         return regions
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over the second look."""
         config = self.config
         return self.with_schedule(
