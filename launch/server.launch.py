@@ -38,7 +38,7 @@ def convert(name: str, text: str) -> object:
 OVERRIDES = {
     "model": (str, "Model of the cameras"),
     "engine": (str, "auto, torch, openvino or onnxruntime"),
-    "weights": (str, "Weights of the detector"),
+    "detector": (str, "persons, yolov8n, or a file of weights"),
     "confidence": (float, "Least score of a detection, 0 to 1"),
     "latent_topics": (yaml.safe_load, "As in [cam1/latent, cam2/latent]"),
     "max_pixels": (int, "Packets with more coded pixels are refused"),

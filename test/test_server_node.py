@@ -88,7 +88,7 @@ def probe(folder: Path, codec: Codec, weights: Path) -> Iterator[Probe]:
         probe.start_node(
             "server",
             model=folder / "model.safetensors",
-            weights=weights,
+            detector=weights,
             confidence=CONFIDENCE,
             latent_topics="[cam1/latent, /cam2/latent]",
             threads=1,
@@ -283,7 +283,7 @@ def test_it_stays_up_where_it_cannot_be_configured(
 ) -> None:
     good_settings = {
         "model": str(folder / "model.safetensors"),
-        "weights": str(weights),
+        "detector": str(weights),
         "latent_topics": ["cam1/latent", "/cam2/latent"],
     }
 
@@ -301,7 +301,7 @@ def test_it_stays_up_where_it_cannot_be_configured(
     for name, value, complaint in (
         ("model", str(folder / "no.safetensors"), "no.safetensors"),
         ("latent_topics", ["a/latent", "a/other"], "latent_topics"),
-        ("weights", str(folder / "no.pt"), "no.pt"),
+        ("detector", str(folder / "no.pt"), "no.pt"),
     ):
         set_parameters(good_settings | {name: value})
         assert not probe.transit("server", "configure")
@@ -342,7 +342,7 @@ class RaisesOnce:
         nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
         return [nobody for _ in images]
 
-server.YoloPersons = RaisesOnce
+server.make_detector = RaisesOnce
 server.main()
 """
 
@@ -375,10 +375,10 @@ def test_a_detector_that_raises_costs_one_frame_and_nobody_is_an_empty_array(
 SLOW = """
 import time
 import numpy as np
-from roi_anon_ros.detect import Detections
+from roi_anon_ros.detect import Detections, YoloPersons
 from roi_anon_ros.nodes import server
 
-class Slow(server.YoloPersons):
+class Slow(YoloPersons):
     def __call__(self, images):
         print("CALL", len(images), images[0].shape[1], flush=True)
         time.sleep(2)  # whatever comes meanwhile waits together
@@ -395,21 +395,21 @@ class RaisesForSmall:
         nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
         return [nobody for _ in images]
 
-server.YoloPersons = {}
+server.make_detector = {}
 server.main()
 """
 
 
-def start_batching(probe: Probe, detector: str, cameras: int, **parameters: object) -> Process:
-    """Start a server with this detector, whose calls are in its output, and connect the cameras to
-    it.
+def start_batching(probe: Probe, made: str, cameras: int, **parameters: object) -> Process:
+    """Start a server with what stands for its detector, whose calls are in its output, and connect
+    the cameras to it.
     """
     topics = [f"cam{i}/latent" for i in range(1, cameras + 1)]
     parameters |= {"latent_topics": f"[{', '.join(topics)}]", "max_batch": 8, "threads": 1}
     parameters |= {"engine": "torch", "autostart": "true"}
     parameters |= {"diagnostics_period": DIAGNOSTICS_PERIOD}
     words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    process = probe.start("server", "-c", SLOW.replace("{}", detector), "--ros-args", *words)
+    process = probe.start("server", "-c", SLOW.replace("{}", made), "--ros-args", *words)
     probe.cameras = [probe.talk(CompressedLatent, topic) for topic in topics]
     probe.detections = [
         probe.listen(vision_msgs.Detection2DArray, f"cam{i}/detections", RELIABLE)
@@ -438,7 +438,7 @@ def test_a_batch_of_cameras_is_answered_as_each_alone(
     detect = YoloPersons(str(weights), CONFIDENCE)
     with Probe(tmp_path) as probe:
         process = start_batching(
-            probe, "Slow", 4, model=model, weights=weights, confidence=CONFIDENCE
+            probe, "Slow", 4, model=model, detector=weights, confidence=CONFIDENCE
         )
         for camera in (0, 1, 3):
             connect(probe, codec, camera)

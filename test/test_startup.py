@@ -73,7 +73,7 @@ def test_rounds_out_of_range_are_refused(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.weights
 def test_a_start_says_what_it_does(node: str, said: list[str], tmp_path: Path) -> None:
     model = make_model(tmp_path / "model.safetensors")
-    parameters = {"weights": find_weights_or_skip()} if node == "server" else {}
+    parameters = {"detector": find_weights_or_skip()} if node == "server" else {}
     with Probe(tmp_path) as probe:
         process = probe.start_node(node, model=model, autostart="true", **parameters)
         name = f"/{node}: {node}"

@@ -124,7 +124,7 @@ class Demo(Graph):
         # Uncompressed images are too large for best effort where shared memory is not to be had.
         edge = {"qos_overrides./image_raw.subscription.reliability": "reliable"}
         server = {
-            "weights": weights,
+            "detector": weights,
             "publish_anonymized": "true",
             "publish_annotated": "true",
             "qos_overrides./image_anonymized.publisher.reliability": "reliable",

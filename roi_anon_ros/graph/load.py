@@ -180,7 +180,7 @@ def run(
     latent = to_message(codec.encode(resize(sample, *size)), codec.name, Header(frame_id="camera"))
     image = from_rgb(resize(sample, *EDGE_SIZE), Header(frame_id="camera"))
     common = {"model": model, "engine": engine, "autostart": "true"}
-    server = common | {"weights": find_weights(weights), "max_batch": max_batch}
+    server = common | {"detector": find_weights(weights), "max_batch": max_batch}
 
     def measure(row: Row) -> dict[str, Any]:
         with TemporaryDirectory() as name:
@@ -209,7 +209,7 @@ def run(
         "image": source,
         **asked_for,
         **coded,
-        "weights": server["weights"].name,
+        "weights": server["detector"].name,
         **machine,
         "rows": rows,
     }

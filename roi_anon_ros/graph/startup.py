@@ -183,7 +183,7 @@ def run(
         parameters = {
             "camera": {"input": image, "rate": RATE},
             "edge": coding,
-            "server": coding | {"weights": weights},
+            "server": coding | {"detector": weights},
         }
         for _ in range(WARM_UP + rounds):
             with Startup(Path(folder), parameters) as graph:

@@ -6,7 +6,7 @@ import time
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from roi_anon_ros.detect import YoloPersons
+from roi_anon_ros.detect.choice import DEFAULT, make_detector
 from roi_anon_ros.nodes.base.detections import DetectionOutput
 from roi_anon_ros.nodes.base.image_inputs import declare_inputs, image_topic, levels, read_image
 from roi_anon_ros.nodes.base.newest import NewestFramesNode
@@ -23,7 +23,9 @@ class DetectorNode(NewestFramesNode):
     def __init__(self) -> None:
         super().__init__()
         self.setting(
-            "weights", "yolov8n", "The detector's YOLO weights: a name, or a .pt or .onnx file"
+            "detector",
+            DEFAULT,
+            "The person detector: persons, the package's own; yolov8n; or a file of weights",
         )
         self.setting(
             "engine", "auto", "What runs the detector: torch, openvino, auto (onnx: ONNX Runtime)"
@@ -34,16 +36,16 @@ class DetectorNode(NewestFramesNode):
     def setup(self) -> dict[str, type]:
         """See :class:`NewestFramesNode`."""
         topics = image_topic(self)
-        self.say(f"loading detector {self.value('weights')}, fetched where it is not here yet")
-        self._detect = YoloPersons(
-            self.value("weights"), self.value("confidence"), engine=self.value("engine")
+        self.say(f"loading detector {self.value('detector')}, fetched where it is not here yet")
+        self._detect = make_detector(
+            self.value("detector"), self.value("confidence"), engine=self.value("engine")
         )
         self._output = DetectionOutput(self)
         return topics
 
     def describe(self) -> dict[str, str]:
-        """The weights."""
-        return {"weights": self.value("weights")}
+        """The detector."""
+        return {"detector": self.value("detector")}
 
     def process(
         self, topic: str, message: Image | CompressedImage

@@ -14,7 +14,8 @@ from sensor_msgs.msg import Image
 from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import Decoded
 from roi_anon_ros.codec.engines import SYNTHESIS
-from roi_anon_ros.detect import Detections, YoloPersons
+from roi_anon_ros.detect import Detections
+from roi_anon_ros.detect.choice import DEFAULT, make_detector
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.detections import DetectionOutput
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb
@@ -69,7 +70,9 @@ class ServerNode(CodecNode):
             dynamic_typing=True,
         )
         self.setting(
-            "weights", "yolov8n", "The detector's YOLO weights: a name, or a .pt or .onnx file"
+            "detector",
+            DEFAULT,
+            "The person detector: persons, the package's own; yolov8n; or a file of weights",
         )
         self.setting("confidence", 0.25, "Least score of a detection", (0.0, 1.0), float)
         self.setting(
@@ -119,10 +122,12 @@ class ServerNode(CodecNode):
         self.max_batch = self.value("max_batch")
         self._max_pixels: int = self.value("max_pixels")
         self._max_source_pixels: int = self.value("max_source_pixels")
-        self.say(f"loading detector {self.value('weights')}, fetched where it is not here yet")
+        self.say(f"loading detector {self.value('detector')}, fetched where it is not here yet")
         # onnxruntime runs .onnx weights, whatever the engine.
         engine = "torch" if self.value("engine") == "onnxruntime" else self.value("engine")
-        self._detect = YoloPersons(self.value("weights"), self.value("confidence"), engine=engine)
+        self._detect = make_detector(
+            self.value("detector"), self.value("confidence"), engine=engine
+        )
         self._outputs_of = {
             topic: Outputs(namespace, DetectionOutput(self, namespace))
             for topic, namespace in namespaces.items()
