@@ -11,6 +11,7 @@ from roi_anon_ros.codec import networks
 from roi_anon_ros.codec.headmap import (
     LEAST_COARSE,
     LEAST_LOOK,
+    LEAST_LOOK_LARGE,
     MAX_HEADS,
     RunMap,
     find_heads,
@@ -97,6 +98,22 @@ def test_the_second_look_says_no_to_what_is_unsure() -> None:
     refused, confidence = find_heads(run, IMAGE, look=say(LEAST_LOOK - 0.1))
     assert not refused.cells.any() and not len(refused.heads)
     assert confidence == pytest.approx(SURE_PROBABILITY - 0.1)
+
+
+def test_large_heads_are_refused_less_easily() -> None:
+    """A head of 32 pixels, and the same answer on a level of half the size: one of 64."""
+    for width, refused in ((896, True), (448, False)):
+        sure = make_map(width, 32)
+
+        def run(level: np.ndarray, sure: RunMap = sure) -> np.ndarray:
+            answer = sure(level)
+            answer[0, answer[0] > 0] = 0.0
+            return answer
+
+        regions, _ = find_heads(run, IMAGE, look=say(LEAST_LOOK - 0.1))
+        assert regions.cells.any() == (not refused)
+        regions, _ = find_heads(run, IMAGE, look=say(LEAST_LOOK_LARGE - 0.1))
+        assert not regions.cells.any()
 
 
 def test_what_the_map_is_sure_of_needs_no_second_look() -> None:
