@@ -355,6 +355,9 @@ def train(config_file: Path, out: Path) -> Path:
         config.batch,
         sampler=CropNumbers(config.epoch * config.batch),
         num_workers=config.workers,
+        # A process that ran an engine crashes where it forks.
+        multiprocessing_context="forkserver" if config.workers else None,
+        persistent_workers=config.workers > 0,
         collate_fn=collate,
     )
     whole = DecodedImages(validation, config.max_side)
