@@ -94,6 +94,12 @@ class _Seat:
             return "no camera_info yet"
         return "no pose yet" if self.pose is None else ""
 
+    def camera(self, name: str) -> Camera | None:
+        """The camera; None: it still waits for something, see :meth:`missing`."""
+        if self.lens is None or self.pose is None:
+            return None
+        return Camera(name, self.lens, self.pose)
+
 
 @dataclass(frozen=True)
 class _Coverage:
@@ -150,10 +156,11 @@ class People:
             KeyError: the site has no such camera.
         """
         known = self._seats[camera].pose
-        same = known is not None and np.array_equal(known.rotation, pose.rotation)
-        if not same or not np.array_equal(known.position, pose.position):
-            self._seats[camera].pose = pose
-            self._covers.clear()
+        if known is not None and np.array_equal(known.rotation, pose.rotation):
+            if np.array_equal(known.position, pose.position):
+                return
+        self._seats[camera].pose = pose
+        self._covers.clear()
 
     def fail(self, camera: str, reason: str) -> None:
         """Say that a frame of a camera failed: it counts as one that never came."""
@@ -190,9 +197,9 @@ class People:
             why = "stamp in the future"
         elif stamp < now - self.policy.dead_after:
             why = "stamp too old"
-        if why:
+        where = seat.camera(camera)
+        if why or where is None:
             return self._refuse(seat, why)
-        where = Camera(camera, seat.lens, seat.pose)
         sightings, reasons = locate(where, boxes, self.site.floor, self.site.body)
         seat.refused.update(reasons)
         if not self._tracks.add(Frame(stamp, where, tuple(sightings))):
@@ -211,13 +218,13 @@ class People:
             has overtaken neither, for a planner takes what comes last for the newest.
         """
         seat = self._seats[camera]
-        if seat.missing() or seat.newest is None or stamp < seat.newest:
+        where = seat.camera(camera)
+        if where is None or seat.newest is None or stamp < seat.newest:
             return None
         if not self._tracks.holds(camera, stamp):
             return None
-        where = Camera(camera, seat.lens, seat.pose)
         tracks = self._tracks.at(stamp)
-        shown = {camera: stamp}
+        shown: dict[str, float | None] = {camera: stamp}
         there = [track for track in tracks if self._counts(track, shown)]
         places = np.array([track.state[:2] for track in there]).reshape(-1, 2)
         chests = np.column_stack([places, self.site.floor.height_at(places) + 1.2])
@@ -286,7 +293,7 @@ class People:
         states = self.states(now)
         cameras = []
         for name, seat in self._seats.items():
-            where = None if seat.missing() else Camera(name, seat.lens, seat.pose)
+            where = seat.camera(name)
             cameras.append(twin.describe_camera(name, states[name], where, self.site.floor))
         persons = []
         for track in people:
@@ -363,10 +370,10 @@ class People:
             cameras = set()
             covered = np.zeros(len(places), bool)
             for name, seat in self._seats.items():
-                if seat.missing():  # it may see the zone
+                where = seat.camera(name)
+                if where is None:  # it may see the zone
                     cameras.add(name)
                     continue
-                where = Camera(name, seat.lens, seat.pose)
                 seen = which_are_covered(where, places, self.site.floor, self.site.body)
                 covered |= seen
                 if seen.any():
