@@ -9,7 +9,6 @@ from roi_anon_ros.codec.modelfile import model_folders
 from roi_anon_ros.detect.boxes import Detector
 from roi_anon_ros.detect.persons import YoloPersons
 from roi_anon_ros.detect.weights import WeightsError
-from roi_anon_ros.detect.yolox_persons import YoloxPersons
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +36,9 @@ def make_detector(name: str = DEFAULT, confidence: float = 0.25, engine: str = "
         ValueError: an argument is out of range, or a file holds something else.
     """
     if name == OURS:
-        return YoloxPersons(own_weights(), confidence, engine=engine)
+        return _make_yolox(own_weights(), confidence, engine)
     if Path(name).suffix.lower() == ".safetensors":
-        return YoloxPersons(name, confidence, engine=engine)
+        return _make_yolox(Path(name), confidence, engine)
     try:
         return YoloPersons(name, confidence, engine=engine)
     except (ImportError, WeightsError) as error:
@@ -50,7 +49,14 @@ def make_detector(name: str = DEFAULT, confidence: float = 0.25, engine: str = "
         except WeightsError:
             raise error from None
         log.warning("detector: got %s, must do with %s: %s", name, OURS, error)
-        return YoloxPersons(weights, confidence, engine=engine)
+        return _make_yolox(weights, confidence, engine)
+
+
+def _make_yolox(weights: Path, confidence: float, engine: str) -> Detector:
+    # It needs torch, which a server with YOLO does not.
+    from roi_anon_ros.detect.yolox_persons import YoloxPersons
+
+    return YoloxPersons(weights, confidence, engine=engine)
 
 
 def own_weights() -> Path:
