@@ -11,16 +11,19 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from roi_anon_ros.launching import given_parameters, names, truth
+
 # The same in the source tree and in share/roi_anon_ros.
 PARAMS_FILE = Path(__file__).parents[1] / "config" / "anonymizer.yaml"
 
-#: Arguments that are parameters of the node; where they are empty, the parameters' file decides.
+#: Arguments that are parameters of the node, with their types; where they are empty, the
+#: parameters' file decides.
 OVERRIDES = {
-    "region": "What is hidden: one region, or as in [face, person]",
-    "treatment": "What it becomes",
-    "input_transport": "raw or compressed",
-    "image_reliability": "auto, reliable or best_effort",
-    "use_sim_time": "true: follow /clock",
+    "region": (yaml.safe_load, "What is hidden: one region, or as in [face, person]"),
+    "treatment": (str, "What it becomes"),
+    "input_transport": (str, "raw or compressed"),
+    "image_reliability": (str, "auto, reliable or best_effort"),
+    "use_sim_time": (truth, "true: follow /clock"),
 }
 ARGUMENTS = [
     DeclareLaunchArgument(
@@ -38,7 +41,7 @@ ARGUMENTS = [
         DeclareLaunchArgument(
             name, default_value="", description=f"{text}; empty: as params_file says"
         )
-        for name, text in OVERRIDES.items()
+        for name, (_, text) in OVERRIDES.items()
     ),
     DeclareLaunchArgument(
         "image", default_value="image_raw", description="Topic of the camera's raw images"
@@ -57,13 +60,11 @@ def anonymizers(context: LaunchContext) -> list[Node]:
         return LaunchConfiguration(name).perform(context)
 
     # The node makes its transitions itself, and so also after a respawn.
-    parameters = {"autostart": yaml.safe_load(value("autostart"))}
-    for name in OVERRIDES:
-        if value(name):
-            parameters[name] = yaml.safe_load(value(name))
+    parameters = {"autostart": truth(value("autostart"))}
+    parameters |= given_parameters(OVERRIDES, value)
     image = value("image")
     nodes = []
-    for camera in yaml.safe_load(value("cameras") or '[""]'):
+    for camera in names(value("cameras")) if value("cameras") else [""]:
         node = Node(
             package="roi_anon_ros",
             executable="anonymizer_node",

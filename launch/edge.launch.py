@@ -6,35 +6,15 @@ import inspect
 import posixpath
 from pathlib import Path
 
-import yaml
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, ExecuteLocal, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from roi_anon_ros.launching import given_parameters, names, truth
+
 # The same in the source tree and in share/roi_anon_ros.
 PARAMS_FILE = Path(__file__).parents[1] / "config" / "edge.yaml"
-
-
-def truth(text: str) -> bool:
-    return bool(yaml.safe_load(text))
-
-
-def names(text: str) -> list[str]:
-    """Of [front, rear], of front, rear, and of front alone."""
-    given = yaml.safe_load(text)
-    if isinstance(given, list):
-        return [str(name) for name in given]
-    return [name.strip() for name in str(given).split(",")]
-
-
-def convert(name: str, text: str) -> object:
-    """An argument as its parameter's type."""
-    try:
-        return OVERRIDES[name][0](text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{name}: got {text!r}: {error}") from error
-
 
 #: Arguments that are parameters of the node, with their types; where they are empty, the
 #: parameters' file decides.
@@ -90,9 +70,7 @@ def edges(context: LaunchContext) -> list[Node]:
 
     # The node makes its transitions itself, and so also after a respawn.
     parameters = {"autostart": truth(value("autostart"))}
-    for name in OVERRIDES:
-        if value(name):
-            parameters[name] = convert(name, value(name))
+    parameters |= given_parameters(OVERRIDES, value)
     arguments = ["--log-level", value("log_level")]
     if value("enclave"):
         arguments += ["--enclave", value("enclave")]

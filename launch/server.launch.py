@@ -9,29 +9,10 @@ from launch.actions import DeclareLaunchArgument, ExecuteLocal, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from roi_anon_ros.launching import given_parameters, names, truth
+
 # The same in the source tree and in share/roi_anon_ros.
 PARAMS_FILE = Path(__file__).parents[1] / "config" / "server.yaml"
-
-
-def truth(text: str) -> bool:
-    return bool(yaml.safe_load(text))
-
-
-def names(text: str) -> list[str]:
-    """Of [front, rear], of front, rear, and of front alone."""
-    given = yaml.safe_load(text)
-    if isinstance(given, list):
-        return [str(name) for name in given]
-    return [name.strip() for name in str(given).split(",")]
-
-
-def convert(name: str, text: str) -> object:
-    """An argument as its parameter's type."""
-    try:
-        return OVERRIDES[name][0](text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{name}: got {text!r}: {error}") from error
-
 
 #: Arguments that are parameters of the node, with their types; where they are empty, the
 #: parameters' file decides.
@@ -86,9 +67,7 @@ def server(context: LaunchContext) -> list[Node]:
 
     # The node makes its transitions itself, and so also after a respawn.
     parameters = {"autostart": truth(value("autostart"))}
-    for name in OVERRIDES:
-        if value(name):
-            parameters[name] = convert(name, value(name))
+    parameters |= given_parameters(OVERRIDES, value)
     if value("cameras"):
         parameters["latent_topics"] = [f"{camera}/latent" for camera in names(value("cameras"))]
     arguments = ["--log-level", value("log_level")]

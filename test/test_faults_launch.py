@@ -55,6 +55,9 @@ def test_many_cameras_in_one_launch(monkeypatch: pytest.MonkeyPatch) -> None:
         assert start(monkeypatch, "edge", cameras=cameras, namespace="robot") == edges[:count]
         (server,) = start(monkeypatch, "server", cameras=cameras)
         assert server.values["latent_topics"] == ["front/latent", "rear/latent"][:count]
+        anonymizers = start(monkeypatch, "anonymizer", cameras=cameras, namespace="robot")
+        found = [node.namespace for node in anonymizers]
+        assert found == ["robot/front", "robot/rear"][:count]
 
 
 def test_an_argument_of_a_wrong_type_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

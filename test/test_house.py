@@ -147,7 +147,7 @@ ROOMS = (
     "graph nodes cli study evaluate train anonymize datasets files seal ground detect codec".split()
 )
 #: What belongs to no room, and imports none.
-BOTTOM = {"cache", "errors", "storage", "boxes", "transparency", "processors"}
+BOTTOM = {"cache", "errors", "storage", "boxes", "transparency", "processors", "launching"}
 
 
 def imported_modules(path: Path) -> set[str]:
