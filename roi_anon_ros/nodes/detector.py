@@ -6,8 +6,8 @@ import time
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from roi_anon_ros.detect.choice import DEFAULT, make_detector
-from roi_anon_ros.nodes.base.detections import DetectionOutput
+from roi_anon_ros.detect.choice import make_detector
+from roi_anon_ros.nodes.base.detections import DetectionOutput, declare_detector
 from roi_anon_ros.nodes.base.image_inputs import declare_inputs, image_topic, levels, read_image
 from roi_anon_ros.nodes.base.newest import NewestFramesNode
 from roi_anon_ros.nodes.base.process import run
@@ -22,15 +22,10 @@ class DetectorNode(NewestFramesNode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setting(
-            "detector",
-            DEFAULT,
-            "The person detector: persons, the package's own; yolov8n; or a file of weights",
-        )
+        declare_detector(self)
         self.setting(
             "engine", "auto", "What runs the detector: torch, openvino, auto (onnx: ONNX Runtime)"
         )
-        self.setting("confidence", 0.25, "Least score of a detection", (0.0, 1.0), float)
         declare_inputs(self)
 
     def setup(self) -> dict[str, type]:

@@ -15,9 +15,9 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import Decoded
 from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import Detections
-from roi_anon_ros.detect.choice import DEFAULT, make_detector
+from roi_anon_ros.detect.choice import make_detector
 from roi_anon_ros.nodes.base.codec_node import CodecNode
-from roi_anon_ros.nodes.base.detections import DetectionOutput
+from roi_anon_ros.nodes.base.detections import DetectionOutput, declare_detector
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb
 from roi_anon_ros.nodes.base.latents import (
     EDGE_PIXELS,
@@ -69,12 +69,7 @@ class ServerNode(CodecNode):
             "published; one may be given without brackets",
             dynamic_typing=True,
         )
-        self.setting(
-            "detector",
-            DEFAULT,
-            "The person detector: persons, the package's own; yolov8n; or a file of weights",
-        )
-        self.setting("confidence", 0.25, "Least score of a detection", (0.0, 1.0), float)
+        declare_detector(self)
         self.setting(
             "max_pixels",
             EDGE_PIXELS,

@@ -15,7 +15,19 @@ from vision_msgs.msg import (
 )
 
 from roi_anon_ros.detect import Detections
+from roi_anon_ros.detect.choice import DEFAULT
 from roi_anon_ros.nodes.base.newest import NewestFramesNode
+from roi_anon_ros.nodes.base.settings import SettingsNode
+
+
+def declare_detector(node: SettingsNode) -> None:
+    """Declare what a node that finds persons is told of its detector."""
+    node.setting(
+        "detector",
+        DEFAULT,
+        "The person detector: persons, the package's own; yolov8n; or a file of weights",
+    )
+    node.setting("confidence", 0.25, "Least score of a detection", (0.0, 1.0), float)
 
 
 class DetectionOutput:
