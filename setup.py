@@ -87,6 +87,7 @@ setup(
         f"{NAME}.codec": ["average_head.npz"],
         f"{NAME}.evaluate.report": ["report.html.j2"],
         f"{NAME}.ground.page": ["page.html"],
+        f"{NAME}.nodes.base": ["discovery.xml"],
     },
     install_requires=[
         "numpy",

@@ -20,6 +20,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.executors import SingleThreadedExecutor
 
 from roi_anon_ros.errors import RoiAnonError
+from roi_anon_ros.nodes.base.discovery import announce_often
 
 G = TypeVar("G", bound="Graph")
 
@@ -131,6 +132,7 @@ class Graph:
     def __init__(self, folder: Path, domain: int | None = None, name: str = "graph") -> None:
         # Read when a context is made, and by the processes.
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        announce_often()
         self.domain = random.SystemRandom().randint(1, 101) if domain is None else domain
         self.processes: dict[str, Process] = {}
         self.environment: dict[str, str] = {}

@@ -15,6 +15,8 @@ from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 
+from roi_anon_ros.nodes.base.discovery import announce_often
+
 #: Threads of callbacks: a transition takes one for as long as it loads, the others answer.
 THREADS = 4
 #: Seconds that a node may take to end: `ros2 launch` sends SIGTERM after 5, and SIGKILL after 10.
@@ -30,6 +32,7 @@ def run(node_type: Callable[[], Node], args: list[str] | None = None) -> None:
     # rclpy's own handlers end the spinning on both signals; Python's would raise KeyboardInterrupt
     # anywhere.
     signal.signal(signal.SIGINT, lambda *_: None)
+    announce_often()
     rclpy.init(args=args)
     try:
         node = node_type()
