@@ -213,7 +213,7 @@ def paint(image: np.ndarray, regions: Regions, stamp: str = "average") -> np.nda
         order = np.argsort(-regions.heads[:, 2], kind="stable")
         for x, y, side in regions.heads[order]:
             _place_stamp(canvas, fill, int(x), int(y), int(side), stamp)
-    return np.where(mask[..., None], canvas, image)
+    return cv2.copyTo(canvas, mask.astype(np.uint8), image.copy())
 
 
 def spread_colours(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -231,17 +231,19 @@ def spread_colours(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
     padded = cv2.copyMakeBorder(
         image, 0, rows * CELL - height, 0, columns * CELL - width, cv2.BORDER_REPLICATE
     )
-    blocks = padded.reshape(rows, CELL, columns, CELL, 3)
-    # Integer sums: painted cells are set to 0 whatever is in them.
-    sums = blocks.sum(axis=(1, 3), dtype=np.int64)
+    # Exact in float32: sums of 64 bytes are whole numbers.
+    means = cv2.resize(
+        padded.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA
+    ).reshape(rows, columns, 3)
     known = (~cells).astype(np.float64)
-    colour = np.where(cells[..., None], 0, sums / (CELL * CELL))
+    # Painted cells are set to 0 whatever is in them.
+    colour = np.where(cells[..., None], 0, means.astype(np.float64))
     filled = _pull(colour, known)
     # Bilinear between the centres of cells.
     large = cv2.resize(
         filled.astype(np.float32), (columns * CELL, rows * CELL), interpolation=cv2.INTER_LINEAR
     )
-    return np.clip(np.rint(large), 0, 255).astype(np.uint8)[:height, :width]
+    return cv2.convertScaleAbs(large).reshape(large.shape)[:height, :width]
 
 
 def _pull(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
