@@ -23,6 +23,7 @@ OVERRIDES = {
     "engine": (str, "auto, torch, openvino, openvino-int8 or onnxruntime"),
     "max_side": (int, "Longest side that is coded, pixels"),
     "quality": (float, "1 to 8"),
+    "bitrate": (float, "Kilobits a second to hold"),
     "input_transport": (str, "raw or compressed"),
     "image_reliability": (str, "auto, reliable or best_effort"),
     "use_sim_time": (truth, "true: follow /clock"),

@@ -133,6 +133,18 @@ def test_quality_counts_from_the_next_frame(edge: Edge, codec: Codec) -> None:
         assert edge.encode(DARK) == codec.encode(DARK, quality=quality).packet
 
 
+def test_a_bit_rate_is_held_by_the_quality(edge: Edge) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, DARK.shape, np.uint8)
+    before = unpack(edge.encode(noise))[0].quality
+    assert edge.set(bitrate=0.01).successful
+    while "bitrate: not held" not in edge.report()["message"]:
+        packet = edge.encode(noise)
+    assert unpack(packet)[0].quality == 1.0 and edge.report()["level"] == WARN
+    assert edge.set(bitrate=0.0).successful
+    assert unpack(edge.encode(noise))[0].quality == before
+    assert not edge.set(bitrate=-1.0).successful
+
+
 def test_zones_are_painted_from_the_next_frame(edge: Edge, codec: Codec) -> None:
     assert edge.set(zones=[ZONE]).successful
     first = edge.encode(DARK)

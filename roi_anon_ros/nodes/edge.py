@@ -23,6 +23,7 @@ from roi_anon_ros.codec.hiding import DEFAULT_HOLD, Hiding, check_zones
 from roi_anon_ros.codec.image import coded_size
 from roi_anon_ros.codec.latents import AUTO_QUALITY, check_quality
 from roi_anon_ros.codec.packet import MAX_QUALITY
+from roi_anon_ros.codec.rate import RateControl
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.image_inputs import declare_inputs, image_topic, levels, read_image
 from roi_anon_ros.nodes.base.latents import to_message, to_sealed_message
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Officers that it may take to open what was sealed.
 THRESHOLDS = (1, 16)
+#: Greatest bit rate that can be asked for, kilobits a second.
+MAX_BITRATE = 1e6
 
 
 class EdgeNode(CodecNode):
@@ -63,6 +66,14 @@ class EdgeNode(CodecNode):
             "1 (fewest bits) to 8; 0: what fits the size; models of one rate have no choice",
             (AUTO_QUALITY, MAX_QUALITY),
             check_quality,
+        )
+        self.setting(
+            "bitrate",
+            0.0,
+            "Kilobits a second to hold, of packets alone, by a quality for each image, quality at "
+            "most; 0: every image has that quality",
+            (0.0, MAX_BITRATE),
+            float,
         )
         self.setting(
             "hold",
@@ -105,6 +116,8 @@ class EdgeNode(CodecNode):
         coded_size(MIN_SIDE, MIN_SIDE, self.max_side)  # raises where it is out of bounds
         self._hiding = None
         self._hiding_of = None
+        self._rate: RateControl | None = None
+        self._rate_of = 0.0, AUTO_QUALITY
         self._follow_parameters()
         topics = image_topic(self)
         self._latent = self.output(CompressedLatent, "latent", newest_only())
@@ -142,7 +155,8 @@ class EdgeNode(CodecNode):
         stamp = message.header.stamp.sec + 1e-9 * message.header.stamp.nanosec
         turns = read_rotation(self.value("rotation"))
         found = self.codec.find(image, self.max_side, self._hiding, stamp, turns)
-        encoded = self.codec.encode_found(found, self.value("quality"))
+        quality = self.value("quality") if self._rate is None else self._rate.quality
+        encoded = self.codec.encode_found(found, quality)
         self.check_age(message)
         figures = {"bits per pixel": encoded.bits_per_pixel} | levels(message)
         if self._sealer is None:
@@ -157,6 +171,11 @@ class EdgeNode(CodecNode):
             figures["heads"] = encoded.hidden.heads
             figures["heads held"] = encoded.hidden.held
             figures["confidence of the head map"] = encoded.hidden.confidence
+            figures["quality"] = encoded.header.quality
+        if self._rate is not None:
+            self._rate.spend(8 * len(encoded.packet), stamp)
+            if not self._rate.is_held:
+                self.worker.warned(topic, "bitrate: not held, quality 1 costs more")
         return seconds | encoded.seconds, figures
 
     def _send_both(
@@ -180,11 +199,20 @@ class EdgeNode(CodecNode):
         )
 
     def _follow_parameters(self) -> None:
-        """Make what hides anew where its parameters were set; forget what was found before."""
+        """Make what hides, and what holds the bit rate, anew where their parameters were set;
+        forget what was found before.
+        """
         wanted = self.value("hold"), tuple(self.value("zones"))
         if wanted != self._hiding_of:
             self._hiding = Hiding(read_zones(wanted[1]), wanted[0])
             self._hiding_of = wanted
+        rate = self.value("bitrate"), self.value("quality")
+        if rate != self._rate_of:
+            bitrate, quality = rate
+            has_quality = self.codec.model.latents.has_quality
+            most = MAX_QUALITY if quality == AUTO_QUALITY else quality
+            self._rate = RateControl(bitrate, most) if bitrate and has_quality else None
+            self._rate_of = rate
 
 
 def read_zones(texts: Sequence[str]) -> list[list[list[float]]]:
