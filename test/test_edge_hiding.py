@@ -137,9 +137,12 @@ def test_a_bit_rate_is_held_by_the_quality(edge: Edge) -> None:
     noise = np.random.default_rng(0).integers(0, 256, DARK.shape, np.uint8)
     before = unpack(edge.encode(noise))[0].quality
     assert edge.set(bitrate=0.01).successful
-    while "bitrate: not held" not in edge.report()["message"]:
-        packet = edge.encode(noise)
-    assert unpack(packet)[0].quality == 1.0 and edge.report()["level"] == WARN
+    report = edge.report()
+    while "bitrate: not held" not in report["message"]:
+        edge.encode(noise)
+        report = edge.report()
+    assert report["level"] == WARN
+    assert unpack(edge.encode(noise))[0].quality == 1.0
     assert edge.set(bitrate=0.0).successful
     assert unpack(edge.encode(noise))[0].quality == before
     assert not edge.set(bitrate=-1.0).successful
