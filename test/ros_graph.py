@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,16 @@ pytest.importorskip("roi_anon_msgs", reason="needs the message packages: make en
 
 import torch
 
-from roi_anon_ros.codec import save_model
+from roi_anon_ros.codec import DEFAULT_MODEL, save_model
 from roi_anon_ros.codec.networks import PaperCodec
 from roi_anon_ros.graph.probe import BEST_EFFORT, LATCHED, RELIABLE, Probe
 from roi_anon_ros.graph.processes import START_LIMIT, GraphError, Process
 
 __all__ = [
     "BEST_EFFORT",
+    "DEFAULT_MODEL",
     "LATCHED",
+    "QUICK_ENGINE",
     "RELIABLE",
     "START_LIMIT",
     "GraphError",
@@ -27,6 +30,10 @@ __all__ = [
     "Process",
     "make_model",
 ]
+
+
+#: What runs the default model without torch, whose import costs a node seconds.
+QUICK_ENGINE = "openvino" if find_spec("openvino") else "torch"
 
 
 def make_model(

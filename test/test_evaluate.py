@@ -33,7 +33,8 @@ from roi_anon_ros.evaluate.precision import (
     recall,
     recalls,
 )
-from roi_anon_ros.evaluate.report.tables import claims, overview, to_markdown
+from roi_anon_ros.evaluate.report.markdown import to_markdown
+from roi_anon_ros.evaluate.report.tables import claims, overview
 from roi_anon_ros.evaluate.summary import sum_up_faces, summary
 from roi_anon_ros.evaluate.views import VIEWS
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -188,6 +189,7 @@ def test_a_room_imports_only_what_stands_below_it(path: Path) -> None:
     assert rooms <= below, f"{own} imports {rooms - below}"
 
 
+@cache
 def defined_names(module: str) -> set[str]:
     """Everything that a module or package of this repository defines or imports, on any level."""
     path = ROOT.joinpath(*module.split("."))

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from ros_graph import (  # first: it skips without ROS
     BEST_EFFORT,
+    DEFAULT_MODEL,
     LATCHED,
+    QUICK_ENGINE,
     RELIABLE,
     Probe,
-    Process,
     make_model,
 )
 
@@ -39,7 +40,7 @@ pytestmark = pytest.mark.ros
 
 OK, WARN, ERROR = 0, 1, 2
 SCALE = np.array([200 / 96, 152 / 73] * 2)  # from coded to source pixels
-CONFIDENCE = 0.0005  # low enough that the detector sees persons in what a random model decodes
+CONFIDENCE = 0.0005  # low enough that the detector sees persons in noise
 
 
 def make_image(seed: int, width: int = 200, height: int = 152) -> np.ndarray:
@@ -68,8 +69,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def codec(folder: Path) -> Codec:
-    return Codec.load(str(make_model(folder / "model.safetensors")))
+def codec() -> Codec:
+    return Codec.load(DEFAULT_MODEL, QUICK_ENGINE)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,8 @@ def probe(folder: Path, codec: Codec, weights: Path) -> Iterator[Probe]:
         images = {f"publish_{what}": "true" for what in ("anonymized", "annotated")}
         probe.start_node(
             "server",
-            model=folder / "model.safetensors",
+            model=DEFAULT_MODEL,
+            engine=QUICK_ENGINE,
             detector=weights,
             confidence=CONFIDENCE,
             latent_topics="[cam1/latent, /cam2/latent]",
@@ -181,7 +183,7 @@ def test_detections_are_the_detectors_in_source_pixels(
     found = arrives(probe, 0, latent)
     decoded = codec.decode(latent.packet.tobytes())
     assert decoded.image.shape == (73, 96, 3)
-    (expected,) = YoloPersons(str(weights), CONFIDENCE)([decoded.image])
+    (expected,) = YoloPersons(str(weights), CONFIDENCE, engine=QUICK_ENGINE)([decoded.image])
     check_boxes(found, expected, latent, SCALE)
 
 
@@ -229,14 +231,13 @@ def test_bad_packets_are_dropped_counted_and_survived(
 ) -> None:
     encoded = codec.encode(make_image(3), 96)
     packet, header = encoded.packet, encoded.header
-    foreign = Codec.load(str(make_model(folder / "foreign.safetensors", seed=1))).encode(
-        make_image(3), 96
-    )
+    foreign = Codec.load(str(make_model(folder / "foreign.safetensors"))).encode(make_image(3), 96)
     noise = random.Random(0)
     flipped = bytearray(packet)
     flipped[40] ^= 0x10
     # A hostile writer knows how to make a CRC.
-    hostile = packets.pack(header, noise.randbytes(len(packet) - packets.OVERHEAD))
+    regions = encoded.hidden.regions.to_bytes()
+    hostile = packets.pack(header, noise.randbytes(len(packet) - packets.OVERHEAD), regions)
     newer = bytearray(packet[:-4])
     newer[4] = 9
     newer += zlib.crc32(newer).to_bytes(4, "little")
@@ -254,7 +255,7 @@ def test_bad_packets_are_dropped_counted_and_survived(
             probe.cameras[0].publish(latent_of(codec, data, header, probe.header()))
             report = counted(probe, name, f"dropped, {reason}", count)
             assert report["level"] == ERROR and report["message"].startswith(f"{reason}: ")
-            assert report["model"] == "tiny" and report["fingerprint"] == codec.fingerprint
+            assert report["model"] == DEFAULT_MODEL and report["fingerprint"] == codec.fingerprint
     liar = latent_of(codec, packet, header, probe.header())
     liar.source_width += 1
     probe.cameras[0].publish(liar)
@@ -282,7 +283,7 @@ def test_it_stays_up_where_it_cannot_be_configured(
     probe: Probe, codec: Codec, folder: Path, weights: Path
 ) -> None:
     good_settings = {
-        "model": str(folder / "model.safetensors"),
+        "model": DEFAULT_MODEL,
         "detector": str(weights),
         "latent_topics": ["cam1/latent", "/cam2/latent"],
     }
@@ -323,123 +324,122 @@ def test_it_stays_up_where_it_cannot_be_configured(
 def test_it_ends_cleanly_on_sigterm(probe: Probe) -> None:
     process = probe.processes.pop("server")
     assert process.end(signal.SIGTERM) == 0
-    assert "Traceback" not in process.output and "server]: model tiny" in process.output
+    assert "Traceback" not in process.output and f"server]: model {DEFAULT_MODEL}" in process.output
 
 
-RAISES_ONCE = """
-import numpy as np
-from roi_anon_ros.detect import Detections
-from roi_anon_ros.nodes import server
-
-class RaisesOnce:
-    calls = 0
-    def __init__(self, weights, confidence, engine):
-        pass
-    def __call__(self, images):
-        RaisesOnce.calls += 1
-        if RaisesOnce.calls == 1:
-            raise RuntimeError("the detector broke")
-        nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
-        return [nobody for _ in images]
-
-server.make_detector = RaisesOnce
-server.main()
-"""
-
-
-def test_a_detector_that_raises_costs_one_frame_and_nobody_is_an_empty_array(
-    tmp_path: Path, codec: Codec
-) -> None:
-    model = make_model(tmp_path / "model.safetensors")
-    with Probe(tmp_path) as probe:
-        words = f"-p model:={model} -p engine:=torch -p autostart:=true -r __ns:=/house".split()
-        words += ["-p", f"diagnostics_period:={DIAGNOSTICS_PERIOD}"]
-        process = probe.start("server", "-c", RAISES_ONCE, "--ros-args", *words)
-        camera = probe.talk(CompressedLatent, "/house/latent")
-        probe.detections = [
-            probe.listen(vision_msgs.Detection2DArray, "/house/detections", RELIABLE)
-        ]
-        reports = []
-        for _ in range(60):
-            camera.publish(good(probe, codec))
-            reports.append(probe.report("/house/server: server"))
-            if probe.detections[0]:
-                break
-        assert all(found.detections == [] for found in probe.detections[0])
-        (error,) = [report for report in reports if report["level"] == ERROR]
-        assert error["dropped, RuntimeError"] == "1" and "the detector broke" in error["message"]
-        assert probe.report("/house/server: server")["level"] == OK
-        assert process.end() == 0
-
-
-SLOW = """
-import time
+GATED = """
+import os, time
+from pathlib import Path
 import numpy as np
 from roi_anon_ros.detect import Detections, YoloPersons
 from roi_anon_ros.nodes import server
 
-class Slow(YoloPersons):
+class Clock:
+    "The node's clock: two seconds pass with each call of the detector."
+    seconds = 0.0
+    def perf_counter():
+        return Clock.seconds
+
+def pass_gate(images):
+    print("CALL", len(images), images[0].shape[1], flush=True)
+    while not Path(os.environ["GATE"]).exists():  # whatever comes meanwhile waits together
+        time.sleep(0.01)
+    Clock.seconds += 2.0
+
+class Gated(YoloPersons):
     def __call__(self, images):
-        print("CALL", len(images), images[0].shape[1], flush=True)
-        time.sleep(2)  # whatever comes meanwhile waits together
+        pass_gate(images)
         return super().__call__(images)
 
 class RaisesForSmall:
     def __init__(self, weights, confidence, engine):
         pass
     def __call__(self, images):
-        print("CALL", len(images), images[0].shape[1], flush=True)
-        time.sleep(2)
+        pass_gate(images)
         if images[0].shape[1] < 96:
             raise RuntimeError("the detector broke")
         nobody = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
         return [nobody for _ in images]
 
+server.time = Clock
 server.make_detector = {}
 server.main()
 """
 
 
-def start_batching(probe: Probe, made: str, cameras: int, **parameters: object) -> Process:
-    """Start a server with what stands for its detector, whose calls are in its output, and connect
-    the cameras to it.
+class Batching:
+    """A server with what stands for its detector, whose calls are in its output, and wait where the
+    gate is closed.
+
+    Args:
+        probe: that it is started in.
+        folder: for the gate.
+        made: the class of the detector.
+        cameras: how many.
+        space: the server's namespace.
+        parameters: of the server.
     """
-    topics = [f"cam{i}/latent" for i in range(1, cameras + 1)]
-    parameters |= {"latent_topics": f"[{', '.join(topics)}]", "max_batch": 8, "threads": 1}
-    parameters |= {"engine": "torch", "autostart": "true"}
-    parameters |= {"diagnostics_period": DIAGNOSTICS_PERIOD}
-    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
-    process = probe.start("server", "-c", SLOW.replace("{}", made), "--ros-args", *words)
-    probe.cameras = [probe.talk(CompressedLatent, topic) for topic in topics]
-    probe.detections = [
-        probe.listen(vision_msgs.Detection2DArray, f"cam{i}/detections", RELIABLE)
-        for i in range(1, cameras + 1)
-    ]
-    return process
 
+    def __init__(
+        self,
+        probe: Probe,
+        folder: Path,
+        made: str,
+        cameras: int,
+        space: str = "",
+        **parameters: object,
+    ) -> None:
+        self.probe = probe
+        self.space = space
+        self.gate = folder / "gate"
+        self.gate.touch()
+        probe.environment["GATE"] = str(self.gate)
+        topics = [f"cam{i}/latent" for i in range(1, cameras + 1)]
+        parameters |= {"latent_topics": f"[{', '.join(topics)}]", "max_batch": 8, "threads": 1}
+        parameters |= {"model": DEFAULT_MODEL, "engine": QUICK_ENGINE, "autostart": "true"}
+        parameters |= {"diagnostics_period": DIAGNOSTICS_PERIOD}
+        words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+        words += ["-r", f"__ns:=/{space}"]
+        self.process = probe.start("server", "-c", GATED.replace("{}", made), "--ros-args", *words)
+        probe.cameras = [probe.talk(CompressedLatent, f"{space}/{topic}") for topic in topics]
+        probe.detections = [
+            probe.listen(vision_msgs.Detection2DArray, f"{space}/cam{i}/detections", RELIABLE)
+            for i in range(1, cameras + 1)
+        ]
 
-def send_together(
-    probe: Probe, process: Process, codec: Codec, latents: list[CompressedLatent]
-) -> None:
-    """Send a latent from each camera while the detector is busy with another one."""
-    before = process.output.count("CALL")
-    probe.cameras[0].publish(plug := good(probe, codec))
-    probe.wait_for(lambda: process.output.count("CALL") > before, "the detector to be busy")
-    for camera, latent in zip(probe.cameras, latents, strict=True):
-        latent.header = probe.header()  # newer than what keeps the detector busy
-        camera.publish(latent)
-    arrives(probe, 0, plug)
+    def calls(self) -> list[str]:
+        """The detector's calls so far: "CALL", how many images, their width."""
+        return [line for line in self.process.output.splitlines() if line.startswith("CALL")]
+
+    def name(self, camera: int) -> str:
+        """What the report of a camera, which counts from 1, is called."""
+        space = f"/{self.space}" if self.space else ""
+        return f"{space}/server: cam{camera}/latent"
+
+    def send_together(self, codec: Codec, latents: list[CompressedLatent]) -> None:
+        """Send a latent from each camera while the detector is busy with another one."""
+        numbers = range(1, len(latents) + 1)
+        expected = {i: int(self.probe.report(self.name(i))["frames in"]) + 1 for i in numbers}
+        expected[1] += 1
+        before = len(self.calls())
+        self.gate.unlink()
+        self.probe.cameras[0].publish(plug := good(self.probe, codec))
+        self.probe.wait_for(lambda: len(self.calls()) > before, "the detector to be busy")
+        for camera, latent in zip(self.probe.cameras, latents, strict=True):
+            latent.header = self.probe.header()  # newer than what keeps the detector busy
+            camera.publish(latent)
+        for i in numbers:
+            counted(self.probe, self.name(i), "frames in", expected[i])
+        self.gate.touch()
+        arrives(self.probe, 0, plug)
 
 
 def test_a_batch_of_cameras_is_answered_as_each_alone(
     tmp_path: Path, codec: Codec, weights: Path
 ) -> None:
-    model = make_model(tmp_path / "model.safetensors")
-    detect = YoloPersons(str(weights), CONFIDENCE)
+    detect = YoloPersons(str(weights), CONFIDENCE, engine=QUICK_ENGINE)
     with Probe(tmp_path) as probe:
-        process = start_batching(
-            probe, "Slow", 4, model=model, detector=weights, confidence=CONFIDENCE
-        )
+        server = Batching(probe, tmp_path, "Gated", 4, detector=weights, confidence=CONFIDENCE)
         for camera in (0, 1, 3):
             connect(probe, codec, camera)
         # Two cameras of one size, one that sends garbage, one of another size.
@@ -447,38 +447,40 @@ def test_a_batch_of_cameras_is_answered_as_each_alone(
             good(probe, codec, seed, side) for seed, side in ((4, 96), (5, 96), (6, 96), (7, 64))
         ]
         latents[2].packet = array("B", random.Random(0).randbytes(len(latents[2].packet)))
-        send_together(probe, process, codec, latents)
+        server.send_together(codec, latents)
         for camera in (0, 1, 3):
             decoded = codec.decode(latents[camera].packet.tobytes())
             (expected,) = detect([decoded.image])
             scale = np.array([200 / decoded.image.shape[1], 152 / decoded.image.shape[0]] * 2)
             check_boxes(arrives(probe, camera, latents[camera]), expected, latents[camera], scale)
-        calls = [line for line in process.output.splitlines() if line.startswith("CALL")]
-        assert calls[-2:] == ["CALL 1 64", "CALL 2 96"]  # large ones last
-        report = counted(probe, "/server: cam3/latent", "dropped, magic", 1)
+        assert server.calls()[-2:] == ["CALL 1 64", "CALL 2 96"]  # large ones last
+        report = counted(probe, server.name(3), "dropped, magic", 1)
         assert report["level"] == ERROR and report["frames sent"] == "0" and not probe.detections[2]
-        for camera in (1, 2, 4):
-            report = probe.report(f"/server: cam{camera}/latent")
-            assert not errors(report) and report["level"] != ERROR
-            assert 1000 <= float(report["detect median (ms)"])
         # Each of the two images of one call has half its time.
-        assert float(probe.report("/server: cam2/latent")["detect last (ms)"]) < 2000
+        for camera, share in ((1, 1000), (2, 1000), (4, 2000)):
+            report = probe.report(server.name(camera))
+            assert not errors(report) and report["level"] != ERROR
+            assert float(report["detect last (ms)"]) == share
 
 
 def test_a_detector_that_raises_costs_its_call_and_no_other(tmp_path: Path, codec: Codec) -> None:
-    model = make_model(tmp_path / "model.safetensors")
     with Probe(tmp_path) as probe:
-        process = start_batching(probe, "RaisesForSmall", 3, model=model)
+        server = Batching(probe, tmp_path, "RaisesForSmall", 3, space="house")
         connect(probe, codec, 0)
         latents = [good(probe, codec, seed, side) for seed, side in ((4, 96), (5, 64), (6, 64))]
-        send_together(probe, process, codec, latents)
-        arrives(probe, 0, latents[0])
+        server.send_together(codec, latents)
+        assert arrives(probe, 0, latents[0]).detections == [], "nobody is an empty array"
         for camera in (2, 3):
-            report = counted(probe, f"/server: cam{camera}/latent", "dropped, RuntimeError", 1)
+            report = counted(probe, server.name(camera), "dropped, RuntimeError", 1)
             assert (
                 report["level"] == ERROR and report["message"] == "RuntimeError: the detector broke"
             )
-        assert "CALL 2 64" in process.output
-        assert not errors(probe.report("/server: cam1/latent"))
-        assert errors(probe.report("/server: server")) == {"dropped, RuntimeError": "2"}
+        assert "CALL 2 64" in server.calls()
+        assert not errors(probe.report(server.name(1)))
+        assert errors(probe.report("/house/server: server")) == {"dropped, RuntimeError": "2"}
         assert not probe.detections[1] and not probe.detections[2]
+        # The next good frame of such a camera is answered, and all is well again.
+        connect(probe, codec, 1)
+        for name in ("/house/server: server", server.name(2)):
+            assert probe.report(name)["level"] == OK
+        assert server.process.end() == 0

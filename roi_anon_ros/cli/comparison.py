@@ -141,12 +141,12 @@ def _write(about: dict[str, Any], out: Path) -> str:
     from roi_anon_ros import storage
     from roi_anon_ros.evaluate.methods import ORIGINAL
     from roi_anon_ros.evaluate.report.curves import save_plot
+    from roi_anon_ros.evaluate.report.markdown import to_markdown
     from roi_anon_ros.evaluate.report.tables import (
         claims,
         detectors_of,
         heights,
         overview,
-        to_markdown,
     )
 
     kinds = about["kinds"]

@@ -129,7 +129,8 @@ def identify(
         from roi_anon_ros.evaluate.identity import Scene, embed, find_faces, read_people, summary
         from roi_anon_ros.evaluate.measure import environment
         from roi_anon_ros.evaluate.methods import make_methods
-        from roi_anon_ros.evaluate.report.tables import identities, to_markdown
+        from roi_anon_ros.evaluate.report.markdown import to_markdown
+        from roi_anon_ros.evaluate.report.tables import identities
 
         run = Run(resumes=True)
         with usage_errors():
@@ -219,7 +220,7 @@ def bench(
         from roi_anon_ros.evaluate.latency.run import run as run_benchmark
         from roi_anon_ros.evaluate.latency.tables import notes, stage_tables, tables
         from roi_anon_ros.evaluate.latency.ways import make_timed
-        from roi_anon_ros.evaluate.report.tables import to_markdown
+        from roi_anon_ros.evaluate.report.markdown import to_markdown
 
         progress = Run(resumes=False)
         with usage_errors():

@@ -86,7 +86,7 @@ def heads(
         from roi_anon_ros.evaluate.methods import Kind, parse_name
         from roi_anon_ros.evaluate.methods.making import load_codec
         from roi_anon_ros.evaluate.report.heads import tables
-        from roi_anon_ros.evaluate.report.tables import to_markdown
+        from roi_anon_ros.evaluate.report.markdown import to_markdown
         from roi_anon_ros.evaluate.views import VIEWS, find_view
 
         run = Run(resumes=False)

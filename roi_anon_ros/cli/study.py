@@ -36,8 +36,8 @@ def study(
         must_exist(config)
         quiet_libraries()
         from roi_anon_ros import storage
+        from roi_anon_ros.evaluate.report.markdown import to_markdown
         from roi_anon_ros.evaluate.report.study import plot, sections
-        from roi_anon_ros.evaluate.report.tables import to_markdown
         from roi_anon_ros.study import read_config, run_study
 
         run = Run(resumes=True)

@@ -35,7 +35,7 @@ from roi_anon_ros.codec.image import check_sides, resize
 from roi_anon_ros.detect import find_weights
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.evaluate.latency.images import default_image, parse_sizes
-from roi_anon_ros.evaluate.report.tables import Table, to_markdown
+from roi_anon_ros.evaluate.report.markdown import Table, to_markdown
 from roi_anon_ros.graph.cameras import RATES
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.nodes.base.images import from_rgb
@@ -147,7 +147,7 @@ def run(
         model: name or file of the codec's model.
         weights: of the person detector.
         max_batch: the server's parameter.
-        engine: the nodes' parameter.
+        engine: the nodes' parameter; it makes the packets as well.
         track: wraps the rows, for progress.
 
     Returns:
@@ -175,7 +175,7 @@ def run(
     if not cameras:
         raise ValueError("cameras: none, must be at least one number")
     check_sides(*size)
-    codec = Codec.load(model)
+    codec = Codec.load(model, engine)
     sample, source = default_image()
     latent = to_message(codec.encode(resize(sample, *size)), codec.name, Header(frame_id="camera"))
     image = from_rgb(resize(sample, *EDGE_SIZE), Header(frame_id="camera"))

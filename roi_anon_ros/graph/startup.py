@@ -27,7 +27,7 @@ from roi_anon_ros.codec.engines import processor
 from roi_anon_ros.codec.image import resize
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.evaluate.latency.images import default_image
-from roi_anon_ros.evaluate.report.tables import Table, to_markdown
+from roi_anon_ros.evaluate.report.markdown import Table, to_markdown
 from roi_anon_ros.files import png
 from roi_anon_ros.graph.processes import START_LIMIT, Graph
 from roi_anon_ros.nodes.base.newest import newest_only

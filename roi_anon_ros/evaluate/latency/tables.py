@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from roi_anon_ros.evaluate.report.tables import Table
+from roi_anon_ros.evaluate.report.markdown import Table
 
 #: Stages of a model, in their order.
 STAGES = {

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from roi_anon_ros.evaluate.heads import HEAD_HEIGHTS
-
-Table = list[list[str]]
+from roi_anon_ros.evaluate.report.markdown import Table
 
 #: How many tracks of a video are shown, the worst first.
 TRACKS = 10

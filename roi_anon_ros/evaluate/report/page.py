@@ -20,6 +20,7 @@ from roi_anon_ros.evaluate.methods.making import is_hidden_by_mtcnn
 from roi_anon_ros.evaluate.report import curves
 from roi_anon_ros.evaluate.report import heads as of_heads
 from roi_anon_ros.evaluate.report import study as of_study
+from roi_anon_ros.evaluate.report.markdown import to_markdown
 from roi_anon_ros.evaluate.report.tables import (
     claims,
     detectors_of,
@@ -29,7 +30,6 @@ from roi_anon_ros.evaluate.report.tables import (
     overview,
     rates,
     sizes,
-    to_markdown,
 )
 from roi_anon_ros.evaluate.summary import SCORES
 

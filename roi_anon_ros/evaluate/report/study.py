@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from roi_anon_ros.evaluate.methods import ORIGINAL
-
-Table = list[list[str]]
+from roi_anon_ros.evaluate.report.markdown import Table
 
 #: What is compared of a person, by the task.
 COMPARED = {"detect": "boxes", "segment": "masks", "pose": "keypoints"}

@@ -1,4 +1,4 @@
-"""Results as tables: the first line is the head."""
+"""Results as tables."""
 
 from __future__ import annotations
 
@@ -7,16 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from roi_anon_ros.evaluate.report.curves import bd_rates, families
+from roi_anon_ros.evaluate.report.markdown import Table
 from roi_anon_ros.evaluate.summary import HEIGHTS, PERSON_DETECTORS, SCORES, SIZES
-
-Table = list[list[str]]
-
-
-def to_markdown(table: Table) -> str:
-    """A table in Markdown, with an empty line after it."""
-    rows = [table[0], ["---"] * len(table[0]), *table[1:]]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
-
 
 #: What a table calls the detectors of persons.
 DETECTOR_TITLES = {"persons": "YOLOv8", "judge": "judge"}
