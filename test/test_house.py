@@ -132,6 +132,7 @@ def test_tracked_files_are_small() -> None:
     assert not [str(f) for f in files if f.is_file() and f.stat().st_size > 16 * 2**20]
 
 
+@cache
 def imports(path: Path) -> set[str]:
     """First names of everything that a module imports, wherever in it."""
     found = set()
