@@ -3,11 +3,16 @@ PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
 # The longest first.
-TESTS = test-ros test-slow test-quick-a test-quick-s test-weights
+TESTS = test-slow-a test-ros-a test-slow-g test-ros-g test-quick-a test-weights test-quick-s
 PYTEST = . build/env.sh && python -X faulthandler -m pytest --durations=10
+# Of the files that begin with some letters, those in which a mark stands: to import the others, only
+# to find nothing in them, takes seconds.
+marked = $$(grep -l 'mark\.$(1)' test/test_[$(2)]*.py)
+# Those of which not all tests are marked.
+unmarked = $$(grep -L '^pytestmark = .*mark\.\(ros\|slow\|weights\)' test/test_[$(1)]*.py)
 QUICK = $(PYTEST) -q -m "not slow and not ros and not weights"
 
-.PHONY: demo lint check test test-quick $(TESTS) env lock clean
+.PHONY: demo lint check test test-ros test-slow test-quick $(TESTS) env lock clean
 
 demo: env
 	. build/env.sh && exec python -m roi_anon_ros.graph.demo $(if $(INPUT),--input "$(INPUT)") $(if $(MODEL),--model "$(MODEL)")
@@ -19,28 +24,38 @@ lint: env
 # With every test that is quick and needs neither nodes nor a detector's weights.
 check: lint test-quick
 
-# Five processes, two at a time, each on one thread: one that had run all tests crashed in the native
-# code of an engine or a detector.
+# Seven processes, each on one thread: one that had run all tests crashed in the native code of an
+# engine or a detector. One more at a time than there are cores, for nodes wait much of the time.
 test: lint
-	@OMP_NUM_THREADS=1 $(MAKE) --jobs=2 --keep-going --output-sync=target --no-print-directory $(TESTS)
+	@OMP_NUM_THREADS=1 $(MAKE) --jobs=$$(($$(nproc) + 1)) --keep-going --output-sync=target --no-print-directory $(TESTS)
 
-test-ros: env
-	$(PYTEST) -m "ros"
+test-ros: test-ros-a test-ros-g
 
-test-slow: env
-	$(PYTEST) -m "slow and not ros"
+test-ros-a: env
+	$(PYTEST) -m "ros" $(call marked,ros,a-f)
+
+test-ros-g: env
+	$(PYTEST) -m "ros" $(call marked,ros,g-z)
+
+test-slow: test-slow-a test-slow-g
+
+test-slow-a: env
+	$(PYTEST) -m "slow and not ros" $(call marked,slow,a-f)
+
+test-slow-g: env
+	$(PYTEST) -m "slow and not ros" $(call marked,slow,g-z)
 
 test-weights: env
-	$(PYTEST) -m "weights and not slow and not ros"
+	$(PYTEST) -m "weights and not slow and not ros" $(call marked,weights,a-z)
 
 # In two processes: one that has run networks crashes when a training forks its workers.
 test-quick: test-quick-a test-quick-s
 
 test-quick-a: env
-	$(QUICK) test/test_[a-r]*.py
+	$(QUICK) $(call unmarked,a-r)
 
 test-quick-s: env
-	$(QUICK) test/test_[s-z]*.py
+	$(QUICK) $(call unmarked,s-z)
 
 env:
 	@$(PYTHON) underlay/bootstrap

@@ -16,12 +16,13 @@ from builtin_interfaces.msg import Time
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import GetParameters, ListParameters, SetParameters
 from rclpy.qos import ReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from roi_anon_ros.graph.probe import DIAGNOSTICS_PERIOD, RELIABLE, Probe
-from roi_anon_ros.graph.processes import START_LIMIT, Process
+from roi_anon_ros.graph.processes import DOMAINS, START_LIMIT, Process, choose_domain
 from roi_anon_ros.nodes.base.health import LATE, MUTED
 
 pytestmark = pytest.mark.ros
@@ -152,6 +153,15 @@ def test_it_asks_for_what_the_publisher_offers(probe: Probe) -> None:
 
     probe.connect(send, probe.images)
     assert report(probe)["level"] == OK
+
+
+def test_graphs_side_by_side_are_in_domains_of_their_own(probe: Probe) -> None:
+    if get_rmw_implementation_identifier() != "rmw_fastrtps_cpp":
+        pytest.skip("another middleware may use other ports")
+    free = [domain for domain in DOMAINS if domain != probe.domain][:1]
+    for _ in range(20):
+        assert choose_domain([probe.domain, *free]) != probe.domain
+    assert choose_domain([probe.domain]) == probe.domain, "where all are in use, any will do"
 
 
 def arrives(probe: Probe, stamp: float) -> None:

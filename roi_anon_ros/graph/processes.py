@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGINT, SIGKILL, Signals
 from types import TracebackType
@@ -28,6 +29,11 @@ G = TypeVar("G", bound="Graph")
 #: noticed at once), and that a process may take to end.
 START_LIMIT = 600.0
 END_LIMIT = 60.0
+#: Domains whose ports no system gives to anybody else.
+DOMAINS = range(1, 102)
+#: UDP port of the first participant of domain 0, and what each further domain adds (RTPS 9.6.1.1).
+FIRST_PORT = 7410
+PORTS_OF_A_DOMAIN = 250
 #: Characters at the end of a log that are quoted in an error.
 QUOTED = 2000
 
@@ -36,6 +42,27 @@ class GraphError(RoiAnonError, RuntimeError):
     """A process ended, a node reported an error, or something did not come in time; the message
     says which.
     """
+
+
+def choose_domain(domains: Sequence[int] = DOMAINS) -> int:
+    """A random domain of DDS, so that no robot on the network is disturbed, in which nobody is on
+    this machine.
+
+    Args:
+        domains: to choose from; where all are in use, any of them.
+    """
+    shuffled = random.SystemRandom().sample(domains, len(domains))
+    return next(filter(is_free, shuffled), shuffled[0])
+
+
+def is_free(domain: int) -> bool:
+    """Whether no participant of a domain of DDS holds the first one's port on this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", FIRST_PORT + PORTS_OF_A_DOMAIN * domain))
+        except OSError:
+            return False
+    return True
 
 
 class Process:
@@ -117,7 +144,7 @@ class Graph:
 
     Args:
         folder: for the logs of the processes, ``NAME.log``.
-        domain: of DDS; None: a random one, so that no robot on the network is disturbed.
+        domain: of DDS; None: see :func:`choose_domain`.
         name: of the node that listens.
 
     Attributes:
@@ -133,7 +160,7 @@ class Graph:
         # Read when a context is made, and by the processes.
         os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
         announce_often()
-        self.domain = random.SystemRandom().randint(1, 101) if domain is None else domain
+        self.domain = choose_domain() if domain is None else domain
         self.processes: dict[str, Process] = {}
         self.environment: dict[str, str] = {}
         self.diagnostics: dict[str, DiagnosticStatus] = {}
