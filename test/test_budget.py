@@ -30,11 +30,12 @@ def yolov8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["yolox", "yolov8"])
+@pytest.fixture(params=["yolox", "yolov8", "yolov8 pyramid"])
 def guide(request: pytest.FixtureRequest) -> BudgetGuide:
     if request.param == "yolox":
         return YoloxGuide(request.getfixturevalue("random_yolox")).double()
-    return Yolov8Guide(request.getfixturevalue("yolov8")).double()
+    layers = (15, 21) if "pyramid" in request.param else Yolov8Guide.LAYERS
+    return Yolov8Guide(request.getfixturevalue("yolov8"), layers=layers).double()
 
 
 def images(seed: int, count: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -100,6 +101,23 @@ def test_bad_arguments_are_refused(random_yolox: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="broken.safetensors: holds no YOLOX-nano"):
         YoloxGuide(tmp_path / "broken.safetensors")
+    with pytest.raises(ValueError, match=r"layers: got \[6\], must be numbers from 0 to 5"):
+        YoloxGuide(random_yolox, layers=[6])
     pytest.importorskip("ultralytics", reason="ultralytics is not installed")
     with pytest.raises(ValueError, match="weights: got .*random.safetensors, must be a .pt file"):
         Yolov8Guide(random_yolox)
+
+
+def test_the_maps_are_those_of_the_whole_network(yolov8: Path) -> None:
+    from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
+
+    model = import_ultralytics().YOLO(str(yolov8)).model.float().fuse(verbose=False).eval()
+    caught = []
+    model.model[-1].register_forward_pre_hook(lambda _, inputs: caught.extend(inputs[0]))
+    x = torch.rand(1, 3, 64, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        model(x)
+        maps = Yolov8Guide(yolov8, layers=[15, 18, 21]).features(x)
+    assert all(torch.equal(a, b) for a, b in zip(maps, caught, strict=True))
+    with pytest.raises(ValueError, match=r"layers: got \[22\], must be numbers from 0 to 21"):
+        Yolov8Guide(yolov8, layers=[22])

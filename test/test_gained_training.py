@@ -120,10 +120,25 @@ def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 
 @pytest.mark.slow
 def test_a_codec_is_trained_and_continued_to_the_very_same_model(
-    folder: Path, head_map: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    head_map: str,
+    random_yolox: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    weights = tmp_path / f"yolox-{random_yolox.name}"
+    weights.write_bytes(random_yolox.read_bytes())
+    guide = {"network": str(weights), "budget": 0.01, "weight": 0.5}
     content = settings(
-        folder, "gained", crop=64, head_map=head_map, table_images=2, least_channels=1, descent=0.5
+        folder,
+        "gained",
+        crop=64,
+        head_map=head_map,
+        table_images=2,
+        least_channels=1,
+        descent=0.5,
+        utility=[guide | {"layers": [0, 3]}, guide],
+        privacy=[{"network": "views", "weight": 0.1}],
     )
     config = written(tmp_path / "tiny.yaml", content)
     straight = load_model(train(config, tmp_path / "straight"))
@@ -139,6 +154,7 @@ def test_a_codec_is_trained_and_continued_to_the_very_same_model(
     logged = read_log(tmp_path / "straight" / "log")
     assert [step for step, _ in logged["train/active_channels"]] == [2, 4]
     assert "train/bpp_8" in logged and "train/mse_8" in logged
+    assert all(value > 0 for _, value in logged["train/utility"] + logged["train/views"])
     # Half of the run descends: its first step trains level 8 alone.
     assert [step for step, _ in logged.get("train/bpp_1", [(4, 0.0)])][0] == 4
     for level in range(1, 9):
@@ -190,16 +206,25 @@ def test_painted_crops_differ_from_the_original_where_they_say(folder: Path) -> 
     records = read_coco(folder / "all.json").records
     crops = PaintedCrops(records, size=64, seed=1)
     unpainted = 0
+    seen = 0
     for item in range(40):
-        shown, target, original, keep = crops[item]
+        shown, target, original, keep, persons = crops[item]
         assert torch.equal(target[:, keep[0]], original[:, keep[0]])
         assert (target != original).any() == (~keep).any()
+        for x1, y1, x2, y2 in persons.tolist():
+            assert 0 <= x1 < x2 <= 64 and 0 <= y1 < y2 <= 64
+            # A drawn body is of one colour along its left side, where no head is.
+            if 3 < x1 < x2 - 6 and y1 < y2 - 8:
+                assert original[:, y1 + 3 : y2 - 3, x1 + 2].float().std(1).max() < 6
+                assert (original[:, y1:y2, x1 - 3 : x1].float().std((1, 2)) > 6).any()
+                seen += 1
         unpainted += bool((shown != target).any())
         again = PaintedCrops(records, size=64, seed=1)[item]
         assert all(
-            torch.equal(a, b) for a, b in zip((shown, target, original, keep), again, strict=True)
+            torch.equal(a, b)
+            for a, b in zip((shown, target, original, keep, persons), again, strict=True)
         )
-    assert 0 < unpainted < 15
+    assert 0 < unpainted < 15 and seen > 5
 
 
 def test_collections_shares_and_what_is_complete(folder: Path, tmp_path: Path) -> None:
@@ -230,7 +255,6 @@ def test_collections_shares_and_what_is_complete(folder: Path, tmp_path: Path) -
         ({"lambdas": [1.0, 2.0]}, "must be 8 rising numbers above 0"),
         ({"descent": 1.5}, "descent: 1.5, must be from 0 to 1"),
         ({"dead_zone": 0.5}, "dead_zone: 0.5, must be from 0 to 0.5"),
-        ({"utility": [{"network": "yolov8n"}]}, "must have network, budget and weight"),
         ({"prior_learning_rate": 0}, "prior_learning_rate: 0, must be a number of more than 0"),
         ({"validate": 3}, "steps: 4, must be a multiple of epoch, 2 times validate, 3"),
         ({"train": []}, "train: must have at least one set"),

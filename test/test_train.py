@@ -25,7 +25,6 @@ from typer.testing import CliRunner
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec import load_model, save_model
 from roi_anon_ros.codec.networks import build
-from roi_anon_ros.train.adversary import Adversary
 from roi_anon_ros.train.losses import (
     Regions,
     RoiLoss,
@@ -366,12 +365,14 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
     from roi_anon_ros.train.trainer import train
 
     out = tmp_path / "run"
-    config = settings(folder, steps=4, adversary=0.5, heads_warmup=3, loss={"hide": "inverse"})
+    privacy = [{"network": "views", "weight": 0.5}]
+    config = settings(folder, steps=4, privacy=privacy, heads_warmup=3, loss={"hide": "inverse"})
     model = train(written(tmp_path / "tiny.yaml", config), out)
     metadata = load_model(model).metadata
     assert metadata["name"] == "tiny"
     assert metadata["training"]["steps"] == 4 and metadata["training"]["pictures"] == 8
-    assert metadata["training"]["heads"] == 8 and metadata["training"]["config"]["adversary"] == 0.5
+    assert metadata["training"]["heads"] == 8
+    assert metadata["training"]["config"]["privacy"] == privacy
     assert metadata["figures"]["bpp"] > 0
     assert model.stat().st_size < 16e6
     card = model.with_suffix(".md").read_text()
@@ -393,7 +394,7 @@ def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None
     assert list((out / "tensorboard").rglob("events.*"))
     logged = read_log(out / "log")
     assert [step for step, _ in logged["val/bpp"]] == [2, 4]
-    for name in ("loss", "attack", "defence", "images_per_second", "waiting"):
+    for name in ("loss", "views", "privacy", "images_per_second", "waiting"):
         assert len(logged[f"train/{name}"]) == 2
     divided = json.loads((out / "split.json").read_text())
     assert {len(divided["pictures"][part]) for part in ("train", "validation")} == {8, 4}
@@ -506,32 +507,6 @@ def test_every_process_and_epoch_has_its_own_crops(monkeypatch: pytest.MonkeyPat
     assert sorted(together) == list(range(12))
 
 
-def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
-    """The attack moves the adversary alone, the defence the latent alone."""
-    torch.manual_seed(0)
-    adversary = Adversary(
-        torch.nn.Sequential(torch.nn.Conv2d(2, 3 * 64, 1), torch.nn.PixelShuffle(8))
-    )
-    y_hat = torch.rand(
-        4, 2, 4, 5, requires_grad=True
-    )  # 32 x 40 pixels, more than the image's 30 x 40
-    x, regions = batch["x"], batch["regions"]["heads"]
-    target = hidden_target(x, regions, "flatten")
-    attack, defence = adversary(y_hat, x, target, regions)
-    weight = next(adversary.parameters())
-    assert torch.autograd.grad(attack, y_hat, retain_graph=True, allow_unused=True)[0] is None
-    assert torch.autograd.grad(attack, weight, retain_graph=True)[0].abs().sum() > 0
-    assert torch.autograd.grad(defence, weight, retain_graph=True, allow_unused=True)[0] is None
-    assert torch.autograd.grad(defence, y_hat, retain_graph=True)[0].abs().sum() > 0
-    shown = adversary.synthesis(y_hat)[..., :30, :40]
-    assert attack.item() == pytest.approx(
-        literal_region_loss(shown, x, batch["boxes"]["heads"], 0).item(), rel=1e-5
-    )
-    assert defence.item() == pytest.approx(
-        literal_region_loss(shown, target, batch["boxes"]["heads"], 0).item(), rel=1e-5
-    )
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -551,7 +526,32 @@ def test_the_adversary_and_the_codec_learn_apart(batch: dict) -> None:
             {"synthesis_only": True, "start": "fast", "head_map": 0.5},
             "head_map: 0.5, must be 0 with synthesis_only",
         ),
+        (
+            {
+                "synthesis_only": True,
+                "start": "fast",
+                "privacy": [{"network": "views", "weight": 1.0}],
+            },
+            "privacy: must be empty with synthesis_only",
+        ),
         ({"steps": "many"}, "steps: 'many', must be a number of at least 1"),
+        ({"utility": {"network": "yolov8n"}}, "utility: got dict, must be a list"),
+        ({"utility": ["yolov8n"]}, "utility[0]: got 'yolov8n', must have network, budget, weight"),
+        ({"utility": [{"network": "a", "weight": 1}]}, "utility[0]: budget: got none, must be"),
+        (
+            {"utility": [{"network": "a", "weight": 1, "budget": -1}]},
+            "utility[0]: budget: got -1, must be a number of 0 or more",
+        ),
+        (
+            {"utility": [{"network": "a", "weight": 1, "budget": 0, "layers": 3}]},
+            "utility[0]: layers: got 3, must be a list of numbers",
+        ),
+        (
+            {"privacy": [{"network": "views", "weight": 0}]},
+            "privacy[0]: weight: got 0, must be a number above 0",
+        ),
+        ({"privacy": [{"network": "faces", "weight": 1}]}, "network: got 'faces', must be one of"),
+        ({"privacy": [{"network": "views", "budget": 1}]}, "privacy[0]: got budget, must be one"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(
@@ -570,7 +570,10 @@ def test_a_configuration_that_makes_no_sense_is_refused(
     [
         ({"train": [{"annotations": "nowhere.odgt"}]}, "nowhere.odgt: No such file"),
         ({"start": "no-such-model"}, "no-such-model"),
-        ({"guide": 0.1, "detector": "no/such/weights.pt"}, "no file no/such/weights.pt"),
+        (
+            {"utility": [{"network": "no/such/weights.pt", "budget": 0.1, "weight": 1.0}]},
+            "no file no/such/weights.pt",
+        ),
     ],
 )
 def test_what_cannot_be_trained_on_is_said_in_a_line(

@@ -7,7 +7,9 @@ is relative to the features and leaves out what shall not be shown.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -79,68 +81,103 @@ class BudgetGuide(nn.Module, ABC):
 
 
 class YoloxGuide(BudgetGuide):
-    """A `BudgetGuide` with YOLOX-nano: six maps, of its backbone and of its pyramid.
+    """A `BudgetGuide` with YOLOX-nano.
 
     Args:
         weights: a name that `find_weights` knows, or a file for `load_yolox`.
         budget: B, 0 or more.
+        layers: which maps: 0 to 2 are those of strides 8, 16, 32 of the backbone, 3 to 5 those of
+            the pyramid.
 
     Raises:
         WeightsError: the weights cannot be had.
-        ValueError: they are of another kind, or the budget is negative.
+        ValueError: they are of another kind, the budget is negative, or there is no such layer.
     """
 
-    def __init__(self, weights: str | Path = "yolox_nano", budget: float = 0.3) -> None:
+    LAYERS = (0, 1, 2, 3, 4, 5)
+
+    def __init__(
+        self,
+        weights: str | Path = "yolox_nano",
+        budget: float = 0.3,
+        layers: Sequence[int] = LAYERS,
+    ) -> None:
         super().__init__(load_yolox(find_weights(weights)), budget)
+        self.layers = check_layers(layers, len(self.LAYERS))
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Return the maps of strides 8, 16, 32 of the backbone, then of the pyramid."""
+        """Return the maps of the chosen layers."""
         assert isinstance(self.network, YoloxNano)
-        return self.network.features(x)
+        maps = self.network.features(x)
+        return [maps[number] for number in self.layers]
 
 
 class Yolov8Guide(BudgetGuide):
-    """A `BudgetGuide` with the backbone of YOLOv8: four maps, of strides 4, 8, 16 and 32.
+    """A `BudgetGuide` with a network of ultralytics'.
 
     Args:
         weights: a name that `find_weights` knows, or a ``.pt`` file.
         budget: B, 0 or more.
+        layers: which maps, by the number of their layer in the network. Of YOLOv8, 2, 4, 6 and 9
+            are those of strides 4 to 32 of the backbone, 15, 18 and 21 what its head looks at.
 
     Raises:
         ImportError: ultralytics is not installed.
         WeightsError: the weights cannot be had.
-        ValueError: they are of another kind, or the budget is negative.
+        ValueError: they are of another kind, the budget is negative, or there is no such layer.
     """
 
-    #: The last layer of each stride of the backbone; 9 is its pooling.
     LAYERS = (2, 4, 6, 9)
 
-    def __init__(self, weights: str | Path = "yolov8n", budget: float = 0.3) -> None:
+    def __init__(
+        self,
+        weights: str | Path = "yolov8n",
+        budget: float = 0.3,
+        layers: Sequence[int] = LAYERS,
+    ) -> None:
         path = find_weights(weights)
         if path.suffix.lower() != ".pt":
             raise ValueError(f"weights: got {path}, must be a .pt file: others pass no gradient")
-        model = import_ultralytics().YOLO(str(path)).model.float().fuse(verbose=False)
-        backbone = model.model[: max(self.LAYERS) + 1]
-        if any(layer.f != -1 for layer in backbone):
-            raise ValueError(f"weights: got {path}, must be YOLOv8: its backbone is no chain")
-        super().__init__(backbone, budget)
+        model = import_ultralytics().YOLO(str(path)).model.float().fuse(verbose=False).model
+        # The last one is the head, which has no map.
+        self.layers = check_layers(layers, len(model) - 1)
+        super().__init__(model[: max(self.layers) + 1], budget)
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Return the maps of `LAYERS`."""
-        maps = []
-        for number, layer in enumerate(self.network.children()):
-            x = layer(x)
-            if number in self.LAYERS:
-                maps.append(x)
-        return maps
+        """Return the maps of the chosen layers."""
+        maps: list[Tensor] = []
+        for layer in self.network.children():
+            # Where a layer's input comes from: -1 is the one before it.
+            source: Any = layer.f
+            if source == -1:
+                x = layer(x)
+            elif isinstance(source, int):
+                x = layer(maps[source])
+            else:
+                x = layer([maps[number] for number in source])
+            maps.append(x)
+        return [maps[number] for number in self.layers]
 
 
-def load_guide(network: str, budget: float) -> BudgetGuide:
+def check_layers(layers: Sequence[int], count: int) -> tuple[int, ...]:
+    """The numbers of layers.
+
+    Raises:
+        ValueError: there are none, or one is not from 0 to below ``count``.
+    """
+    numbers = tuple(layers)
+    if not numbers or not all(type(n) is int and 0 <= n < count for n in numbers):
+        raise ValueError(f"layers: got {list(numbers)}, must be numbers from 0 to {count - 1}")
+    return numbers
+
+
+def load_guide(network: str, budget: float, layers: Sequence[int] = ()) -> BudgetGuide:
     """A guide by the name or file of its network: YOLOX where it starts with ``yolox``, or YOLOv8.
 
     Args:
         network: see :class:`YoloxGuide` and :class:`Yolov8Guide`, which say what is raised.
         budget: B, 0 or more.
+        layers: likewise; none: those of the backbone's strides, of YOLOX the pyramid's as well.
     """
     guide = YoloxGuide if Path(network).name.startswith("yolox") else Yolov8Guide
-    return guide(network, budget)
+    return guide(network, budget, layers or guide.LAYERS)

@@ -15,15 +15,17 @@ from roi_anon_ros.codec.modelfile import save_model
 from roi_anon_ros.codec.networks import GainedCodec, build, pad_to_multiple
 from roi_anon_ros.codec.networks.gained import LEVELS
 from roi_anon_ros.datasets import Record
-from roi_anon_ros.detect.budget import load_guide
+from roi_anon_ros.train.branches import BranchedConfig, BranchedTraining
 from roi_anon_ros.train.card import write_card
 from roi_anon_ros.train.losses import Regions
 from roi_anon_ros.train.painted_crops import (
+    PaintedBatch,
     PaintedCrops,
+    collate_painted,
     draw_painted_images,
     paint_record,
 )
-from roi_anon_ros.train.runs import RunConfig, Training, TrainingError, to_bytes, to_floats
+from roi_anon_ros.train.runs import TrainingError, to_bytes, to_floats
 from roi_anon_ros.train.sets import TrainingImages
 from roi_anon_ros.train.tables import count_tables
 from roi_anon_ros.train.validation import Witnesses, to_decibels
@@ -38,7 +40,7 @@ USUAL_LAMBDA = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
-class GainedConfig(RunConfig):
+class GainedConfig(BranchedConfig):
     """What a YAML file may set for ``network: gained``.
 
     ``start`` is a model or a checkpoint; ``learning_rate`` is of the transforms.
@@ -50,8 +52,6 @@ class GainedConfig(RunConfig):
         gain_learning_rate: of the gains.
         prior_learning_rate: of the prior. At the transforms' speed it stays too wide for thousands
             of steps, and the rate it asks for keeps the latent from carrying anything.
-        utility: guides in turns, each ``{"network": name or file, "budget": B, "weight": w}``, see
-            :class:`~roi_anon_ros.detect.budget.BudgetGuide`.
         least_channels: the run fails where an epoch ends with fewer active channels.
         head_map: model, or checkpoint of the training of a head map, from which that is taken.
         table_images: images on which the tables are counted after the last step.
@@ -59,7 +59,7 @@ class GainedConfig(RunConfig):
         detector: YOLOv8 weights, name or file, for validation.
     """
 
-    least: ClassVar[dict[str, float]] = RunConfig.least | {
+    least: ClassVar[dict[str, float]] = BranchedConfig.least | {
         "descent": 0,
         "least_channels": 1,
         "table_images": 1,
@@ -72,7 +72,6 @@ class GainedConfig(RunConfig):
     descent: float = 0.0
     gain_learning_rate: float = 6e-4
     prior_learning_rate: float = 4e-3
-    utility: list[dict[str, Any]] = field(default_factory=list)
     least_channels: int = 16
     head_map: str = ""
     table_images: int = 400
@@ -95,17 +94,14 @@ class GainedConfig(RunConfig):
                 "head_map: '', must name a model or a checkpoint: a codec without a head map would "
                 "hide nobody"
             )
-        for guide in self.utility:
-            if not isinstance(guide, dict) or guide.keys() != {"network", "budget", "weight"}:
-                raise ValueError(f"utility: {guide!r}, must have network, budget and weight")
 
 
-class GainedTraining(Training):
+class GainedTraining(BranchedTraining):
     """A :class:`~roi_anon_ros.codec.networks.GainedCodec`, its loss and its optimiser.
 
     .. code-block:: none
 
-        L = mean over images of  (R + λ · 255² · MSE) / √(λ / 0.005)  +  w · guide
+        L = mean over images of  (R + λ · 255² · MSE) / √(λ / 0.005)  +  branches
 
     R is in bits per pixel; the level of each image, and with it λ, is drawn. The MSE is that to the
     painted image, also where the codec saw the unpainted one.
@@ -118,6 +114,7 @@ class GainedTraining(Training):
 
     config_type = GainedConfig
     config: GainedConfig
+    collate = staticmethod(collate_painted)
     lambdas: Tensor
     hidden_only = False
     inertia = 0.995
@@ -135,9 +132,6 @@ class GainedTraining(Training):
             self.codec.load_state_dict(self.codec.state_dict() | weights)
         put_head_map(self.codec, config.head_map)
         self.codec.head_map.requires_grad_(False)
-        # In a tuple, not as modules: checkpoints and averages leave them out.
-        self._guides = tuple(load_guide(g["network"], g["budget"]) for g in config.utility)
-        self._guide_weights = [float(g["weight"]) for g in config.utility]
         self.register_buffer("lambdas", torch.tensor(config.lambdas), persistent=False)
         self.witnesses = Witnesses(config.detector)
         self._begin_counts()
@@ -146,11 +140,6 @@ class GainedTraining(Training):
         """Painted crops."""
         config = self.config
         return PaintedCrops(images.records, config.crop, config.seed, images.weights)
-
-    def on_fit_start(self) -> None:
-        """Take the guides along to the device."""
-        for guide in self._guides:
-            guide.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         """Begin to count."""
@@ -171,7 +160,7 @@ class GainedTraining(Training):
             return 0
         return round((LEVELS - 1) * (1 - self.global_step / fall))
 
-    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+    def training_step(self, batch: PaintedBatch, index: int) -> Tensor:
         """Loss of one batch."""
         shown, target, original = (to_floats(image) for image in batch[:3])
         keep = batch[3].float()
@@ -183,14 +172,10 @@ class GainedTraining(Training):
         bpp = bits / shown[0, 0].numel()
         weighed = (bpp + lambdas * 255**2 * mse) / (lambdas / USUAL_LAMBDA).sqrt()
         terms = {"loss": weighed.mean(), "bpp": bpp.mean(), "mse": mse.mean()}
-        if self._guides:
-            turn = self.global_step % len(self._guides)
-            guide = self._guides[turn](x_hat, original, keep)
-            terms["guide"] = guide
-            terms["loss"] = terms["loss"] + self._guide_weights[turn] * guide
+        self.add_branches(terms, x_hat, original, keep, batch[4])
         self._count(level, bpp, mse, symbols)
         terms = {"loss": terms.pop("loss"), **{k: v.detach() for k, v in terms.items()}}
-        self.log_terms(terms, ("bpp", *(("guide",) if self._guides else ())), number)
+        self.log_terms(terms, ("bpp", *(terms.keys() & {"utility"})), number)
         return terms["loss"]
 
     @torch.no_grad()
@@ -267,7 +252,7 @@ class GainedTraining(Training):
         self.end_validation(words)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam over the transforms, the gains and the prior."""
+        """Adam over the transforms, the gains, the prior and what learns in the branches."""
         codec = self.codec
         transforms = [*codec.g_a.parameters(), *codec.g_s.parameters()]
         gains = [codec.gain, codec.inverse_gain]
@@ -275,6 +260,7 @@ class GainedTraining(Training):
             {"params": transforms},
             {"params": gains, "lr": self.config.gain_learning_rate},
             {"params": list(codec.prior.parameters()), "lr": self.config.prior_learning_rate},
+            *self.branch_groups(),
         ]
         return self.with_schedule(torch.optim.Adam(groups, lr=self.config.learning_rate))
 

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from roi_anon_ros.boxes import at_least, clip_boxes
 from roi_anon_ros.codec.image import DEFAULT_MAX_SIDE, as_grey, coded_size, resize
 from roi_anon_ros.codec.regions import HEAD_HEIGHT, HEAD_WIDTH, Regions, paint
 from roi_anon_ros.datasets import Record
+from roi_anon_ros.train import losses
 from roi_anon_ros.train.colours import expose, permute_channels
-from roi_anon_ros.train.crops import ImageCrops
+from roi_anon_ros.train.crops import SMALLEST, ImageCrops
 from roi_anon_ros.train.head_targets import label_heads
 from roi_anon_ros.train.sets import TrainingImages
 
@@ -29,6 +31,12 @@ OCTAVES = (-1.0, 0.6)
 MARGIN = 8
 #: Share of the crops that show a person, where there is one.
 AROUND_PERSONS = 0.6
+
+#: Of one crop: what the codec sees, what it shall decode to, the original, where it is not painted,
+#: and the boxes of persons.
+PaintedCrop = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+#: The same of several, stacked.
+PaintedBatch = tuple[Tensor, Tensor, Tensor, Tensor, losses.Regions]
 
 
 def list_heads(record: Record) -> np.ndarray:
@@ -57,9 +65,10 @@ class PaintedCrops(ImageCrops):
         super().__init__(records, size, seed, weights)
         self._heads = [list_heads(record) for record in records]
 
-    def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def __getitem__(self, item: int) -> PaintedCrop:
         """Crop ``item``: what the codec sees, what it shall decode to, and the original, uint8
-        ``[3, size, size]``; and bool ``[1, size, size]``, False where it is painted.
+        ``[3, size, size]``; bool ``[1, size, size]``, False where it is painted; and the boxes of
+        persons, int64 ``[n, 4]``.
 
         The codec sees the painted crop, or, in a tenth of the crops, the original.
         """
@@ -69,9 +78,13 @@ class PaintedCrops(ImageCrops):
         heads = self._heads[index] - np.array([*corner, 0.0])
         heads *= scale
         heads[:, 2] *= rng.uniform(*JITTER)
+        annotated = self.records[index].persons
+        moved = annotated.xyxy[~annotated.ignore] - np.array([*corner, *corner], np.float32)
+        persons = clip_boxes(np.round(moved * scale), self.size, self.size)
         if rng.random() < 0.5:
             crop = cv2.flip(crop, 1)
             heads[:, 0] = self.size - 1 - heads[:, 0]
+            persons[:, [0, 2]] = self.size - persons[:, [2, 0]]
         crop = change_colours(crop, rng)
         near = (np.abs(heads[:, :2] - self.size / 2) < self.size / 2 + heads[:, 2:]).all(axis=1)
         regions = Regions.of_heads(heads[near], self.size, self.size)
@@ -79,7 +92,8 @@ class PaintedCrops(ImageCrops):
         shown = crop if rng.random() < UNPAINTED else painted
         keep = torch.from_numpy(~regions.mask(self.size, self.size))[None]
         images = [torch.from_numpy(x).permute(2, 0, 1).contiguous() for x in (shown, painted, crop)]
-        return images[0], images[1], images[2], keep
+        large = persons[at_least(persons, SMALLEST)].astype(np.int64)
+        return images[0], images[1], images[2], keep, torch.from_numpy(large)
 
     def _cut(
         self, image: np.ndarray, persons: np.ndarray, rng: np.random.Generator
@@ -106,6 +120,18 @@ class PaintedCrops(ImageCrops):
         interpolation = cv2.INTER_AREA if reach > size else cv2.INTER_CUBIC
         crop = cv2.resize(square, (size, size), interpolation=interpolation)
         return crop, (left, top), size / reach
+
+
+def collate_painted(crops: list[PaintedCrop]) -> PaintedBatch:
+    """Batch crops."""
+    shown, target, original, keep, persons = zip(*crops, strict=True)
+    return (
+        torch.stack(shown),
+        torch.stack(target),
+        torch.stack(original),
+        torch.stack(keep),
+        losses.Regions.stack(list(persons)),
+    )
 
 
 def change_colours(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:

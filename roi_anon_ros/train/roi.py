@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from roi_anon_ros.codec.modelfile import find_model, load_model, save_model
 from roi_anon_ros.codec.networks import AnonymizingCodec, FastCodec, GatedConv, build
 from roi_anon_ros.datasets import Record
-from roi_anon_ros.train.adversary import Adversary
+from roi_anon_ros.train.branches import BranchedConfig, BranchedTraining
 from roi_anon_ros.train.card import write_card
 from roi_anon_ros.train.crops import Crops, collate
 from roi_anon_ros.train.losses import (
@@ -22,10 +22,9 @@ from roi_anon_ros.train.losses import (
     RoiLoss,
     bits_per_pixel,
     head_cells,
-    hidden_target,
     outside,
 )
-from roi_anon_ros.train.runs import RunConfig, Training, to_bytes
+from roi_anon_ros.train.runs import to_bytes
 from roi_anon_ros.train.sets import TrainingImages
 from roi_anon_ros.train.validation import Witnesses, to_decibels
 
@@ -35,7 +34,7 @@ PRIOR_SPEED = 10
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoiConfig(RunConfig):
+class RoiConfig(BranchedConfig):
     """What a YAML file may set for the region-of-interest loss.
 
     ``network`` is the name of a network, see ``codec.networks.NETWORKS``.
@@ -47,29 +46,21 @@ class RoiConfig(RunConfig):
         loss: arguments of :class:`~roi_anon_ros.train.losses.RoiLoss`.
         heads_warmup: steps over which the head term grows from 0 to its weight. The inverted term
             needs it: on an untrained codec it wins at once and nothing else is learned.
-        detector: YOLOv8 weights, name or file, for ``guide`` and for validation.
-        guide: weight λ of :class:`~roi_anon_ros.detect.guide.PersonGuide`, which makes decoded
-            images look to that detector like their originals; 0: none.
+        detector: YOLOv8 weights, name or file, for validation.
         head_map: weight λ of the cross entropy between the map of heads that closes the latent of
             the network ``fast`` (:class:`~roi_anon_ros.codec.networks.GatedConv`) and where heads
             are; 0: none. A cell that heads cover by half is all head.
-        adversary: weight λ of the defence against :class:`~roi_anon_ros.train.adversary.Adversary`;
-            0: none.
         own_size: share of the crops at the size at which a camera codes their image, 0 to 1; the
             others are scaled, most of them so that heads of all sizes are seen.
     """
 
-    least: ClassVar[dict[str, float]] = RunConfig.least | dict.fromkeys(
-        ("heads_warmup", "guide", "head_map", "adversary"), 0
-    )
+    least: ClassVar[dict[str, float]] = BranchedConfig.least | {"heads_warmup": 0, "head_map": 0}
 
     synthesis_only: bool = False
     loss: dict[str, Any] = field(default_factory=dict)
     heads_warmup: int = 0
     detector: str = "yolov8n"
-    guide: float = 0.0
     head_map: float = 0.0
-    adversary: float = 0.0
     own_size: float = 0.0
 
     def __post_init__(self) -> None:
@@ -84,16 +75,18 @@ class RoiConfig(RunConfig):
             )
         if self.synthesis_only and not self.start:
             raise ValueError("synthesis_only: true, needs the analysis of a model in start")
-        for name in ("head_map", "adversary"):
-            value = getattr(self, name)
-            if self.synthesis_only and value:
-                raise ValueError(
-                    f"{name}: {value}, must be 0 with synthesis_only, for the analysis would learn "
-                    "it"
-                )
+        if self.synthesis_only and self.head_map:
+            raise ValueError(
+                f"head_map: {self.head_map}, must be 0 with synthesis_only, for the analysis would "
+                "learn it"
+            )
+        if self.synthesis_only and self.privacy:
+            raise ValueError(
+                "privacy: must be empty with synthesis_only: packets would tell all the same"
+            )
 
 
-class RoiTraining(Training):
+class RoiTraining(BranchedTraining):
     """A codec, its loss and its optimiser.
 
     Args:
@@ -120,12 +113,6 @@ class RoiTraining(Training):
             self.codec.g_a.requires_grad_(False)
             self.codec.entropy_bottleneck.requires_grad_(False)
         self.loss = RoiLoss(**config.loss)
-        self.guide = None
-        if config.guide:
-            from roi_anon_ros.detect.guide import PersonGuide
-
-            self.guide = PersonGuide(config.detector)
-        self.adversary = Adversary(self.codec.g_s) if config.adversary else None
         self._head_map: Tensor | None = None
         if isinstance(codec, FastCodec):
             gate = codec.g_a[-1]
@@ -164,22 +151,12 @@ class RoiTraining(Training):
         )
         terms = self.loss(output, x, heads, persons, warm)
         keep = outside(heads, x)
-        if self.guide is not None:
-            terms["guide"] = self.guide(output["x_hat"].float(), x, keep)
-            terms["loss"] = terms["loss"] + self.config.guide * terms["guide"]
+        self.add_branches(terms, output["x_hat"].float(), x, keep, persons)
         if self.config.head_map:
             covered = head_cells(keep, self.codec.downsampling_factor)
             assert self._head_map is not None  # a network with a gate has left it
             terms["head_map"] = F.binary_cross_entropy_with_logits(self._head_map.float(), covered)
             terms["loss"] = terms["loss"] + self.config.head_map * terms["head_map"]
-        if self.adversary is not None:
-            target = hidden_target(
-                x, heads, "flatten" if self.loss.hide == "inverse" else self.loss.hide
-            )
-            terms["attack"], terms["defence"] = self.adversary(output["y_hat"], x, target, heads)
-            terms["loss"] = (
-                terms["loss"] + terms["attack"] + self.config.adversary * terms["defence"]
-            )
         self.log_terms(terms, ("bpp", "background", "heads"), len(x))
         return terms["loss"]
 
@@ -244,7 +221,7 @@ class RoiTraining(Training):
         return words
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Adam over the transforms, their prior and the adversary."""
+        """Adam over the transforms, their prior and what learns in the branches."""
         rate = self.config.learning_rate
         transforms = [
             p for g in (self.codec.g_a, self.codec.g_s) for p in g.parameters() if p.requires_grad
@@ -253,9 +230,8 @@ class RoiTraining(Training):
         groups: list[dict[str, Any]] = [
             {"params": transforms},
             {"params": prior, "lr": PRIOR_SPEED * rate},
+            *self.branch_groups(),
         ]
-        if self.adversary is not None:
-            groups.append({"params": list(self.adversary.parameters())})
         optimizer = torch.optim.Adam(groups, lr=rate)
         return self.with_schedule(optimizer)
 
