@@ -15,7 +15,8 @@ QUICK = $(PYTEST) -q -m "not slow and not ros and not weights"
 .PHONY: demo lint check test test-ros test-slow test-quick $(TESTS) env lock clean
 
 demo: env
-	. build/env.sh && exec python -m roi_anon_ros.graph.demo $(if $(INPUT),--input "$(INPUT)") $(if $(MODEL),--model "$(MODEL)")
+	. build/env.sh && exec python -m roi_anon_ros.graph.demo $(if $(INPUT),--input "$(INPUT)") $(if $(MODEL),--model "$(MODEL)") \
+		$(if $(DETECTOR),--detector "$(DETECTOR)")
 
 # Style, format and types.
 lint: env

@@ -113,5 +113,5 @@ def test_methods_fall_into_curves_and_the_plot_is_an_image(tmp_path: Path) -> No
     }
     rates = bd_rates(results)
     assert rates["avif"] == {} and rates["fast"]["avif"] == pytest.approx(0.12 / (0.2 * 2**0.5) - 1)
-    save_plot(results, tmp_path / "curve.png")
+    save_plot(results, {"persons": "yolov8n"}, tmp_path / "curve.png")
     assert np.array(Image.open(tmp_path / "curve.png").convert("L")).std() > 10

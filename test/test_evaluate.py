@@ -34,7 +34,7 @@ from roi_anon_ros.evaluate.precision import (
     recalls,
 )
 from roi_anon_ros.evaluate.report.markdown import to_markdown
-from roi_anon_ros.evaluate.report.tables import claims, overview
+from roi_anon_ros.evaluate.report.tables import claims, found_persons, overview
 from roi_anon_ros.evaluate.summary import sum_up_faces, summary
 from roi_anon_ros.evaluate.views import VIEWS
 
@@ -154,6 +154,41 @@ def test_persons_are_judged_by_height() -> None:
     assert recall([small, tall], 0.75) == pytest.approx(2 / 3)
 
 
+def test_what_a_detector_finds_is_counted_from_each_score_on(tmp_path: Path) -> None:
+    """Of two persons one is found at 0.9, one at 0.3; false boxes at 0.8, 0.4 and 0.1, on two
+    images.
+    """
+    small = (0, 0, 10, 30)
+    tall = (50, 0, 90, 100)
+    found = [(*small, 0.9), (*tall, 0.3)]
+    false = [(0, 50, 40, 110, 0.8), (100, 0, 110, 20, 0.4), (130, 0, 140, 20, 0.1)]
+    some = faces(*found, *false)
+    error = {"outside": (1.0, 3), "heads": (0.0, 0)}
+    one = record(tmp_path / "a.png", boxes(), boxes(small, tall))
+    nobody = record(tmp_path / "b.png", boxes(), boxes())
+    pairs = [
+        (one, Seen(9, 100, error, None, {"persons": some})),
+        (nobody, Seen(9, 100, error, None, {"persons": faces()})),
+    ]
+    figures = summary(pairs, pairs)
+    assert figures["persons_by_score"] == {
+        "0.25": {"recall": 1, "precision": 0.5, "false": 1},
+        "0.5": {"recall": 0.5, "precision": 0.5, "false": 0.5},
+    }
+    head, line = found_persons({"original": figures}, "persons", "yolov8n")
+    assert head[:5] == [
+        "persons, yolov8n: found",
+        "AP of 2",
+        "recall at 0.25",
+        "precision",
+        "false an image",
+    ]
+    # Precision 1 at half of the recall, then 2 of 4.
+    assert line[:8] == ["original", "0.75", "1.00", "0.50", "1.00", "0.50", "0.50", "0.50"]
+    assert head[8:10] == ["AP, recall under 64 px (1)", "AP, recall 64 to 128 px (1)"]
+    assert line[8:10] == ["1.00, 1.00", "1.00, 1.00"]
+
+
 @given(st.integers(0, 1000))
 def test_resamples_at_once_are_those_one_by_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -271,7 +306,9 @@ def test_errors_are_told_apart_by_place(tmp_path: Path) -> None:
     assert base["mtcnn_by_score"] == {"0.3": (1, 2), "0.5": (1, 2), "0.7": (1, 1), "0.9": (1, 0)}
     persons, found = map(to_markdown, overview({"original": base, "spoil": figures}, base))
     (line,) = claims(
-        {"a": {"images": 1, "methods": {"original": base, "spoil": figures}}}, "spoil"
+        {"a": {"images": 1, "methods": {"original": base, "spoil": figures}}},
+        "spoil",
+        {"persons": "yolov8n"},
     )[1:]
     one = "1.000 (1.000 to 1.000)"
     assert line == ["a", "1", "1", "0.125 (0.125 to 0.125)", one, one, "–"]

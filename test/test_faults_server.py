@@ -42,7 +42,7 @@ class OnePerson:
         box = np.array([[10, 20, 30, 60]], np.float32)
         return Detections(box, np.array([0.5], np.float32), ["person"])
 
-server.make_detector = OnePerson
+server.make_detector_or_ours = OnePerson
 server.main()
 """
 NAME = "/server: server"

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from roi_anon_ros import detect
 from roi_anon_ros.cli import app
 from roi_anon_ros.datasets import for_training, read_coco, read_set
-from roi_anon_ros.detect import Detections, WeightsError, find_weights
+from roi_anon_ros.detect import Detections, WeightsError, choice, find_weights
 from roi_anon_ros.train.label import Journal, find
 
 SHARED_WEIGHTS = Path(__file__).resolve().parents[2] / "shared" / "weights"
@@ -63,7 +63,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
         "YunetFaces": fake("face", [22, 22, 30, 30, 0.5]),
     }
     for name, one in made.items():
-        monkeypatch.setattr(detect, name, one)
+        monkeypatch.setattr(choice if name == "YoloPersons" else detect, name, one)
     return made
 
 
@@ -222,7 +222,7 @@ def test_usage_errors(
     message: str,
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(detect, "YoloPersons", fakes["YoloPersons"])
+    monkeypatch.setattr(choice, "YoloPersons", fakes["YoloPersons"])
     write_image(tmp_path / "a.png")
     (tmp_path / "empty").mkdir()
     (tmp_path / "old.json").write_text("[]")
@@ -238,10 +238,10 @@ def test_usage_errors(
 def test_a_detector_that_is_not_to_be_had(
     tmp_path: Path, fakes: dict[str, type], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def broken(**_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(detect, "YoloPersons", broken)
+    monkeypatch.setattr(choice, "YoloPersons", broken)
     write_image(tmp_path / "a.png")
     done = call(tmp_path)
     assert (done.exit_code, done.stderr) == (2, f"{error}\n")

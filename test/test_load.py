@@ -71,7 +71,7 @@ def test_its_figures_fit_together(weights: Path, monkeypatch: pytest.MonkeyPatch
         5.0,
         2.0,
         (96, 64),
-        weights=str(weights),
+        detector=str(weights),
         max_batch=2,
         engine=QUICK_ENGINE,
         track=lambda rows: steps.append(rows) or rows,
@@ -162,7 +162,7 @@ def test_a_node_that_fails_is_reported_and_nothing_goes_on(tmp_path: Path) -> No
         str(tmp_path),
         "--cameras=1",
         f"--engine={QUICK_ENGINE}",
-        f"--weights={broken}",
+        f"--detector={broken}",
     )
     assert process.wait(2 * START_LIMIT) == 1
     assert not running(str(tmp_path))
@@ -177,7 +177,7 @@ def test_an_interrupt_ends_all_processes(tmp_path: Path, weights: Path) -> None:
         str(tmp_path),
         "--cameras=2",
         f"--engine={QUICK_ENGINE}",
-        f"--weights={weights}",
+        f"--detector={weights}",
     )
     end = time.monotonic() + START_LIMIT
     while len(running(str(tmp_path))) < 3:  # itself, the server node, the cameras

@@ -52,7 +52,9 @@ def measured(rate: float, ap: float, faces: int, large: int) -> dict:
     }
     figures |= {"mtcnn_by_size": {"small": 40, "medium": 60 - large, "large": large}}
     part = {"boxes": 9, "ratio": ap, "ratio_interval": [0, 1]}
-    part |= {"recall_ratio": ap / 2, "recall_ratio_interval": [0, 1]}
+    part |= {"recall_ratio": ap / 2, "recall_ratio_interval": [0, 1], "ap": ap, "recall": ap}
+    at_score = {"recall": ap, "precision": ap, "false": 0.5}
+    figures["persons_by_score"] = {"0.25": at_score, "0.5": at_score}
     figures |= {"persons_recall_ratio": ap, "persons_recall_ratio_interval": [0, 1]}
     figures["persons_by_height"] = dict.fromkeys(HEIGHTS, part)
     return figures | {

@@ -362,7 +362,7 @@ class RaisesForSmall:
         return [nobody for _ in images]
 
 server.time = Clock
-server.make_detector = {}
+server.make_detector_or_ours = {}
 server.main()
 """
 

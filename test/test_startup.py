@@ -121,7 +121,7 @@ def test_its_figures_fit_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "SETTLED", 3)
     monkeypatch.setattr(startup, "WARM_UP", 0)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    results = startup.run(1, weights=str(weights), engine=QUICK_ENGINE)
+    results = startup.run(1, detector=str(weights), engine=QUICK_ENGINE)
     assert json.loads(json.dumps(results)) == results
     assert list(results["nodes"]) == ["camera", "edge", "server"]
     for node in results["nodes"].values():

@@ -18,6 +18,7 @@ from roi_anon_ros.detect.boxes import suppress
 from roi_anon_ros.detect.weights import WeightsError
 from roi_anon_ros.detect.yolox_engine import calibrate, make_run
 from roi_anon_ros.detect.yolox_persons import OVERLAP, YoloxPersons, decode_rows, fit
+from roi_anon_ros.evaluate import judges
 
 PUBLISHED = cache_dir() / "weights" / "yolox_nano.onnx"
 
@@ -165,16 +166,45 @@ def test_a_name_is_a_detector(
     with pytest.raises(WeightsError, match="detector persons: there is none of"):
         choice.make_detector("persons", engine="torch")
     with pytest.raises(WeightsError, match="not here"):
-        choice.make_detector("yolov8n", engine="torch")
+        choice.make_detector_or_ours("yolov8n", engine="torch")
     (tmp_path / "detectors").mkdir()
     shutil.copy(random_yolox, tmp_path / "detectors" / "persons.safetensors")
     assert isinstance(choice.make_detector("persons", engine="torch"), YoloxPersons)
     assert isinstance(choice.make_detector(str(random_yolox), engine="torch"), YoloxPersons)
     with caplog.at_level(logging.WARNING):
-        assert isinstance(choice.make_detector("yolov8n", engine="torch"), YoloxPersons)
+        assert isinstance(choice.make_detector_or_ours("yolov8n", engine="torch"), YoloxPersons)
     assert "must do with persons: not here" in caplog.text
+    # What was asked for by its name, and what measures, never gets another one.
     with pytest.raises(WeightsError, match="not here"):
-        choice.make_detector("yolov8m", engine="torch")
+        choice.make_detector_or_ours("yolov8m", engine="torch")
+    with pytest.raises(WeightsError, match="not here"):
+        choice.make_detector("yolov8n", engine="torch")
+
+
+def test_yolo_takes_the_nearest_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        choice, "YoloPersons", lambda name, confidence, engine: asked.append(engine)
+    )
+    for engine in ("torch", "openvino", "openvino-int8", "onnxruntime", "auto"):
+        choice.make_detector("yolov8n", engine=engine)
+    assert asked == ["torch", "openvino", "openvino", "torch", "auto"]
+
+
+def test_an_evaluation_judges_by_name_and_engine(
+    random_yolox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, float, str]] = []
+    monkeypatch.setattr(judges, "MtcnnFaces", lambda confidence: None)
+    monkeypatch.setattr(judges, "make_detector", lambda *given: asked.append(given))
+    file = str(random_yolox)
+    detectors, alone = judges.make_judges(file)
+    assert list(detectors) == ["persons", "mtcnn"]
+    detectors, both = judges.make_judges(file, f"{file}@onnxruntime")
+    assert list(detectors) == ["persons", "judge", "mtcnn"]
+    assert asked == [(file, 0.001, "torch")] * 2 + [(file, 0.001, "onnxruntime")]
+    # What was measured with one engine does not stand for another.
+    assert both[0] == alone[0] and both[1] != alone[0] and "onnxruntime" in both[1]
 
 
 def test_bad_arguments_are_refused(random_yolox: Path) -> None:

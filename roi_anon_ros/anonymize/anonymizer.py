@@ -17,7 +17,7 @@ from roi_anon_ros.codec import DEFAULT_MODEL, Codec
 SOURCES = {
     "face": "face: by MTCNN; face:FILE.onnx: by YuNet",
     "head": "head: by the codec's head map, from all sides; head:MODEL",
-    "person": "person: by yolov8n; person:WEIGHTS",
+    "person": "person: by yolov8n; person:persons, the package's own; person:WEIGHTS",
     "annotated": "annotated:KIND:SET: the set's boxes of this kind: face, head or person",
     "polygon": "polygon:FILE.json: [[[x, y], ...], ...] in shares of the image",
 }
@@ -131,7 +131,8 @@ def make_source(name: str, grow: float | None = None, pose: Path | None = None) 
         ImportError: a package is not installed.
         ModelFileError: the model cannot be loaded.
     """
-    from roi_anon_ros.detect import MtcnnFaces, YoloPersons, YunetFaces
+    from roi_anon_ros.detect import MtcnnFaces, YunetFaces
+    from roi_anon_ros.detect.choice import DEFAULT, make_detector
 
     kind, _, value = name.partition(":")
     if kind == "face":
@@ -140,7 +141,7 @@ def make_source(name: str, grow: float | None = None, pose: Path | None = None) 
     if kind == "head":
         return _heads(value or DEFAULT_MODEL, GROW_FOUND_HEAD if grow is None else grow)
     if kind == "person":
-        persons = YoloPersons(value or "yolov8n")
+        persons = make_detector(value or DEFAULT, engine="torch")
         if pose is not None:
             return Bodies(Detected(persons), pose, *([] if grow is None else [grow]))
         return Detected(persons, grow=GROW["person"] if grow is None else grow)

@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("image", type=Path)
     parser.add_argument("out", type=Path, help=".jpg")
     parser.add_argument("--yunet", help="file of YuNet; MTCNN without it")
-    parser.add_argument("--persons", default="yolov8n", help="weights of the person detector")
+    parser.add_argument("--persons", default="yolov8n", help="the person detector")
     parser.add_argument("--pose", type=Path, help="file of MediaPipe's pose network")
     parser.add_argument("--dcgan", help="file of a generator of faces")
     parser.add_argument("--latent", action="store_true", help="optimise its latent, too: slow")

@@ -24,9 +24,9 @@ REGION = Annotated[
     typer.Option(
         help="What is hidden; more than once: all of them. face (MTCNN), face:FILE.onnx (YuNet), "
         "head (the codec's head map, from all sides), head:MODEL, "
-        "person (yolov8n), person:WEIGHTS, annotated:KIND:SET (face, head or person boxes of a "
-        "set), polygon:FILE.json (zones: [[[x, y], ...], ...] in "
-        "shares of the image, 0 to 1)."
+        "person (yolov8n), person:persons (the package's own), person:WEIGHTS, "
+        "annotated:KIND:SET (face, head or person boxes of a set), polygon:FILE.json (zones: "
+        "[[[x, y], ...], ...] in shares of the image, 0 to 1)."
     ),
 ]
 TREATMENT = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -17,9 +17,6 @@ from roi_anon_ros.cli.run import (
     quiet_libraries,
     usage_errors,
 )
-
-if TYPE_CHECKING:
-    from roi_anon_ros.detect import Detector
 
 
 @app.command()
@@ -45,13 +42,16 @@ def evaluate(
             "first one."
         ),
     ] = "roi,avif:1,avif:5,avif:10,jpeg:1,jpeg:5,jpeg:10,blur+avif:10",
-    weights: Annotated[str, typer.Option(help="The person detector's weights.")] = "yolov8n",
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="Finds persons: persons (the package's own), yolov8n, or a file (.safetensors, "
+            ".pt, .onnx); after it perhaps @ and an engine."
+        ),
+    ] = "yolov8n",
     judge: Annotated[
         str | None,
-        typer.Option(
-            help="A second person detector, that did not guide: persons, or weights (.safetensors "
-            "of YOLOX-nano, YOLO's .pt or .onnx)."
-        ),
+        typer.Option(help="A second person detector, likewise, that did not guide a training."),
     ] = None,
     yunet: Annotated[
         Path | None, typer.Option(help="Also look for faces with this YuNet .onnx.")
@@ -71,21 +71,19 @@ def evaluate(
     """Measure rate, persons and faces of models, JPEG and AVIF side by side, on images that none of
     them saw, each kind of images alone, the worst kind first.
 
-    Persons are YOLOv8's at any score (average precision) and at the server's (recall), faces
-    MTCNN's and YuNet's, all against SET's boxes, or against what is found on the originals where a
-    kind has none. An image's kind is its source in a COCO JSON, else the set's name. An interrupted
-    run goes on image by image. Results: table.md, curve-KIND.png, results.json and the images of
-    sheet/ in OUT, for roi-anon report.
+    Persons are the detector's at any score (average precision) and from the server's score on
+    (recall, precision, false boxes), faces MTCNN's and YuNet's, all against SET's boxes, or against
+    what is found on the originals where a kind has none. An image's kind is its source in a COCO
+    JSON, else the set's name. An interrupted run goes on image by image. Results: table.md,
+    curve-KIND.png, results.json and the images of sheet/ in OUT, for roi-anon report.
     """
     with interruptible("evaluate"):
         for annotations in sets:
             must_exist(annotations)
         quiet_libraries()
 
-        from roi_anon_ros import storage
-        from roi_anon_ros.detect import find_weights
-        from roi_anon_ros.detect.choice import OURS, own_weights
         from roi_anon_ros.evaluate.comparison import compare, read_kinds
+        from roi_anon_ros.evaluate.judges import make_judges
         from roi_anon_ros.evaluate.measure import environment
         from roi_anon_ros.evaluate.methods import make_methods
         from roi_anon_ros.evaluate.views import find_view
@@ -94,20 +92,14 @@ def evaluate(
         with usage_errors():
             seen = find_view(view)
             compared = make_methods(methods)
-            files = [find_weights(weights)]
-            if judge is not None:
-                files.append(own_weights() if judge == OURS else find_weights(judge))
-            if yunet is not None:
-                files.append(yunet)
-            detectors = _make_detectors(weights, judge, yunet)
+            detectors, marks = make_judges(detector, judge, yunet)
             kinds = read_kinds(sets, images or [], seen, limit, run.fail)
-        marks = [storage.digest(file, digits=12) for file in files]
         with run.progress:
             results = compare(kinds, compared, detectors, marks, (view, seen), out, run.track)
         about = {
             "sets": [annotations.name for annotations in sets],
             "view": view,
-            "weights": Path(weights).stem,
+            "weights": Path(detector).stem,
             "judge": Path(judge).stem if judge else None,
             "claim": compared[min(1, len(compared) - 1)].name,
             "environment": environment(),
@@ -119,23 +111,6 @@ def evaluate(
             raise typer.Exit(1)
 
 
-def _make_detectors(weights: str, judge: str | None, yunet: Path | None) -> dict[str, Detector]:
-    """The detectors by name."""
-    from roi_anon_ros.detect import MtcnnFaces, YoloPersons, YunetFaces
-    from roi_anon_ros.detect.choice import make_detector
-    from roi_anon_ros.evaluate.measure import LEAST_SCORE
-
-    detectors: dict[str, Detector] = {
-        "persons": YoloPersons(weights, confidence=LEAST_SCORE["persons"])
-    }
-    if judge is not None:
-        detectors["judge"] = make_detector(judge, LEAST_SCORE["persons"], "torch")
-    detectors["mtcnn"] = MtcnnFaces(confidence=LEAST_SCORE["faces"])
-    if yunet is not None:
-        detectors["yunet"] = YunetFaces(yunet, confidence=LEAST_SCORE["faces"])
-    return detectors
-
-
 def _write(about: dict[str, Any], out: Path) -> str:
     """Write the results, and return the tables as Markdown, the worst kind first."""
     from roi_anon_ros import storage
@@ -145,20 +120,26 @@ def _write(about: dict[str, Any], out: Path) -> str:
     from roi_anon_ros.evaluate.report.tables import (
         claims,
         detectors_of,
+        found_persons,
         heights,
         overview,
+        titles,
     )
 
     kinds = about["kinds"]
+    named = titles(about)
     lines = [f"Worst kind of images: {next(iter(kinds))}", ""]
-    lines.append(to_markdown(claims(kinds, about["claim"])))
+    lines.append(to_markdown(claims(kinds, about["claim"], named)))
     for name, results in kinds.items():
         methods = results["methods"]
         base = methods[ORIGINAL]
         lines += [f"{name}, {results['images']} images", ""]
-        tables = [heights(methods, detector) for detector in detectors_of(base)]
+        tables = []
+        for detector in detectors_of(base):
+            tables.append(heights(methods, detector, named[detector]))
+            tables.append(found_persons(methods, detector, named[detector]))
         lines += map(to_markdown, [*tables, *overview(methods, base)])
-        save_plot(methods, out / f"curve-{name}.png")
+        save_plot(methods, named, out / f"curve-{name}.png")
     markdown = "\n".join(lines)
     storage.write_bytes(out / "table.md", markdown.encode())
     storage.write_bytes(out / "results.json", json.dumps(about, indent=1).encode())

@@ -135,9 +135,13 @@ def evaluate_ground(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="Instead: YOLOv8n on the images of pets, and on what this model makes of them.",
+            help="Instead: a detector on the images of pets, and on what this model makes of them.",
         ),
     ] = None,
+    detector: Annotated[
+        str,
+        typer.Option(help="Of --through: persons (the package's own), yolov8n, or a file."),
+    ] = "yolov8n",
     video: Annotated[
         Path, typer.Option(help="The images of pets, for --through; of Debian's opencv-doc.")
     ] = PETS_VIDEO,
@@ -152,7 +156,7 @@ def evaluate_ground(
     with interruptible("evaluate"):
         must_exist(folder)
         if through is not None:
-            _evaluate_through(folder, through, video, limit)
+            _evaluate_through(folder, through, detector, video, limit)
             return
         from roi_anon_ros.evaluate.ground import measure, play, sequences
 
@@ -173,14 +177,14 @@ def evaluate_ground(
         typer.echo(measure.to_markdown(scores))
 
 
-def _evaluate_through(folder: Path, model: str, video: Path, limit: int) -> None:
+def _evaluate_through(folder: Path, model: str, detector: str, video: Path, limit: int) -> None:
     """Compare one detector on originals and through a codec."""
     must_exist(video)
     quiet_libraries()
     import numpy as np
 
     from roi_anon_ros.codec import Codec
-    from roi_anon_ros.detect import YoloPersons
+    from roi_anon_ros.detect.choice import make_detector
     from roi_anon_ros.evaluate.ground import measure, sequences
     from roi_anon_ros.evaluate.ground.play import Fault
     from roi_anon_ros.evaluate.ground.through import annotated_area, detect_through
@@ -189,12 +193,14 @@ def _evaluate_through(folder: Path, model: str, video: Path, limit: int) -> None
         whole = sequences.read_pets(folder)
         played = sequences.take_first(whole, limit)
         codec = Codec.load(model)
-        for found in detect_through(played, video, codec, YoloPersons()):
+        find_persons = make_detector(detector, engine="torch")
+        for found in detect_through(played, video, codec, find_persons):
             progress = f"\r{len(found.sizes)} of {len(played.moments)} images"
             typer.echo(progress, err=True, nl=False)
     typer.echo("", err=True)
     area = annotated_area(whole)
-    names = {"originals": "YOLOv8n on originals", "decoded": f"YOLOv8n through {codec.name}"}
+    judge = Path(detector).stem
+    names = {"originals": f"{judge} on originals", "decoded": f"{judge} through {codec.name}"}
     scores = [
         measure.run(played, source, Fault(names[kind]), floor=area)
         for kind, source in found.sources().items()

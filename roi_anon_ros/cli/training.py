@@ -68,6 +68,9 @@ def label(
             help="What is annotated already: CrowdHuman, COCO, YOLO or Pascal VOC, file or folder."
         ),
     ] = None,
+    detector: Annotated[
+        str, typer.Option(help="Finds persons: persons (the package's own), yolov8n, or a file.")
+    ] = "yolov8n",
     yunet: Annotated[
         Path | None, typer.Option(help="Find faces with this YuNet .onnx, not with MTCNN.")
     ] = None,
@@ -97,7 +100,8 @@ def label(
         quiet_libraries()
 
         from roi_anon_ros.datasets import read_set
-        from roi_anon_ros.detect import MtcnnFaces, YoloPersons, YunetFaces
+        from roi_anon_ros.detect import MtcnnFaces, YunetFaces
+        from roi_anon_ros.detect.choice import make_detector
         from roi_anon_ros.train.label import CONFIDENCE, label_images, list_lacking
 
         run = Run(resumes=True)
@@ -112,13 +116,13 @@ def label(
                 name: at[file.resolve()] for name, file in images.items() if file.resolve() in at
             }
         make = {
-            "person": lambda: YoloPersons(confidence=CONFIDENCE),
+            "person": lambda: make_detector(detector, CONFIDENCE, "torch"),
             "face": lambda: YunetFaces(yunet) if yunet else MtcnnFaces(),
         }
         lacking = set().union(*list_lacking(images, records).values())
         with usage_errors():
             detectors = {kind: make[kind]() for kind in sorted(lacking)}
-        made_by = {"person": "yolov8n", "face": yunet.name if yunet else "mtcnn"}
+        made_by = {"person": detector, "face": yunet.name if yunet else "mtcnn"}
         with run.progress:
             done = label_images(images, target, detectors, made_by, records, run.track, run.fail)
         run.kept = done.kept

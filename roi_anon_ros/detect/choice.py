@@ -8,7 +8,7 @@ from pathlib import Path
 from roi_anon_ros.codec.modelfile import model_folders
 from roi_anon_ros.detect.boxes import Detector
 from roi_anon_ros.detect.persons import YoloPersons
-from roi_anon_ros.detect.weights import WeightsError
+from roi_anon_ros.detect.weights import WeightsError, find_weights
 
 log = logging.getLogger(__name__)
 
@@ -18,45 +18,75 @@ OURS = "persons"
 DEFAULT = "yolov8n"
 
 
+#: What runs YOLO where the engine of that name does not: it takes ``.onnx`` weights to ONNX Runtime
+#: under any name, and has no form in int8.
+YOLO_ENGINES = {"onnxruntime": "torch", "openvino-int8": "openvino"}
+
+
 def make_detector(name: str = DEFAULT, confidence: float = 0.25, engine: str = "auto") -> Detector:
     """Make a detector by its name.
 
     Args:
-        name: "persons", the package's own; "yolov8n", or another name that `find_weights` knows;
-            or a file: ``.safetensors`` as ``roi-anon train config/train/persons.yaml`` writes it,
-            else YOLO's ``.pt`` or ``.onnx``. Where "yolov8n" cannot be had, it is "persons", and a
-            warning says so.
+        name: see `find_detector`.
         confidence: least score, 0 to 1.
-        engine: "torch", "openvino" or "auto"; for the package's own also "onnxruntime" and
-            "openvino-int8".
+        engine: "torch", "openvino", "openvino-int8", "onnxruntime" or "auto"; YOLO takes what is
+            nearest, see `YOLO_ENGINES`.
 
     Raises:
         ImportError: what the detector needs is not installed.
         WeightsError, OSError: its weights cannot be had.
         ValueError: an argument is out of range, or a file holds something else.
     """
-    if name == OURS:
-        return _make_yolox(own_weights(), confidence, engine)
-    if Path(name).suffix.lower() == ".safetensors":
-        return _make_yolox(Path(name), confidence, engine)
+    if name != OURS and not _is_yolox(Path(name)):
+        return YoloPersons(name, confidence, engine=YOLO_ENGINES.get(engine, engine))
+    # It needs torch, which a server with YOLO does not.
+    from roi_anon_ros.detect.yolox_persons import YoloxPersons
+
+    return YoloxPersons(find_detector(name), confidence, engine=engine)
+
+
+def make_detector_or_ours(
+    name: str = DEFAULT, confidence: float = 0.25, engine: str = "auto"
+) -> Detector:
+    """Make a detector for a node: where "yolov8n" cannot be had, it is "persons".
+
+    A warning says so. Whoever measures wants `make_detector`, which never takes another one.
+
+    Args:
+        name: see `make_detector`, also for what is raised.
+        confidence: likewise.
+        engine: likewise.
+    """
     try:
-        return YoloPersons(name, confidence, engine=engine)
+        return make_detector(name, confidence, engine)
     except (ImportError, WeightsError) as error:
         if name != DEFAULT:
             raise
         try:
-            weights = own_weights()
-        except WeightsError:
+            ours = make_detector(OURS, confidence, engine)
+        except (ImportError, WeightsError):
             raise error from None
         log.warning("detector: got %s, must do with %s: %s", name, OURS, error)
-        return _make_yolox(weights, confidence, engine)
+        return ours
 
 
-def _make_yolox(weights: Path, confidence: float, engine: str) -> Detector:
-    # It needs torch, which a server with YOLO does not.
-    from roi_anon_ros.detect.yolox_persons import YoloxPersons
+def find_detector(name: str) -> Path:
+    """Return the file of a detector's weights.
 
-    return YoloxPersons(weights, confidence, engine=engine)
+    Args:
+        name: "persons", the package's own; "yolov8n", "yolox_nano" or another name that
+            `find_weights` knows; or a file: ``.safetensors`` as ``roi-anon train
+            config/train/persons.yaml`` writes it, else YOLO's ``.pt`` or ``.onnx``.
+
+    Raises:
+        WeightsError: there is no way to it.
+    """
+    return own_weights() if name == OURS else find_weights(name)
+
+
+def _is_yolox(name: Path) -> bool:
+    """Whether a name or a file is of YOLOX-nano: what we train, or the published weights."""
+    return name.suffix.lower() == ".safetensors" or name.name.startswith("yolox")
 
 
 def own_weights() -> Path:

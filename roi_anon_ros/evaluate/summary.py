@@ -35,6 +35,8 @@ OVERLAP = {"persons": 0.5, "faces": FACE_OVERLAP}
 FACE_SCORE = {"mtcnn": 0.7, "yunet": 0.5}
 #: Score from which the server counts a person as found.
 PERSON_SCORE = 0.25
+#: Scores from which persons found and mistaken are counted.
+PERSON_SCORES = (PERSON_SCORE, 0.5)
 #: Scores at which faces found and mistaken are counted.
 SCORES = (0.3, 0.5, 0.7, 0.9)
 #: Sizes of faces by their longest side: pixels from, and up to and with.
@@ -93,16 +95,20 @@ def sum_up_persons(name: str, pairs: Pairs, base: Pairs) -> dict[str, Any]:
     """The figures of a detector of persons, at overlap 0.5.
 
     Returns:
-        Besides what :func:`summary` says: ``<name>_ap_101``; ``<name>_recall`` at the server's
-        score; ``<name>_ratio`` and ``<name>_recall_ratio``, of the original's, with their
-        ``_interval``; ``<name>_by_height``, by ``HEIGHTS``, each with ``boxes``, ``ap``,
-        ``recall``, ``ratio`` and ``recall_ratio`` with their ``_interval``; where detectors drew
-        the boxes of some images, ``<name>_by_hand_boxes``, ``<name>_by_hand_ap`` and
-        ``<name>_by_hand_ratio`` with their ``_interval``, on the others alone.
+        Besides what :func:`summary` says: ``<name>_ap_101``; ``<name>_by_score``, by
+        ``PERSON_SCORES`` as texts, each with ``recall``, ``precision`` and ``false``, false boxes
+        an image; ``<name>_recall`` at the server's score; ``<name>_ratio`` and
+        ``<name>_recall_ratio``, of the original's, with their ``_interval``;
+        ``<name>_by_height``, by ``HEIGHTS``, each with ``boxes``, ``ap``, ``recall``, ``ratio`` and
+        ``recall_ratio`` with their ``_interval``; where detectors drew the boxes of some images,
+        ``<name>_by_hand_boxes``, ``<name>_by_hand_ap`` and ``<name>_by_hand_ratio`` with their
+        ``_interval``, on the others alone.
     """
     truths, against = _truths(name, "persons", pairs, base)
     mine, original = _judge_all(name, "persons", pairs, base, truths)
     figures = {f"{name}_against": against, f"{name}_ap_101": average_precision(mine, 101)}
+    by_score = {str(score): at_score(mine, score) for score in PERSON_SCORES}
+    figures[f"{name}_by_score"] = by_score
     whole = _compare(mine, original)
     figures |= {f"{name}_{key}": value for key, value in whole.items()}
     by_height = {}
@@ -187,6 +193,16 @@ def counts(
         counted = (one.sizes > above) & (one.sizes <= up_to)
         found += int((one.found[counted] >= score).sum())
     return found, sum(int((j.scores[~j.correct] >= score).sum()) for j in judged)
+
+
+def at_score(judged: list[Judged], score: float) -> dict[str, float]:
+    """Recall, precision and false boxes an image of the detections from a score on; nan where there
+    is nothing to find, or nothing found.
+    """
+    right, false = counts(judged, score)
+    precision = right / (right + false) if right + false else math.nan
+    each = false / len(judged) if judged else math.nan
+    return {"recall": recall(judged, score), "precision": precision, "false": each}
 
 
 def without_stamps(seen: Seen, name: str) -> Detections:

@@ -34,7 +34,8 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import DEFAULT_MODEL, find_painted
 from roi_anon_ros.codec.image import resize
 from roi_anon_ros.codec.regions import are_painted
-from roi_anon_ros.detect import MtcnnFaces, YoloPersons
+from roi_anon_ros.detect import Detector, MtcnnFaces
+from roi_anon_ros.detect.choice import DEFAULT, make_detector_or_ours
 from roi_anon_ros.detect.quiet_ultralytics import EXAMPLE_PHOTOS, example_photo
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.files import Video, encode_image, read_pixels
@@ -119,12 +120,12 @@ class Demo(Graph):
         listen(Image, "image_anonymized", self._take("decoded", to_rgb), reliable)
         listen(Image, "image_annotated", self._take("annotated", to_rgb), reliable)
 
-    def start_nodes(self, model: str, weights: str) -> None:
+    def start_nodes(self, model: str, detector: str) -> None:
         """Start an edge and a server node."""
         # Uncompressed images are too large for best effort where shared memory is not to be had.
         edge = {"qos_overrides./image_raw.subscription.reliability": "reliable"}
         server = {
-            "detector": weights,
+            "detector": detector,
             "publish_anonymized": "true",
             "publish_annotated": "true",
             "qos_overrides./image_anonymized.publisher.reliability": "reliable",
@@ -239,8 +240,8 @@ def report(
     name: str,
     image: np.ndarray,
     delivery: Delivery,
-    find_persons: YoloPersons,
-    find_faces: MtcnnFaces,
+    find_persons: Detector,
+    find_faces: Detector,
 ) -> dict:
     """Everything measured for one image, as it is printed and written."""
     latent = delivery.latent
@@ -333,7 +334,7 @@ def table(result: dict) -> Table:
     for name in ("encode", "transport", "decode", "detect", "total"):
         note = "all hops over DDS, and waiting" if name == "transport" else ""
         shown.add_row(name, f"{ms[name]:.1f} ms", note)
-    for name, judge in (("persons", "YOLOv8"), ("faces", "MTCNN")):
+    for name, judge in (("persons", "detector"), ("faces", "MTCNN")):
         counts = result[name]
         note = f"{judge}, original → decoded"
         if name == "faces":
@@ -362,7 +363,7 @@ def summary(results: list[dict]) -> dict:
     }
 
 
-def demo(source: Path | None, out: Path, model: str, weights: str, console: Console) -> dict:
+def demo(source: Path | None, out: Path, model: str, detector: str, console: Console) -> dict:
     """Run the demo.
 
     Returns:
@@ -374,9 +375,9 @@ def demo(source: Path | None, out: Path, model: str, weights: str, console: Cons
     out.mkdir(parents=True, exist_ok=True)
     results: list[dict] = []
     with Demo(out) as graph:
-        graph.start_nodes(model, weights)
+        graph.start_nodes(model, detector)
         with console.status("edge and server node: loading their networks"):
-            find_persons = YoloPersons(weights)
+            find_persons = make_detector_or_ours(detector)
             find_faces = MtcnnFaces()
             graph.connect()
         with Progress(console=console, transient=True) as progress:
@@ -420,12 +421,14 @@ def main() -> None:
         help="name or file of the codec's model (default: %(default)s)",
     )
     parser.add_argument(
-        "--weights", default="yolov8n", help="the person detector's weights (default: yolov8n)"
+        "--detector",
+        default=DEFAULT,
+        help="persons, the package's own; yolov8n; or a file (default: %(default)s)",
     )
     arguments = parser.parse_args()
     console = Console()
     try:
-        total = demo(arguments.input, arguments.out, arguments.model, arguments.weights, console)
+        total = demo(arguments.input, arguments.out, arguments.model, arguments.detector, console)
     except (RoiAnonError, ValueError, OSError) as error:
         console.print(
             f"demo failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True

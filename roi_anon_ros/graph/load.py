@@ -32,7 +32,7 @@ from vision_msgs.msg import Detection2DArray
 from roi_anon_ros.codec import DEFAULT_MODEL, Codec
 from roi_anon_ros.codec.engines import processor
 from roi_anon_ros.codec.image import check_sides, resize
-from roi_anon_ros.detect import find_weights
+from roi_anon_ros.detect.choice import DEFAULT, find_detector
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.evaluate.latency.images import default_image, parse_sizes
 from roi_anon_ros.evaluate.report.markdown import Table, to_markdown
@@ -130,7 +130,7 @@ def run(
     seconds: float = 10.0,
     size: tuple[int, int] = (640, 480),
     model: str = DEFAULT_MODEL,
-    weights: str = "yolov8n",
+    detector: str = DEFAULT,
     max_batch: int = 1,
     engine: str = "auto",
     track: Callable[[Sequence[Any]], Iterable[Any]] = iter,
@@ -145,7 +145,7 @@ def run(
         seconds: to measure each row, after its warm-up.
         size: width and height of their images.
         model: name or file of the codec's model.
-        weights: of the person detector.
+        detector: of persons, the server's parameter.
         max_batch: the server's parameter.
         engine: the nodes' parameter; it makes the packets as well.
         track: wraps the rows, for progress.
@@ -180,7 +180,7 @@ def run(
     latent = to_message(codec.encode(resize(sample, *size)), codec.name, Header(frame_id="camera"))
     image = from_rgb(resize(sample, *EDGE_SIZE), Header(frame_id="camera"))
     common = {"model": model, "engine": engine, "autostart": "true"}
-    server = common | {"detector": find_weights(weights), "max_batch": max_batch}
+    server = common | {"detector": find_detector(detector), "max_batch": max_batch}
 
     def measure(row: Row) -> dict[str, Any]:
         with TemporaryDirectory() as name:
@@ -383,7 +383,7 @@ def main() -> None:
         help="name or file of the codec's model (default: %(default)s)",
     )
     parser.add_argument(
-        "--weights", default="yolov8n", help="the person detector's weights (default: %(default)s)"
+        "--detector", default=DEFAULT, help="the server's parameter (default: %(default)s)"
     )
     parser.add_argument(
         "--max-batch", type=int, default=1, help="the server's parameter (default: %(default)s)"
@@ -405,7 +405,7 @@ def main() -> None:
             given.seconds,
             size,
             given.model,
-            given.weights,
+            given.detector,
             given.max_batch,
             given.engine,
             track=lambda rows: progress(rows, "rows", console=console, transient=True),

@@ -25,6 +25,7 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import DEFAULT_MODEL
 from roi_anon_ros.codec.engines import processor
 from roi_anon_ros.codec.image import resize
+from roi_anon_ros.detect.choice import DEFAULT
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.evaluate.latency.images import default_image
 from roi_anon_ros.evaluate.report.markdown import Table, to_markdown
@@ -154,14 +155,14 @@ def resident_memory(pid: int) -> float:
 
 
 def run(
-    rounds: int = 3, model: str = DEFAULT_MODEL, weights: str = "yolov8n", engine: str = "auto"
+    rounds: int = 3, model: str = DEFAULT_MODEL, detector: str = DEFAULT, engine: str = "auto"
 ) -> dict[str, Any]:
     """Measure the nodes, after a round that fills the caches and does not count.
 
     Args:
         rounds: that count, 1 to 100.
         model: name or file of the codec's model.
-        weights: of the person detector.
+        detector: of persons, the server's parameter.
         engine: the nodes' parameter.
 
     Returns:
@@ -183,7 +184,7 @@ def run(
         parameters = {
             "camera": {"input": image, "rate": RATE},
             "edge": coding,
-            "server": coding | {"detector": weights},
+            "server": coding | {"detector": detector},
         }
         for _ in range(WARM_UP + rounds):
             with Startup(Path(folder), parameters) as graph:
@@ -223,12 +224,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="that count (default: %(default)s)")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="the nodes' (default: %(default)s)")
-    parser.add_argument("--weights", default="yolov8n", help="the server's (default: %(default)s)")
+    parser.add_argument("--detector", default=DEFAULT, help="the server's (default: %(default)s)")
     parser.add_argument("--engine", default="auto", help="the nodes' (default: %(default)s)")
     given = parser.parse_args(arguments)
     console = Console(stderr=True)
     try:
-        results = run(given.rounds, given.model, given.weights, given.engine)
+        results = run(given.rounds, given.model, given.detector, given.engine)
     except (RoiAnonError, ValueError, OSError) as error:
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(1)

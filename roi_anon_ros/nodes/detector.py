@@ -6,7 +6,7 @@ import time
 
 from sensor_msgs.msg import CompressedImage, Image
 
-from roi_anon_ros.detect.choice import make_detector
+from roi_anon_ros.detect.choice import make_detector_or_ours
 from roi_anon_ros.nodes.base.detections import DetectionOutput, declare_detector
 from roi_anon_ros.nodes.base.image_inputs import declare_inputs, image_topic, levels, read_image
 from roi_anon_ros.nodes.base.newest import NewestFramesNode
@@ -24,7 +24,9 @@ class DetectorNode(NewestFramesNode):
         super().__init__()
         declare_detector(self)
         self.setting(
-            "engine", "auto", "What runs the detector: torch, openvino, auto (onnx: ONNX Runtime)"
+            "engine",
+            "auto",
+            "What runs the detector: torch, openvino, openvino-int8, onnxruntime, auto",
         )
         declare_inputs(self)
 
@@ -32,8 +34,8 @@ class DetectorNode(NewestFramesNode):
         """See :class:`NewestFramesNode`."""
         topics = image_topic(self)
         self.say(f"loading detector {self.value('detector')}, fetched where it is not here yet")
-        self._detect = make_detector(
-            self.value("detector"), self.value("confidence"), engine=self.value("engine")
+        self._detect = make_detector_or_ours(
+            self.value("detector"), self.value("confidence"), self.value("engine")
         )
         self._output = DetectionOutput(self)
         return topics

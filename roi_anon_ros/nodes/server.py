@@ -15,7 +15,7 @@ from roi_anon_msgs.msg import CompressedLatent
 from roi_anon_ros.codec import Decoded
 from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import Detections
-from roi_anon_ros.detect.choice import make_detector
+from roi_anon_ros.detect.choice import make_detector_or_ours
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.detections import DetectionOutput, declare_detector
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb
@@ -118,10 +118,8 @@ class ServerNode(CodecNode):
         self._max_pixels: int = self.value("max_pixels")
         self._max_source_pixels: int = self.value("max_source_pixels")
         self.say(f"loading detector {self.value('detector')}, fetched where it is not here yet")
-        # onnxruntime runs .onnx weights, whatever the engine.
-        engine = "torch" if self.value("engine") == "onnxruntime" else self.value("engine")
-        self._detect = make_detector(
-            self.value("detector"), self.value("confidence"), engine=engine
+        self._detect = make_detector_or_ours(
+            self.value("detector"), self.value("confidence"), self.value("engine")
         )
         self._outputs_of = {
             topic: Outputs(namespace, DetectionOutput(self, namespace))

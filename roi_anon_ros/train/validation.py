@@ -39,12 +39,14 @@ class Witnesses:
     """
 
     def __init__(self, weights: str) -> None:
-        from roi_anon_ros.detect import MtcnnFaces, YoloPersons
+        from roi_anon_ros.detect import MtcnnFaces
+        from roi_anon_ros.detect.choice import make_detector
 
         self._detectors = {}
-        for name, make in (("persons", lambda: YoloPersons(weights)), ("faces", MtcnnFaces)):
+        make = {"persons": lambda: make_detector(weights, engine="torch"), "faces": MtcnnFaces}
+        for name in make:
             try:
-                self._detectors[name] = make()
+                self._detectors[name] = make[name]()
             except (ImportError, RuntimeError) as error:
                 log.warning("validation goes without %s: %s", name, error)
         self._originals: dict[tuple[str, int], int] = {}

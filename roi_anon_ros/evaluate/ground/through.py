@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull
 
 from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.hiding import Hiding
-from roi_anon_ros.detect import Detections, YoloPersons
+from roi_anon_ros.detect import Detections, Detector
 from roi_anon_ros.evaluate.ground.play import Source
 from roi_anon_ros.evaluate.ground.sequences import Sequence
 from roi_anon_ros.files import Video
@@ -56,7 +56,7 @@ class Through:
 
 
 def detect_through(
-    sequence: Sequence, video: Path, codec: Codec, detect: YoloPersons
+    sequence: Sequence, video: Path, codec: Codec, detect: Detector
 ) -> Iterator[Through]:
     """Find persons in each moment's image and in what the codec makes of it.
 

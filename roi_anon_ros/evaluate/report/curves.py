@@ -107,11 +107,15 @@ def bd_rates(
     return rates
 
 
-def plot(results: Mapping[str, Mapping[str, Any]]) -> Figure:
+def plot(results: Mapping[str, Mapping[str, Any]], named: Mapping[str, str]) -> Figure:
     """Average precision of each detector of persons, and the share of faces that each detector of
     them finds, over bits per pixel on a log scale.
 
     Bars hold 95 %; the dashed line is the unprotected original.
+
+    Args:
+        results: ``summary`` by the method's name.
+        named: the detectors of persons, see ``tables.titles``.
     """
     base = results[ORIGINAL]
     keys = [f"{name}_ap" for name in PERSON_DETECTORS if f"{name}_ap" in base]
@@ -122,7 +126,7 @@ def plot(results: Mapping[str, Mapping[str, Any]]) -> Figure:
         ax.axhline(base[key], color="grey", linestyle="--", linewidth=1, label=ORIGINAL)
         for family, names in families(list(results)).items():
             _draw_curve(ax, family, [results[name] for name in names], key)
-        _label_axes(ax, key)
+        _label_axes(ax, key, named)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     return figure
 
@@ -146,15 +150,14 @@ def _draw_curve(ax: Axes, family: str, methods: list[Mapping[str, Any]], key: st
     )
 
 
-def _label_axes(ax: Axes, key: str) -> None:
+def _label_axes(ax: Axes, key: str, named: Mapping[str, str]) -> None:
     """Titles and scales of one panel."""
     name, _, figure = key.rpartition("_")
     ax.set_xscale("log")
     ax.set_xlabel("bits per pixel")
     if figure == "ap":
-        judge = "YOLOv8" if name == "persons" else "a detector that did not guide"
         ax.set_ylabel("average precision")
-        ax.set_title(f"persons, {judge} (higher is better)")
+        ax.set_title(f"persons, {named[name]} (higher is better)")
     else:
         ax.set_ylabel("faces found, of those in the originals")
         ax.set_title(f"faces, {name} (lower is better)")
@@ -166,6 +169,8 @@ def _label_axes(ax: Axes, key: str) -> None:
     )
 
 
-def save_plot(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+def save_plot(
+    results: Mapping[str, Mapping[str, Any]], named: Mapping[str, str], path: Path
+) -> None:
     """Write :func:`plot` as a PNG or SVG, by the file's suffix."""
-    plot(results).savefig(path, dpi=110)
+    plot(results, named).savefig(path, dpi=110)

@@ -25,11 +25,13 @@ from roi_anon_ros.evaluate.report.tables import (
     claims,
     detectors_of,
     faces_of,
+    found_persons,
     heights,
     identities,
     overview,
     rates,
     sizes,
+    titles,
 )
 from roi_anon_ros.evaluate.summary import SCORES
 
@@ -115,15 +117,16 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     kinds = about["kinds"]
     worst = next(iter(kinds))
     versions = ", ".join(f"{name} {number}" for name, number in about["environment"].items())
-    judged = f" and {about['judge']} (judge), which did not guide" if about["judge"] else ""
+    judged = f" and {about['judge']} (judge)" if about["judge"] else ""
     text = [
         f"Each kind of images has tables of its own; they stand in the order of what "
         f"{about['claim']} leaves of the average precision on persons, {worst} the worst.",
         f"Images of {', '.join(about['sets'])}, seen {about['view']}, each sent at its own size. "
         f"Persons: average precision of {about['weights']}{judged} at overlap 0.5, and recall at "
-        "the server's score of 0.25. Faces: what is annotated and a detector finds. In brackets: "
-        "95 % of bootstrap resamples of the images; after a count of faces: its share of those "
-        "found on the originals. PSNR and MS-SSIM are outside the heads, PSNR also inside them.",
+        "the server's score of 0.25; “found” is no share of the original's. Faces: what is "
+        "annotated and a detector finds. In brackets: 95 % of bootstrap resamples of the images; "
+        "after a count of faces: its share of those found on the originals. PSNR and MS-SSIM are "
+        "outside the heads, PSNR also inside them.",
         "Rate against AVIF: Bjøntegaard difference at equal average precision of persons, over "
         "the range that both curves reach; a method of one quality is compared at its own "
         "precision. -30 % is 30 % fewer bits; – where the curves share no precision.",
@@ -133,7 +136,7 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     summary = {
         "title": f"The worst kind of images: {worst}",
         "text": text,
-        "tables": [claims(kinds, about["claim"])],
+        "tables": [claims(kinds, about["claim"], titles(about))],
     }
     shown = [summary]
     for name, results in kinds.items():
@@ -153,9 +156,13 @@ def _kind(
     images = f"{results['images']} images"
     if results["annotated_images"] != results["images"]:
         images += f" of {results['annotated_images']}"
-    tables = [heights(plain, detector) for detector in detectors_of(base)]
+    named = titles(about)
+    tables = []
+    for detector in detectors_of(base):
+        tables.append(heights(plain, detector, named[detector]))
+        tables.append(found_persons(plain, detector, named[detector]))
     tables += overview(plain, base)
-    tables += [rates(curves.bd_rates(methods, d), d) for d in detectors_of(base)]
+    tables += [rates(curves.bd_rates(methods, d), named[d]) for d in detectors_of(base)]
     tables += [sizes(plain, face) for face in faces]
     text = [
         f"{images}, {base['persons_boxes']} person boxes.",
@@ -163,7 +170,7 @@ def _kind(
         "Faces by size: true positives by the longest side of the face, pixels; by score: true / "
         f"false positives at several scores ({', '.join(map(str, SCORES))}).",
     ]
-    plots = [_png(curves.plot(methods))]
+    plots = [_png(curves.plot(methods, named))]
     whole: dict[str, Any] = {"title": name, "text": text, "tables": tables, "plots": plots}
     if results["sheet"]:
         whole["sheet"] = [_read_row(sheet, image["methods"]) for image in results["sheet"]]

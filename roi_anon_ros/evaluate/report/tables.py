@@ -10,22 +10,29 @@ from roi_anon_ros.evaluate.report.curves import bd_rates, families
 from roi_anon_ros.evaluate.report.markdown import Table
 from roi_anon_ros.evaluate.summary import HEIGHTS, PERSON_DETECTORS, SCORES, SIZES
 
-#: What a table calls the detectors of persons.
-DETECTOR_TITLES = {"persons": "YOLOv8", "judge": "judge"}
+
+def titles(about: Mapping[str, Any]) -> dict[str, str]:
+    """What tables call the detectors of persons: the names of their weights.
+
+    Args:
+        about: the results of an evaluation.
+    """
+    return {"persons": about["weights"], "judge": about["judge"] or ""}
 
 
-def claims(kinds: Mapping[str, Mapping[str, Any]], claim: str) -> Table:
+def claims(kinds: Mapping[str, Mapping[str, Any]], claim: str, named: Mapping[str, str]) -> Table:
     """What a method leaves of each kind of images, in the order of the kinds.
 
     Args:
         kinds: results by kind, see ``comparison.compare``.
         claim: the method's name.
+        named: the detectors of persons, see :func:`titles`.
     """
     base = next(iter(kinds.values()))["methods"][claim]
     detectors = detectors_of(base)
     header = [claim, "images", "persons", "bits per pixel (95 %)"]
     for name in detectors:
-        title = DETECTOR_TITLES[name]
+        title = named[name]
         header += [f"AP, {title}, of the original's (95 %)", f"recall, {title}, likewise"]
     table = [[*header, "rate against AVIF"]]
     for kind, results in kinds.items():
@@ -50,10 +57,41 @@ def _against_avif(methods: Mapping[str, Mapping[str, Any]], name: str) -> float 
     return None
 
 
-def heights(methods: Mapping[str, Mapping[str, Any]], detector: str) -> Table:
-    """Average precision and recall by the height of persons, of the original's."""
+def found_persons(methods: Mapping[str, Mapping[str, Any]], detector: str, title: str) -> Table:
+    """What a detector of persons finds, by itself: average precision; recall, precision and false
+    boxes an image from each score on; average precision and recall by height.
+
+    Args:
+        methods: ``summary`` by the name of the method.
+        detector: "persons" or "judge".
+        title: what it is called.
+    """
+    base = next(iter(methods.values()))
+    table = [[f"persons, {title}: found", f"AP of {base[f'{detector}_boxes']}"]]
+    for score in base[f"{detector}_by_score"]:
+        table[0] += [f"recall at {score}", "precision", "false an image"]
+    for label, part in base[f"{detector}_by_height"].items():
+        table[0].append(f"AP, recall {label} ({part['boxes']})")
+    for name, measured in methods.items():
+        line = [name, number(measured[f"{detector}_ap"], 2)]
+        for figures in measured[f"{detector}_by_score"].values():
+            line += [number(value, 2) for value in figures.values()]
+        for part in measured[f"{detector}_by_height"].values():
+            line.append(f"{number(part['ap'], 2)}, {number(part['recall'], 2)}")
+        table.append(line)
+    return table
+
+
+def heights(methods: Mapping[str, Mapping[str, Any]], detector: str, named: str) -> Table:
+    """Average precision and recall by the height of persons, of the original's.
+
+    Args:
+        methods: ``summary`` by the name of the method.
+        detector: "persons" or "judge".
+        named: what it is called.
+    """
     base = next(iter(methods.values()))[f"{detector}_by_height"]
-    title = f"persons, {DETECTOR_TITLES[detector]}: AP and recall, of the original's"
+    title = f"persons, {named}: AP and recall, of the original's"
     labels = [f"{label} ({base[label]['boxes']} persons)" for label in HEIGHTS]
     table = [[title, "AP, all (95 %)", "recall, all (95 %)", *labels]]
     for name, measured in methods.items():
@@ -139,12 +177,10 @@ def sizes(methods: Mapping[str, Mapping[str, Any]], face: str) -> Table:
     return table
 
 
-def rates(
-    differences: Mapping[str, Mapping[str, float | None]], detector: str = "persons"
-) -> Table:
-    """``curves.bd_rates`` by a detector as a table."""
+def rates(differences: Mapping[str, Mapping[str, float | None]], named: str) -> Table:
+    """``curves.bd_rates`` by a detector, of this name, as a table."""
     anchors = list(dict.fromkeys(anchor for row in differences.values() for anchor in row))
-    title = f"rate at equal AP, {DETECTOR_TITLES[detector]}, against"
+    title = f"rate at equal AP, {named}, against"
     table = [[title, *anchors]]
     for name, row in differences.items():
         cells = (row.get(anchor) for anchor in anchors)
@@ -203,9 +239,9 @@ def percent(change: float | None) -> str:
     return "–" if change is None else f"{change:+.0%}"
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 3) -> str:
     """A figure without one."""
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def share_of(count: int, base: int) -> str:
