@@ -189,14 +189,9 @@ def test_bytes_do_not_depend_on_the_batch(small: PaperCodec) -> None:
 
 
 def test_bytes_do_not_depend_on_the_threads() -> None:
-    """In processes of their own, as a camera and a test bench would differ.
-
-    These are fresh, so that what the import of the networks leaves out shows as well.
-    """
+    """In a fresh process, so that what the import of the networks leaves out shows as well."""
     script = """
 import hashlib, torch, sys
-threads = int(sys.argv[1])
-torch.set_num_threads(threads)
 from roi_anon_ros.codec.networks import build
 assert not {"torchvision", "torch_geometric"} & set(sys.modules)
 x = torch.rand(1, 3, 240, 336, generator=torch.Generator().manual_seed(2))
@@ -206,26 +201,24 @@ for name in ("fast", "roi-128-2"):
     with torch.no_grad():
         net.g_a[-1].weight.mul_(40)
     net.update()
-    out = net.compress(x)
-    assert torch.get_num_threads() == threads
-    string = out["strings"][0][0]
-    symbols = net.tables.decode(string, *out["shape"])
-    marks = [hashlib.sha256(data).hexdigest() for data in (string, symbols.tobytes())]
-    print(len(string), *marks)
-if threads == 1:
-    import compressai
-    from compressai.registry import TRANSFORMS
-    assert {"RandomCrop", "ToDict"} <= set(TRANSFORMS)
-    assert compressai.datasets.ImageFolder and not hasattr(compressai, "nothing")
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        out = net.compress(x)
+        assert torch.get_num_threads() == threads
+        string = out["strings"][0][0]
+        symbols = net.tables.decode(string, *out["shape"])
+        marks = [hashlib.sha256(data).hexdigest() for data in (string, symbols.tobytes())]
+        print(len(string), *marks)
+import compressai
+from compressai.registry import TRANSFORMS
+assert {"RandomCrop", "ToDict"} <= set(TRANSFORMS)
+assert compressai.datasets.ImageFolder and not hasattr(compressai, "nothing")
 """
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", script, str(n)], check=True, capture_output=True, text=True
-        ).stdout
-        for n in (1, 3)
-    }
-    assert len(outputs) == 1
-    assert all(int(line.split()[0]) > 300 for line in outputs.pop().splitlines())
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
+    lines = run.stdout.splitlines()
+    assert len(lines) == 4 and lines[::2] == lines[1::2]
+    assert all(int(line.split()[0]) > 300 for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from roi_anon_ros.codec.networks import Bottleneck
 CROP = 128
 #: What is sent beyond each edge of a crop, pixels; a multiple of every network's grid.
 CONTEXT = 64
+#: Channels of the trunk.
+WIDTH = 192
 
 #: Pixels in a row that one value of a latent may stand for.
 FACTORS = (1, 2, 4, 8, 16, 32, 64)
@@ -63,7 +65,7 @@ class Attacker(nn.Module):
         self.grid = max(16, factor)
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("deviation", torch.ones(3, 1, 1))
-        width = 192
+        width = WIDTH
         self.enter = nn.Conv2d(3 * self.grid**2, width, 1)
         if channels:
             self.register_buffer("latent_mean", torch.zeros(channels, 1, 1))
@@ -75,7 +77,7 @@ class Attacker(nn.Module):
         self.skip = nn.ModuleDict()
         self.blocks = nn.ModuleList()
         for scale in self.scales:
-            inner = min(16 * scale, 192)
+            inner = min(16 * scale, WIDTH)
             self.up.append(nn.Conv2d(width, 4 * inner, 1))
             self.skip[str(scale)] = nn.Conv2d(3 * scale**2, inner, 1)
             self.blocks.append(nn.Sequential(Bottleneck(inner, 1), Bottleneck(inner, 1)))
