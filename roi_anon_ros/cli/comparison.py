@@ -85,7 +85,7 @@ def evaluate(
         from roi_anon_ros.evaluate.comparison import compare, read_kinds
         from roi_anon_ros.evaluate.judges import make_judges
         from roi_anon_ros.evaluate.measure import environment
-        from roi_anon_ros.evaluate.methods import make_methods
+        from roi_anon_ros.evaluate.methods import fingerprints, make_methods
         from roi_anon_ros.evaluate.views import find_view
 
         run = Run(resumes=True)
@@ -103,6 +103,7 @@ def evaluate(
             "judge": Path(judge).stem if judge else None,
             "claim": compared[min(1, len(compared) - 1)].name,
             "environment": environment(),
+            "fingerprints": fingerprints(compared),
             "attacks": {method.name: method.attack for method in compared if method.attack},
             "kinds": results,
         }

@@ -1,10 +1,10 @@
-"""``attack``, ``identify``, ``bench`` and ``report``: what the project claims, measured."""
+"""``attack``, ``bench`` and ``report``: what the project claims, measured."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -93,90 +93,6 @@ def attack(
         )
         if run.failed:
             raise typer.Exit(1)
-
-
-@app.command()
-def identify(
-    people: Annotated[
-        Path,
-        typer.Argument(metavar="FOLDER", help="Images of faces in folders by a person's name."),
-    ],
-    recogniser: Annotated[Path, typer.Option(help="An ArcFace .onnx, such as w600k_mbf.onnx.")],
-    yunet: Annotated[Path, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth.")],
-    methods: Annotated[
-        str, typer.Option(help="As evaluate's; the original is always there.")
-    ] = "roi,avif:10,blur+avif:10",
-    sizes: Annotated[
-        str, typer.Option(help="Of heads in the scenes that are sent, pixels, one or more.")
-    ] = "64,128",
-    limit: Annotated[int, typer.Option(help="People, at most; 0: all.", min=0)] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
-) -> None:
-    """Try to recognise people in what each method sends: verification and identification.
-
-    Each face becomes the head of a person in a scene, as a colour camera and as a monochrome one
-    sees it. A method that
-    was measured before is not measured again. Results: identity.json in OUT, for roi-anon report.
-    """
-    with interruptible("evaluate"):
-        for path in (people, recogniser, yunet):
-            must_exist(path)
-        quiet_libraries()
-        import numpy as np
-
-        from roi_anon_ros import storage
-        from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks
-        from roi_anon_ros.evaluate.identity import Scene, embed, find_faces, read_people, summary
-        from roi_anon_ros.evaluate.measure import environment
-        from roi_anon_ros.evaluate.methods import make_methods
-        from roi_anon_ros.evaluate.report.markdown import to_markdown
-        from roi_anon_ros.evaluate.report.tables import identities
-
-        run = Run(resumes=True)
-        with usage_errors():
-            images = read_people(people, limit)
-            compared = make_methods(methods)
-            network = FaceRecogniser(recogniser)
-            finder = YunetLandmarks(yunet)
-            scenes = {
-                f"{size} px, {look}": Scene(int(size), look == "grey")
-                for size in sizes.split(",")
-                for look in ("colour", "grey")
-            }
-        with run.progress:
-            with usage_errors():
-                found = list(run.track(find_faces(images, finder), len(images), "faces"))
-            faces = [face for face in found if face is not None]
-            names = [face.name for face in faces]
-            if not 1 < len(set(names)) < len(names):
-                usage_error(
-                    f"{people}: YuNet finds {len(set(names))} people on {len(names)} images, too "
-                    "few"
-                )
-            cache = out / "cache"
-
-            def vectors(label: str, *where: Any) -> np.ndarray:
-                return np.array(
-                    list(run.track(embed(faces, network, cache, *where), len(faces), label))
-                )
-
-            photos = vectors("images")
-            figures: dict[str, dict[str, Any]] = {}
-            for name, scene in scenes.items():
-                figures[name] = {}
-                for method in compared:
-                    probes = vectors(f"{method.name}, {name}", method, scene)
-                    figures[name][method.name] = summary(names, photos, probes)
-        about = {
-            "images": len(faces),
-            "left_out": len(found) - len(faces),
-            "recogniser": recogniser.stem,
-            "environment": environment(),
-            "scenes": figures,
-        }
-        storage.write_bytes(out / "identity.json", json.dumps(about, indent=1).encode())
-        for name, of_scene in figures.items():
-            typer.echo(to_markdown(identities(name, of_scene)))
 
 
 @app.command()

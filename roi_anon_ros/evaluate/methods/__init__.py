@@ -1,7 +1,14 @@
 """What is compared: every way to send an image, made by its name."""
 
 from roi_anon_ros.evaluate.methods.making import make_method, make_methods
-from roi_anon_ros.evaluate.methods.method import ATTACKED, ORIGINAL, Method, slug
+from roi_anon_ros.evaluate.methods.method import (
+    ATTACKED,
+    OPENED,
+    ORIGINAL,
+    Method,
+    fingerprints,
+    slug,
+)
 from roi_anon_ros.evaluate.methods.names import Kind, Name, parse_name
 
 __all__ = [
@@ -10,6 +17,8 @@ __all__ = [
     "Kind",
     "Method",
     "Name",
+    "OPENED",
+    "fingerprints",
     "make_method",
     "make_methods",
     "parse_name",

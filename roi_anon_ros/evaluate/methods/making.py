@@ -34,6 +34,7 @@ from roi_anon_ros.evaluate.methods.names import (
     Name,
     parse_name,
 )
+from roi_anon_ros.evaluate.methods.opened import make_opened
 from roi_anon_ros.files import decode_image, encode_image
 from roi_anon_ros.storage import digest
 
@@ -129,7 +130,8 @@ def make_method(text: str) -> Method:
             defaults; ``blur+`` and the other treatments of ``anonymize/`` hide the faces that MTCNN
             finds first, after ``head.`` the heads of the head map, after ``person.`` whole persons;
             ``stamps+`` paints the heads that the map of a model finds; a model codes an image at
-            the image's own size; ``attack:FILE`` is what an attacker recovers, see ``attack/``.
+            the image's own size; ``attack:FILE`` is what an attacker recovers, see ``attack/``;
+            ``opened:MODEL`` is what a holder of a key sees, see ``opened.py``.
 
     Raises:
         ValueError: no method has this name, or an attack's file cannot be used.
@@ -202,6 +204,7 @@ def _make_model(text: str, name: Name) -> Method:
         lambda packet: codec.decode(packet, MAX_SIDE**2).at_source_size(),
         lambda packet: codec.latent(packet, MAX_SIDE**2),
         find_painted if codec.model.latents.has_quality else None,
+        fingerprint=codec.fingerprint,
     )
 
 
@@ -237,6 +240,7 @@ def load_attack(path: Path) -> Method:
         decode,
         painted=method.painted,
         attack=budget,
+        fingerprint=method.fingerprint,
     )
 
 
@@ -245,4 +249,5 @@ _MAKERS: dict[Kind, Callable[[str, Name], Method]] = {
     Kind.STILL: _make_still,
     Kind.MODEL: _make_model,
     Kind.ATTACK: lambda text, name: load_attack(Path(name.subject)),
+    Kind.OPENED: lambda text, name: make_opened(name.subject),
 }

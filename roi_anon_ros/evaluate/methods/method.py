@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 ORIGINAL = "original"
 #: What the name of a method ends with that shows what an attacker recovers from another one.
 ATTACKED = ", attacked"
+#: What the name of a method begins with that shows what a holder of a key sees of a model's.
+OPENED = "opened:"
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Method:
         painted: of a model that paints heads over, what was sent to where it did, bool ``[H, W]``:
             a face that is found there is nobody's, since nothing under the paint was sent.
         attack: of an attacked method, the attack's ``steps``, ``batch``, ``seed`` and ``pictures``.
+        fingerprint: of the model that sends, attacked or opened as well, 16 hex digits; empty for
+            methods without one.
     """
 
     name: str
@@ -37,6 +41,7 @@ class Method:
     latent: Callable[[bytes], np.ndarray] | None = None
     painted: Callable[[bytes], np.ndarray] | None = None
     attack: dict[str, int] | None = None
+    fingerprint: str = ""
 
     def receive(self, data: bytes) -> tuple[np.ndarray, np.ndarray | None]:
         """All that a receiver of ``data`` has.
@@ -50,6 +55,13 @@ class Method:
             return image, None
         # float16 tells symbols apart up to 2048; the networks see them in bfloat16 anyway.
         return image, self.latent(data).clip(-6e4, 6e4).astype(np.float16)
+
+
+def fingerprints(methods: Iterable[Method]) -> dict[str, str]:
+    """The fingerprint of the model behind each method, by the method's name; of a method without a
+    model none.
+    """
+    return {method.name: method.fingerprint for method in methods if method.fingerprint}
 
 
 def slug(name: str) -> str:

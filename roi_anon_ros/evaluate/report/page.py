@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from roi_anon_ros.evaluate.latency import tables as latency
 from roi_anon_ros.evaluate.methods import ATTACKED, ORIGINAL
 from roi_anon_ros.evaluate.methods.making import is_hidden_by_mtcnn
+from roi_anon_ros.evaluate.report import bodies as of_bodies
 from roi_anon_ros.evaluate.report import curves
 from roi_anon_ros.evaluate.report import heads as of_heads
 from roi_anon_ros.evaluate.report import study as of_study
@@ -40,6 +41,7 @@ FILES = {
     "evaluation": "results.json",
     "heads": "heads.json",
     "identity": "identity.json",
+    "bodies": "bodies.json",
     "bench": "bench.json",
     "study": "study.json",
 }
@@ -78,6 +80,8 @@ def sections(found: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
         chosen += of_heads.sections(found["heads"])
     if "identity" in found:
         chosen.append(_identity(found["identity"]))
+    if "bodies" in found:
+        chosen.append(of_bodies.section(found["bodies"]))
     if "bench" in found:
         chosen.append(_bench(found["bench"]))
     if "study" in found:

@@ -1,0 +1,177 @@
+"""``identify``: is anybody recognised, by the face or by the whole person."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from roi_anon_ros.cli.evaluation import OUT
+from roi_anon_ros.cli.run import (
+    Run,
+    app,
+    interruptible,
+    must_exist,
+    quiet_libraries,
+    usage_error,
+    usage_errors,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from roi_anon_ros.evaluate.methods import Method
+
+#: Heights in pixels of what is placed in a scene.
+HEAD_SIZES = "64,128"
+BODY_SIZES = "128"
+
+
+@app.command()
+def identify(
+    people: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Images of faces in folders by a person's name; with --bodies of persons, "
+            "PERSON_cCAMERA... or PERSON/CAMERA_....",
+        ),
+    ],
+    recogniser: Annotated[
+        list[Path],
+        typer.Option(
+            help="An ArcFace .onnx, such as w600k_mbf.onnx; with --bodies networks for "
+            "re-identification, once for each: .onnx (OSNet) or .xml (OpenVINO)."
+        ),
+    ],
+    bodies: Annotated[
+        bool, typer.Option("--bodies", help="Whole persons, by re-identification.")
+    ] = False,
+    yunet: Annotated[
+        Path | None, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth of faces.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="As evaluate's; the original is always there.")
+    ] = "roi,avif:10,blur+avif:10",
+    sizes: Annotated[
+        str | None,
+        typer.Option(
+            help="Of heads, or persons, in the scenes that are sent, pixels, one or more.",
+            show_default=f"{HEAD_SIZES}; with --bodies {BODY_SIZES}",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="People, at most; 0: all.", min=0)] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
+) -> None:
+    """Try to recognise people in what each method sends: by their faces, or as whole persons.
+
+    Each face becomes the head of a person in a scene, as a colour camera and as a monochrome one
+    sees it: verification and identification. With --bodies each person stands in a scene, and is
+    looked for among the images of other cameras: rank 1 and mean average precision. A method that
+    was measured before is not measured again. Results: identity.json or bodies.json in OUT, for
+    roi-anon report.
+    """
+    with interruptible("evaluate"):
+        for path in (people, *recogniser, *([yunet] if yunet else [])):
+            must_exist(path)
+        quiet_libraries()
+        if bodies:
+            _identify_bodies(people, recogniser, methods, sizes or BODY_SIZES, limit, out)
+            return
+        if len(recogniser) > 1:
+            usage_error(f"--recogniser: got {len(recogniser)}, must be one without --bodies")
+        if yunet is None:
+            usage_error("--yunet: is missing, must be a YuNet .onnx without --bodies")
+        _identify_faces(people, recogniser[0], yunet, methods, sizes or HEAD_SIZES, limit, out)
+
+
+def _identify_bodies(
+    people: Path, recognisers: list[Path], methods: str, sizes: str, limit: int, out: Path
+) -> None:
+    """Look for whole persons."""
+    from roi_anon_ros import storage
+    from roi_anon_ros.detect.bodies import BodyRecogniser
+    from roi_anon_ros.evaluate.bodies import BodyScene, Judge, measure_bodies, read_bodies
+    from roi_anon_ros.evaluate.measure import environment
+    from roi_anon_ros.evaluate.methods import fingerprints, make_methods
+    from roi_anon_ros.evaluate.report.bodies import tables
+    from roi_anon_ros.evaluate.report.markdown import to_markdown
+
+    run = Run(resumes=True)
+    with usage_errors():
+        images = read_bodies(people, limit)
+        compared = make_methods(methods)
+        judges = []
+        for path in recognisers:
+            network = BodyRecogniser(path)
+            judges.append(Judge(path.stem, network.fingerprint, network))
+        scenes = {f"{size} px": BodyScene(int(size)) for size in sizes.split(",")}
+    with run.progress, usage_errors():
+        figures = measure_bodies(images, compared, judges, scenes, out / "cache", run.track)
+    about = {"environment": environment(), "fingerprints": fingerprints(compared), **figures}
+    storage.write_bytes(out / "bodies.json", json.dumps(about, indent=1).encode())
+    for table in tables(about):
+        typer.echo(to_markdown(table))
+
+
+def _identify_faces(
+    people: Path, recogniser: Path, yunet: Path, methods: str, sizes: str, limit: int, out: Path
+) -> None:
+    """Compare faces."""
+    import numpy as np
+
+    from roi_anon_ros import storage
+    from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks
+    from roi_anon_ros.evaluate.identity import Scene, embed, find_faces, read_people, summary
+    from roi_anon_ros.evaluate.measure import environment
+    from roi_anon_ros.evaluate.methods import fingerprints, make_methods
+    from roi_anon_ros.evaluate.report.markdown import to_markdown
+    from roi_anon_ros.evaluate.report.tables import identities
+
+    run = Run(resumes=True)
+    with usage_errors():
+        images = read_people(people, limit)
+        compared = make_methods(methods)
+        network = FaceRecogniser(recogniser)
+        finder = YunetLandmarks(yunet)
+        scenes = {
+            f"{size} px, {look}": Scene(int(size), look == "grey")
+            for size in sizes.split(",")
+            for look in ("colour", "grey")
+        }
+    with run.progress:
+        with usage_errors():
+            found = list(run.track(find_faces(images, finder), len(images), "faces"))
+        faces = [face for face in found if face is not None]
+        names = [face.name for face in faces]
+        if not 1 < len(set(names)) < len(names):
+            usage_error(
+                f"{people}: YuNet finds {len(set(names))} people on {len(names)} images, too few"
+            )
+
+        def vectors(
+            label: str, method: Method | None = None, scene: Scene | None = None
+        ) -> np.ndarray:
+            steps = embed(faces, network, out / "cache", method, scene)
+            return np.array(list(run.track(steps, len(faces), label)))
+
+        photos = vectors("images")
+        figures: dict[str, dict[str, Any]] = {}
+        for name, scene in scenes.items():
+            figures[name] = {}
+            for method in compared:
+                probes = vectors(f"{method.name}, {name}", method, scene)
+                figures[name][method.name] = summary(names, photos, probes)
+    about = {
+        "images": len(faces),
+        "left_out": len(found) - len(faces),
+        "recogniser": recogniser.stem,
+        "environment": environment(),
+        "fingerprints": fingerprints(compared),
+        "scenes": figures,
+    }
+    storage.write_bytes(out / "identity.json", json.dumps(about, indent=1).encode())
+    for name, of_scene in figures.items():
+        typer.echo(to_markdown(identities(name, of_scene)))
