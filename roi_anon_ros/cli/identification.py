@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,11 +23,24 @@ from roi_anon_ros.cli.run import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from roi_anon_ros.evaluate.methods import Method
+    from roi_anon_ros.evaluate.identity import Embedder
 
 #: Heights in pixels of what is placed in a scene.
 HEAD_SIZES = "64,128"
 BODY_SIZES = "128"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured of faces besides recognition.
+
+    Attributes:
+        discrimination: faces picked out of candidates.
+        attributes: the network for sex and age; None: these are not.
+    """
+
+    discrimination: bool = False
+    attributes: Path | None = None
 
 
 @app.command()
@@ -52,6 +66,16 @@ def identify(
     yunet: Annotated[
         Path | None, typer.Option(help="A YuNet .onnx, which finds eyes, nose and mouth of faces.")
     ] = None,
+    discrimination: Annotated[
+        bool,
+        typer.Option(
+            "--discrimination", help="Also pick each face out of ten, by encoding all of them."
+        ),
+    ] = False,
+    attributes: Annotated[
+        Path | None,
+        typer.Option(help="Also tell sex and age, by an age-gender-recognition .xml of OpenVINO."),
+    ] = None,
     methods: Annotated[
         str, typer.Option(help="As evaluate's; the original is always there.")
     ] = "roi,avif:10,blur+avif:10",
@@ -74,9 +98,13 @@ def identify(
     roi-anon report.
     """
     with interruptible("evaluate"):
-        for path in (people, *recogniser, *([yunet] if yunet else [])):
-            must_exist(path)
+        for path in (people, *recogniser, yunet, attributes):
+            if path is not None:
+                must_exist(path)
         quiet_libraries()
+        asked = Asked(discrimination, attributes)
+        if bodies and asked != Asked():
+            usage_error("--discrimination, --attributes: are of faces, must not be with --bodies")
         if bodies:
             _identify_bodies(people, recogniser, methods, sizes or BODY_SIZES, limit, out)
             return
@@ -84,7 +112,8 @@ def identify(
             usage_error(f"--recogniser: got {len(recogniser)}, must be one without --bodies")
         if yunet is None:
             usage_error("--yunet: is missing, must be a YuNet .onnx without --bodies")
-        _identify_faces(people, recogniser[0], yunet, methods, sizes or HEAD_SIZES, limit, out)
+        sizes = sizes or HEAD_SIZES
+        _identify_faces(people, recogniser[0], yunet, asked, methods, sizes, limit, out)
 
 
 def _identify_bodies(
@@ -117,24 +146,34 @@ def _identify_bodies(
 
 
 def _identify_faces(
-    people: Path, recogniser: Path, yunet: Path, methods: str, sizes: str, limit: int, out: Path
+    people: Path,
+    recogniser: Path,
+    yunet: Path,
+    asked: Asked,
+    methods: str,
+    sizes: str,
+    limit: int,
+    out: Path,
 ) -> None:
     """Compare faces."""
     import numpy as np
 
     from roi_anon_ros import storage
+    from roi_anon_ros.detect.attributes import FaceAttributes
     from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks
+    from roi_anon_ros.evaluate.discrimination import measure_discrimination
     from roi_anon_ros.evaluate.identity import Scene, embed, find_faces, read_people, summary
+    from roi_anon_ros.evaluate.inference import sum_up_attributes
     from roi_anon_ros.evaluate.measure import environment
     from roi_anon_ros.evaluate.methods import fingerprints, make_methods
-    from roi_anon_ros.evaluate.report.markdown import to_markdown
-    from roi_anon_ros.evaluate.report.tables import identities
 
     run = Run(resumes=True)
+    cache = out / "cache"
     with usage_errors():
         images = read_people(people, limit)
         compared = make_methods(methods)
         network = FaceRecogniser(recogniser)
+        teller = None if asked.attributes is None else FaceAttributes(asked.attributes)
         finder = YunetLandmarks(yunet)
         scenes = {
             f"{size} px, {look}": Scene(int(size), look == "grey")
@@ -151,19 +190,27 @@ def _identify_faces(
                 f"{people}: YuNet finds {len(set(names))} people on {len(names)} images, too few"
             )
 
-        def vectors(
-            label: str, method: Method | None = None, scene: Scene | None = None
-        ) -> np.ndarray:
-            steps = embed(faces, network, out / "cache", method, scene)
+        def vectors(embedder: Embedder, label: str, *where: Any) -> np.ndarray:
+            steps = embed(faces, embedder, cache, *where)
             return np.array(list(run.track(steps, len(faces), label)))
 
-        photos = vectors("images")
+        photos = vectors(network, "images")
+        clear = None if teller is None else vectors(teller, "sex and age of images")
         figures: dict[str, dict[str, Any]] = {}
         for name, scene in scenes.items():
             figures[name] = {}
             for method in compared:
-                probes = vectors(f"{method.name}, {name}", method, scene)
-                figures[name][method.name] = summary(names, photos, probes)
+                label = f"{method.name}, {name}"
+                one = summary(names, photos, vectors(network, label, method, scene))
+                if teller is not None and clear is not None:
+                    told = vectors(teller, f"sex and age of {label}", method, scene)
+                    one |= sum_up_attributes(names, clear, told)
+                if asked.discrimination:
+                    picking = f"picked out of {label}"
+                    one["discrimination"] = measure_discrimination(
+                        faces, method, scene, cache, run.track, picking
+                    )
+                figures[name][method.name] = one
     about = {
         "images": len(faces),
         "left_out": len(found) - len(faces),
@@ -173,5 +220,14 @@ def _identify_faces(
         "scenes": figures,
     }
     storage.write_bytes(out / "identity.json", json.dumps(about, indent=1).encode())
-    for name, of_scene in figures.items():
-        typer.echo(to_markdown(identities(name, of_scene)))
+    _show_faces(figures)
+
+
+def _show_faces(figures: dict[str, dict[str, Any]]) -> None:
+    """Print the tables of all scenes."""
+    from roi_anon_ros.evaluate.report.markdown import to_markdown
+    from roi_anon_ros.evaluate.report.tables import attacks_on_faces, identities
+
+    for name, methods in figures.items():
+        for table in [identities(name, methods), *attacks_on_faces(name, methods)]:
+            typer.echo(to_markdown(table))

@@ -25,15 +25,16 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from roi_anon_ros.codec.image import as_grey
-from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks, align
+from roi_anon_ros.detect.recogniser import YunetLandmarks, align
 from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.precision import RESAMPLES
+from roi_anon_ros.evaluate.retrieval import worst_by_chance, worst_tenth
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.storage import IMAGE_SUFFIXES, write_bytes
 
@@ -45,6 +46,15 @@ TOP = 0.5
 SKIN = (1.08, 0.92, 0.8)
 #: Changes where a scene is drawn in another way.
 SCENE_VERSION = 1
+
+
+class Embedder(Protocol):
+    """Makes a vector of each aligned face, such as ``FaceRecogniser`` and ``FaceAttributes``."""
+
+    fingerprint: str
+
+    def __call__(self, faces: list[np.ndarray]) -> np.ndarray:
+        """Vectors ``[n, d]`` of aligned faces."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +195,7 @@ def find_faces(people: Iterable[tuple[str, Path]], finder: YunetLandmarks) -> It
 
 def embed(
     faces: Sequence[Face],
-    recogniser: FaceRecogniser,
+    recogniser: Embedder,
     cache: Path,
     method: Method | None = None,
     scene: Scene | None = None,
@@ -377,8 +387,10 @@ def compare(
         ``tar_far_01``, share of genuine pairs accepted where 1 % and 0.1 % of the impostors are;
         ``roc``, 101 points ``[FAR, TAR]``, FAR from 1e-4 to 1; ``rank1``, share of ``probes`` (a
         person's images but the first) most similar to their own person's first image among
-        those of all people, and ``rank1_chance``. ``<name>_interval`` of ``auc``, ``tar_far_1``,
-        ``tar_far_01`` and ``rank1``: 95 %, from draws of as many people with replacement.
+        those of all people, and ``rank1_chance``; ``worst_tenth``, rank 1 of the tenth of the
+        people who are found most often, and ``worst_tenth_chance``. ``<name>_interval`` of
+        ``auc``, ``tar_far_1``, ``tar_far_01`` and ``rank1``: 95 %, from draws of as many people
+        with replacement.
 
     Raises:
         ValueError: there are fewer than two people, or nobody has two images.
@@ -413,6 +425,8 @@ def compare(
             [figure[name] for figure in drawn], [2.5, 97.5]
         ).tolist()
     result["roc"] = [[float(far), true_accepts(shares, far)] for far in np.geomspace(1e-4, 1, 101)]
+    result["worst_tenth"] = worst_tenth(pairs.hits, pairs.probed)
+    result["worst_tenth_chance"] = worst_by_chance(1 / people, pairs.probed)
     return result | {"probes": len(pairs.probed), "people": people, "rank1_chance": 1 / people}
 
 

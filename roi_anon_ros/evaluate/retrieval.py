@@ -133,6 +133,19 @@ def by_chance(person: np.ndarray, camera: np.ndarray, seed: int = 0) -> dict[str
     return dict(zip(("rank1", "map", "worst_tenth"), means, strict=True))
 
 
+def worst_by_chance(chance: float, probed: np.ndarray, seed: int = 0) -> float:
+    """:func:`worst_tenth` of one who guesses: the mean over random hits.
+
+    Args:
+        chance: of each hit, 0 to 1.
+        probed: int ``[p]``, whom each probe shows.
+        seed: of the hits.
+    """
+    guessed = np.random.default_rng(seed).random((CHANCE_ROUNDS, len(probed))) < chance
+    rounds = [worst_tenth(hits.astype(float), probed) for hits in guessed]
+    return float(np.mean(rounds))
+
+
 def number(labels: Sequence[str]) -> np.ndarray:
     """A number for each different label, int ``[n]``."""
     return np.unique(np.asarray(labels), return_inverse=True)[1]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from roi_anon_ros.evaluate.report.tables import Table, interval
+from roi_anon_ros.evaluate.report.markdown import Table
+from roi_anon_ros.evaluate.report.tables import interval
 
 #: What a table calls the two comparisons.
 MODES = {"raw": "originals ↔ sent", "linked": "sent ↔ sent"}

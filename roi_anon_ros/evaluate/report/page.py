@@ -23,6 +23,7 @@ from roi_anon_ros.evaluate.report import heads as of_heads
 from roi_anon_ros.evaluate.report import study as of_study
 from roi_anon_ros.evaluate.report.markdown import to_markdown
 from roi_anon_ros.evaluate.report.tables import (
+    attacks_on_faces,
     claims,
     detectors_of,
     faces_of,
@@ -316,7 +317,8 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
         "share of pairs of one person that are accepted when 1 % or 0.1 % of the pairs of "
         "different people are. "
         "Rank 1: the right person is the most similar of all; by chance "
-        f"{counts['rank1_chance']:.1%}.",
+        f"{counts['rank1_chance']:.1%}. Worst tenth: rank 1 of the tenth of the people who are "
+        f"found most often; by chance {counts['worst_tenth_chance']:.2f}.",
         f"{counts['genuine']} raw pairs of one person and {counts['impostors']} of two. In "
         "brackets: 95 % of bootstrap "
         "resamples of the people.",
@@ -341,6 +343,14 @@ def _identity(about: Mapping[str, Any]) -> dict[str, Any]:
             ax.grid(alpha=0.3)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     tables = [identities(scene, methods) for scene, methods in scenes.items()]
+    for scene, methods in scenes.items():
+        tables += attacks_on_faces(scene, methods)
+    if len(tables) > len(scenes):
+        text.append(
+            "Discrimination: who has ten candidates and the rest of the scene encodes each of "
+            "them, and the nearest to what was sent wins. Attributes: a network's answers on what "
+            "was sent, against its answers on the same person's other, clear images."
+        )
     return {
         "title": "Is anybody recognised?",
         "text": text,

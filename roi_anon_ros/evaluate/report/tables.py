@@ -197,10 +197,33 @@ def identities(scene: str, methods: Mapping[str, Mapping[str, Any]]) -> Table:
         "rank1": "rank 1",
     }
     modes = ("raw", "linked")
-    table = [[scene, *(f"{mode}: {title}" for mode in modes for title in figures.values())]]
+    titles = [*figures.values(), "worst tenth"]
+    table = [[scene, *(f"{mode}: {title}" for mode in modes for title in titles)]]
     for name, measured in methods.items():
-        table.append([name, *(interval(measured[mode], key) for mode in modes for key in figures)])
+        line = [name]
+        for mode in modes:
+            line += [interval(measured[mode], key) for key in figures]
+            line.append(number(measured[mode]["worst_tenth"]))
+        table.append(line)
     return table
+
+
+def attacks_on_faces(scene: str, methods: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """What ``identify`` found with ``--discrimination`` and ``--attributes`` in one scene."""
+    titles = {
+        "discrimination": {"same": "the very photo", "other": "another photo"},
+        "attributes": {"sex_auc": "sex, AUC", "age_correlation": "age, rank correlation"},
+    }
+    tables = []
+    for part, figures in titles.items():
+        lines = []
+        for name, measured in methods.items():
+            if part in measured:
+                lines.append([name, *(interval(measured[part], key) for key in figures)])
+        if lines:
+            head = [f"{scene}: {part}", *(f"{title} (95 %)" for title in figures.values())]
+            tables.append([head, *lines])
+    return tables
 
 
 def detectors_of(base: Mapping[str, Any]) -> list[str]:
