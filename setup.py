@@ -85,6 +85,7 @@ setup(
     package_data={
         f"{NAME}.anonymize.treatments": ["average_faces.npz"],
         f"{NAME}.codec": ["average_head.npz"],
+        f"{NAME}.evaluate.card": ["card.html.j2"],
         f"{NAME}.evaluate.report": ["report.html.j2"],
         f"{NAME}.ground.page": ["page.html"],
         f"{NAME}.nodes.base": ["discovery.xml"],

@@ -21,6 +21,7 @@ from roi_anon_ros.cli import (
     study,
     subsets,
     training,
+    watch,
 )
 from roi_anon_ros.cli.run import app
 
@@ -41,4 +42,5 @@ __all__ = [
     "study",
     "subsets",
     "training",
+    "watch",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -166,27 +168,78 @@ def bench(
 
 @app.command()
 def report(
-    folder: Annotated[
-        Path, typer.Argument(metavar="OUT", help="Folder of evaluate, identify and bench.")
-    ] = OUT,
+    folders: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[OUT...]",
+            help="Folders of evaluate, heads, identify and bench.",
+            show_default=str(OUT),
+        ),
+    ] = None,
+    card: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Write the privacy card of this model, name or file, into the first folder "
+            "instead: card.json and card.html.",
+        ),
+    ] = None,
 ) -> None:
-    """Write report.html, one page that needs no network, and report.md from the results in a
-    folder.
+    """Write report.html, one page that needs no network, and report.md from the results in each
+    folder; or the privacy card of a model from all of them.
+
+    A card is of one model: results of a model with another fingerprint are refused.
     """
     with interruptible("evaluate"):
-        must_exist(folder)
-        from roi_anon_ros import storage
-        from roi_anon_ros.evaluate.report.page import html, markdown, read_results
+        places = folders or [OUT]
+        for folder in places:
+            must_exist(folder)
+        if card is not None:
+            _write_card(places, card)
+            return
+        for folder in places:
+            _write_report(folder)
 
-        try:
-            found = read_results(folder)
-            pages = {"report.md": markdown(found, folder), "report.html": html(found, folder)}
-        except (OSError, ValueError) as error:
-            usage_error(str(error))
-        except KeyError as error:
-            usage_error(
-                f"{folder}: results of another release, without {error}; run the commands again"
-            )
-        for name, page in pages.items():
-            storage.write_bytes(folder / name, page.encode())
-        typer.echo(folder / "report.html")
+
+def _write_report(folder: Path) -> None:
+    """Write the pages of one folder."""
+    from roi_anon_ros import storage
+    from roi_anon_ros.evaluate.report.page import html, markdown, read_results
+
+    with _results_of(folder):
+        found = read_results(folder)
+        pages = {"report.md": markdown(found, folder), "report.html": html(found, folder)}
+    for name, page in pages.items():
+        storage.write_bytes(folder / name, page.encode())
+    typer.echo(folder / "report.html")
+
+
+def _write_card(folders: list[Path], name: str) -> None:
+    """Write the privacy card of a model."""
+    quiet_libraries()
+    from roi_anon_ros import storage
+    from roi_anon_ros.codec import Codec
+    from roi_anon_ros.evaluate.card.card import make_card, to_html
+    from roi_anon_ros.evaluate.card.results import Model, read_all
+
+    with usage_errors():
+        codec = Codec.load(name)
+    with _results_of(*folders):
+        results = read_all(folders, Model(codec.name, codec.fingerprint))
+        made = make_card(results)
+        page = to_html(made)
+    storage.write_bytes(folders[0] / "card.json", json.dumps(made, indent=1).encode())
+    storage.write_bytes(folders[0] / "card.html", page.encode())
+    typer.echo(folders[0] / "card.html")
+
+
+@contextmanager
+def _results_of(*folders: Path) -> Iterator[None]:
+    """Turn what is wrong with results in folders into a line and exit code 2."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        usage_error(str(error))
+    except KeyError as error:
+        said = ", ".join(map(str, folders))
+        usage_error(f"{said}: results of another release, without {error}; run the commands again")

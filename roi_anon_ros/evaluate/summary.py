@@ -133,8 +133,9 @@ def sum_up_faces(name: str, pairs: Pairs, base: Pairs) -> dict[str, Any]:
 
     Returns:
         Besides what :func:`summary` says: ``<name>_true`` and ``<name>_false`` at the detector's
-        ``FACE_SCORE``, faces on the paint left out; ``<name>_stamps``, how many of these there are:
-        stamps that look like faces, nobody's; ``<name>_share``, of those found on the originals,
+        ``FACE_SCORE``, faces on the paint left out; ``<name>_images``, images on which there is
+        any, annotated or not; ``<name>_stamps``, faces on the paint: stamps that look like faces,
+        nobody's; ``<name>_share``, of those found on the originals,
         with its ``_interval``, where any are; ``<name>_by_size``, true by ``SIZES``;
         ``<name>_by_score``, ``[true, false]`` by ``SCORES``.
     """
@@ -143,9 +144,11 @@ def sum_up_faces(name: str, pairs: Pairs, base: Pairs) -> dict[str, Any]:
     at = FACE_SCORE[name]
     true, false = counts(mine, at)
     stamps = 0
+    showing = 0
     for _, seen in pairs:
         on_paint = seen.detections[name].scores[_on_paint(seen, name)]
         stamps += int((on_paint >= at).sum())
+        showing += int((without_stamps(seen, name).scores >= at).any())
     by_size = {size: counts(mine, at, *bounds)[0] for size, bounds in SIZES.items()}
     figures: dict[str, Any] = {
         f"{name}_against": against,
@@ -154,6 +157,7 @@ def sum_up_faces(name: str, pairs: Pairs, base: Pairs) -> dict[str, Any]:
         f"{name}_ap_interval": bootstrap(mine, average_precision) if mine else (math.nan,) * 2,
         f"{name}_true": true,
         f"{name}_false": false,
+        f"{name}_images": showing,
         f"{name}_stamps": stamps,
         f"{name}_by_size": by_size,
         f"{name}_by_score": {str(score): counts(mine, score) for score in SCORES},
