@@ -1,7 +1,10 @@
-"""``train`` and ``label``: models of one's own."""
+"""``train``, ``budget`` and ``label``: models of one's own."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -39,21 +42,102 @@ def train(
     """
     with interruptible():
         must_exist(config)
-        try:
+        with trainings():
             from roi_anon_ros.train import trainer
-        except ModuleNotFoundError as error:
-            usage_error(
-                f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'"
-            )
-        with usage_errors(f"{config}: "):
-            trainer.read_config(config)
-        try:
+
             with usage_errors(f"{config}: "):
+                trainer.read_config(config)
                 typer.echo(trainer.train(config, out or Path("runs") / config.stem))
-        except SystemExit as error:  # how Lightning passes on Ctrl-C
-            if isinstance(error.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
+
+
+@contextmanager
+def trainings() -> Iterator[None]:
+    """Name the extra that trains where it is missing, and pass Ctrl-C on as such."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("roi_anon_ros"):
             raise
+        usage_error(
+            f"{error.name} is not installed: training needs pip install 'roi_anon_ros[train]'"
+        )
+    except SystemExit as error:  # how Lightning passes on Ctrl-C
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
+@app.command()
+def budget(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="A codec's training with utility, a YAML file.")
+    ],
+    annotations: Annotated[
+        Path, typer.Argument(metavar="SET", help="Images for tests, with persons annotated.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="The images' folder, where SET does not say it.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for trainings and results.")] = Path(
+        "runs/budget"
+    ),
+    budgets: Annotated[
+        str, typer.Option(help="Budgets in place of those of utility; none is always there.")
+    ] = "0.2,0.3,0.5,0.8",
+    limit: Annotated[
+        int, typer.Option(help="Images for tests, at most, spread over SET.", min=4)
+    ] = 200,
+    attack_steps: Annotated[
+        int, typer.Option(help="Of the attacker who links persons to originals.", min=1)
+    ] = 400,
+    detector: Annotated[
+        str,
+        typer.Option(
+            help="Finds persons: persons (the package's own), yolov8n, or a file; take one that "
+            "utility does not name."
+        ),
+    ] = "yolov8n",
+) -> None:
+    """Train a codec once for each utility budget and once without, and show what a tighter budget
+    gives back in persons found, and what it costs in persons linked to their originals.
+
+    The same command goes on with an interrupted run, budget by budget. Results: budget.md,
+    budget.png and budget.json in OUT.
+    """
+    with interruptible("evaluate"), trainings():
+        must_exist(config)
+        must_exist(annotations)
+        quiet_libraries()
+        from roi_anon_ros import storage
+        from roi_anon_ros.datasets import read_set, spread
+        from roi_anon_ros.detect.choice import find_detector, make_detector
+        from roi_anon_ros.evaluate.measure import LEAST_SCORE
+        from roi_anon_ros.evaluate.report.budgets import describe_budgets, plot, table
+        from roi_anon_ros.evaluate.report.markdown import to_markdown
+        from roi_anon_ros.study.budgets import describe, judge_budgets, train_budgets
+
+        run = Run(resumes=True)
+        with usage_errors("budgets: "):
+            numbers = [float(one) for one in budgets.split(",")]
+        with usage_errors():
+            reading = read_set(annotations, images)
+            records = spread(reading.records, limit)
+            find = make_detector(detector, LEAST_SCORE["persons"])
+            mark = storage.digest(find_detector(detector))
+        for problem in reading.problems:
+            run.fail(annotations, problem)
+        with usage_errors(f"{config}: "):
+            methods = train_budgets(config, numbers, out)
+        with usage_errors(), run.progress:
+            figures = judge_budgets(methods, records, find, mark, attack_steps, out, run.track)
+            about = describe(config, figures, records, Path(detector).stem, attack_steps)
+        markdown = f"{describe_budgets(about)}\n\n{to_markdown(table(about)).rstrip()}\n"
+        storage.write_bytes(out / "budget.md", markdown.encode())
+        storage.write_bytes(out / "budget.json", json.dumps(about, indent=1).encode())
+        plot(about).savefig(out / "budget.png", dpi=110)
+        typer.echo(markdown, nl=False)
+        if run.failed:
+            raise typer.Exit(1)
 
 
 @app.command()

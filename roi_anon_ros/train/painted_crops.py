@@ -79,7 +79,9 @@ class PaintedCrops(ImageCrops):
         heads *= scale
         heads[:, 2] *= rng.uniform(*JITTER)
         annotated = self.records[index].persons
-        moved = annotated.xyxy[~annotated.ignore] - np.array([*corner, *corner], np.float32)
+        moved: np.ndarray = annotated.xyxy[~annotated.ignore] - np.array(
+            [*corner, *corner], np.float32
+        )
         persons = clip_boxes(np.round(moved * scale), self.size, self.size)
         if rng.random() < 0.5:
             crop = cv2.flip(crop, 1)

@@ -1,0 +1,211 @@
+"""What a utility budget gives back, and what it costs privacy: the experiment of arXiv 2504.14301.
+
+One training for each budget and one without, from the same start, as many steps, on the same
+crops. Then each is judged by what a detector still finds and by what an attacker still links.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from roi_anon_ros.datasets import Record
+from roi_anon_ros.detect import Detector
+from roi_anon_ros.evaluate.attack.linking import People, learn_links, link
+from roi_anon_ros.evaluate.measure import environment
+from roi_anon_ros.evaluate.methods import ORIGINAL, make_method
+from roi_anon_ros.evaluate.precision import (
+    Judged,
+    average_precisions,
+    count_draws,
+    judge,
+    to_interval,
+)
+from roi_anon_ros.files import read_pixels
+from roi_anon_ros.storage import digest, write_bytes
+from roi_anon_ros.study.sets import Track
+from roi_anon_ros.train.branches import BranchedConfig
+from roi_anon_ros.train.trainer import read_config, train
+
+#: The training without a budget, and the model that all begin with.
+NONE = "none"
+START = "start"
+#: Least overlap of a detection with the person that it finds.
+OVERLAP = 0.5
+#: Of what is measured; another one makes no use of older figures.
+FORMAT = 1
+
+
+def train_budgets(training: Path, budgets: Sequence[float], out: Path) -> dict[str, str]:
+    """Train with each budget in place of the configured ones, and without utility.
+
+    What a former run finished is kept; an interrupted training goes on.
+
+    Args:
+        training: YAML file of a codec's training with ``utility``.
+        budgets: 0 or more each.
+        out: gets a folder for each training.
+
+    Returns:
+        Methods of an evaluation, by their names here: ``original``, ``start`` where the training
+        has one, ``none``, and the budgets.
+
+    Raises:
+        ValueError: the configuration or a budget cannot be used, or ``out`` holds other trainings.
+        TrainingError: see :func:`~roi_anon_ros.train.trainer.train`.
+    """
+    config = read_config(training)
+    if not isinstance(config, BranchedConfig) or not config.utility:
+        raise ValueError("utility: got none, must be there: its budgets are what is compared")
+    plans: dict[str, list[dict[str, Any]]] = {NONE: []}
+    for budget in budgets:
+        if not budget >= 0:
+            raise ValueError(f"budgets: got {budget}, must be 0 or more")
+        plans[f"{budget:g}"] = [entry | {"budget": float(budget)} for entry in config.utility]
+    methods = {ORIGINAL: ORIGINAL}
+    if config.start:
+        methods[START] = config.start
+    for name, utility in plans.items():
+        folder = out / f"budget-{name}"
+        told = yaml.safe_dump(asdict(config) | {"utility": utility}, sort_keys=False)
+        file = folder / "training.yaml"
+        if file.is_file() and file.read_text() != told:
+            raise ValueError(f"{file}: of another training; name another folder")
+        write_bytes(file, told.encode())
+        model = file.with_suffix(".safetensors")
+        methods[name] = str(model if model.is_file() else train(file, folder))
+    return methods
+
+
+def judge_budgets(
+    methods: Mapping[str, str],
+    records: Sequence[Record],
+    detector: Detector,
+    mark: str,
+    steps: int,
+    out: Path,
+    track: Track,
+) -> dict[str, dict[str, Any]]:
+    """Judge each training; what a former run judged is kept.
+
+    Every other image with its persons is the attacker's own.
+
+    Args:
+        methods: of :func:`train_budgets`.
+        records: annotated images for tests.
+        detector: of persons, from low scores on; one that took no part in the trainings.
+        mark: tells the detector from others.
+        steps: of the attacker.
+        out: gets a file for each method.
+        track: shows how far it is.
+
+    Returns:
+        By name ``bpp``, bits per pixel; ``ap50`` and ``linked``, each the figure and then those of
+        200 resamples; ``people``, among how many the attacker guesses.
+
+    Raises:
+        ValueError: an image cannot be read, or too few persons are on them.
+    """
+    images = [[str(one.path.name), digest(one.path, one.persons.xyxy.tobytes())] for one in records]
+    figures = {}
+    for name, text in methods.items():
+        method = make_method(text)
+        file = out / "figures" / f"{name}.json"
+        told = {
+            "format": FORMAT,
+            "method": method.key,
+            "detector": mark,
+            "steps": steps,
+            "images": digest(json.dumps(images).encode()),
+        }
+        found = json.loads(file.read_text()) if file.is_file() else {}
+        if found.get("told") != told:
+            judged: list[Judged] = []
+            people: list[People] = []
+            bits = 0.0
+            pixels = 0
+            for record in track(records, len(records), f"{name}: images"):
+                image = read_pixels(record.path)
+                sent = method.encode(image)
+                received = method.decode(sent)
+                persons = record.persons
+                judged.append(judge(detector([received])[0], persons, OVERLAP))
+                people.append(People.cut(received, image, persons.xyxy[~persons.ignore]))
+                bits += 8 * len(sent)
+                pixels += image.shape[0] * image.shape[1]
+            found = {"told": told, "bpp": bits / pixels} | sum_up(judged, people, steps)
+            write_bytes(file, json.dumps(found).encode())
+        figures[name] = {key: value for key, value in found.items() if key != "told"}
+    return figures
+
+
+def sum_up(judged: list[Judged], people: list[People], steps: int) -> dict[str, Any]:
+    """The figures of one method, each followed by those of the resamples.
+
+    Args:
+        judged: each image.
+        people: each image's.
+        steps: of the attacker.
+    """
+    images = np.concatenate([np.ones((1, len(judged)), int), count_draws(len(judged))])
+    network = learn_links(People.join(people[::2]), steps)
+    others = People.join(people[1::2])
+    if len(others) < 2:
+        raise ValueError(f"images: got {len(others)} persons to be linked, must be at least 2")
+    right = link(network, others)
+    persons = np.concatenate([np.ones((1, len(right)), int), count_draws(len(right))])
+    return {
+        "ap50": average_precisions(judged, images).tolist(),
+        "linked": (persons @ right / len(right)).tolist(),
+        "people": len(right),
+    }
+
+
+def describe(
+    training: Path,
+    figures: Mapping[str, dict[str, Any]],
+    records: Sequence[Record],
+    detector_name: str,
+    steps: int,
+) -> dict[str, Any]:
+    """What ``evaluate/report/budgets.py`` shows.
+
+    Args:
+        training: of :func:`train_budgets`.
+        figures: of :func:`judge_budgets`.
+        records: likewise.
+        detector_name: what the report calls the detector.
+        steps: of the attacker.
+    """
+    config = read_config(training)
+    assert isinstance(config, BranchedConfig)  # it was trained with
+    shown = {}
+    for name, one in figures.items():
+        shown[name] = {"bpp": one["bpp"]}
+        for figure in ("ap50", "linked"):
+            differences = np.array(one[figure]) - np.array(figures[NONE][figure])
+            shown[name][figure] = {
+                "value": one[figure][0],
+                "interval": to_interval(np.array(one[figure][1:])),
+                "difference": float(differences[0]),
+                "difference_interval": to_interval(differences[1:]),
+            }
+    return {
+        "steps": config.steps,
+        "batch": config.batch,
+        "network": config.network,
+        "utility": config.utility,
+        "privacy": config.privacy,
+        "detector": detector_name,
+        "images": len(records),
+        "people": figures[NONE]["people"],
+        "attack_steps": steps,
+        "environment": environment(),
+        "figures": shown,
+    }
