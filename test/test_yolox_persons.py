@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,12 @@ from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.detect import choice
 from roi_anon_ros.detect.boxes import suppress
 from roi_anon_ros.detect.weights import WeightsError
-from roi_anon_ros.detect.yolox_engine import calibrate, make_run
-from roi_anon_ros.detect.yolox_persons import OVERLAP, YoloxPersons, decode_rows, fit
+from roi_anon_ros.detect.yolox_cells import decode_rows, fit
+from roi_anon_ros.detect.yolox_engine import make_run, onnx_file
+from roi_anon_ros.detect.yolox_export import calibrate, write_graph
+from roi_anon_ros.detect.yolox_persons import OVERLAP, YoloxPersons
 from roi_anon_ros.evaluate import judges
+from roi_anon_ros.processors import has_gpu
 
 PUBLISHED = cache_dir() / "weights" / "yolox_nano.onnx"
 
@@ -127,6 +132,8 @@ def test_engines_give_the_rows_of_torch(
     rng = np.random.default_rng(0)
     if engine == "openvino-int8":
         calibrate(weights, rng.integers(0, 256, (4, 64, 96, 3), np.uint8))
+    if engine == "onnxruntime":  # openvino converts what lies there without an exported network
+        write_graph(weights)
     _, reference = make_run(weights, "torch")
     name, run = make_run(weights, engine)
     assert name == engine
@@ -137,6 +144,44 @@ def test_engines_give_the_rows_of_torch(
         assert found.shape == expected.shape
         columns = np.abs(found - expected).mean((0, 1)) / expected.std((0, 1))
         assert columns.max() < off, columns
+
+
+NO_TORCH = """
+import sys
+import numpy as np
+from roi_anon_ros.detect.choice import make_detector
+
+image = np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)
+for engine in sys.argv[1:]:
+    (found,) = make_detector("persons", 0.0, engine)([image])
+    assert not {"torch", "ultralytics"} & set(sys.modules)
+    print(engine, *found.boxes[0], found.scores[0])
+"""
+
+
+def test_the_packages_own_detector_leaves_torch_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("openvino", "onnxruntime"):
+        pytest.importorskip(package)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing was converted before
+    engines = ["onnxruntime", "openvino", "openvino-int8", "auto"]
+    ran = subprocess.run([sys.executable, "-c", NO_TORCH, *engines], capture_output=True, text=True)
+    lines = [line.split() for line in ran.stdout.splitlines()]
+    assert [line[0] for line in lines] == engines, ran.stderr
+    surest = {engine: np.array(numbers, float) for engine, *numbers in lines}
+    # Noise on which no engine is sure of anybody, and all think of the same place.
+    for engine in engines[1:]:
+        np.testing.assert_allclose(surest[engine], surest["onnxruntime"], atol=8)
+    assert np.array_equal(surest["auto"], surest["openvino-int8"]) or has_gpu()
+
+
+def test_a_network_in_float_of_other_weights_is_refused(random_yolox: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    weights = Path(shutil.copy(random_yolox, tmp_path / "other.safetensors"))
+    shutil.copy(onnx_file(choice.own_weights()), onnx_file(weights))
+    with pytest.raises(ValueError, match="other-float.onnx: made of weights .*, must be of"):
+        make_run(weights, "onnxruntime")
 
 
 def test_a_network_in_int8_of_other_weights_is_refused(

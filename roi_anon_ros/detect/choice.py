@@ -9,6 +9,7 @@ from roi_anon_ros.codec.modelfile import model_folders
 from roi_anon_ros.detect.boxes import Detector
 from roi_anon_ros.detect.persons import YoloPersons
 from roi_anon_ros.detect.weights import WeightsError, find_weights
+from roi_anon_ros.detect.yolox_persons import YoloxPersons
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,6 @@ def make_detector(name: str = DEFAULT, confidence: float = 0.25, engine: str = "
     """
     if name != OURS and not _is_yolox(Path(name)):
         return YoloPersons(name, confidence, engine=YOLO_ENGINES.get(engine, engine))
-    # It needs torch, which a server with YOLO does not.
-    from roi_anon_ros.detect.yolox_persons import YoloxPersons
-
     return YoloxPersons(find_detector(name), confidence, engine=engine)
 
 

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-#: Pixels of the image that one cell of each scale stands for, one after the other.
-STRIDES = (8, 16, 32)
+from roi_anon_ros.detect.yolox_cells import STRIDES
+
 #: Width of the three scales, and of the head.
 WIDTHS = (64, 128, 256)
 HEAD_WIDTH = 64

@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from roi_anon_ros.detect.boxes import Detections, check_confidence, check_images, gather, suppress
 from roi_anon_ros.detect.weights import find_weights
-from roi_anon_ros.detect.yolox import STRIDES
+from roi_anon_ros.detect.yolox_cells import decode_rows, fit
 from roi_anon_ros.detect.yolox_engine import make_run
 
 #: Of two boxes that overlap more, intersection over union, the one with the lower score goes.
 OVERLAP = 0.65
 #: Most persons in one image.
 MOST = 300
-#: Grey at the right and lower edge where sides are no multiples of 32.
-PADDING = 114
 
 
 class YoloxPersons:
@@ -28,7 +25,8 @@ class YoloxPersons:
     longest side is more than ``max_side``.
 
     Args:
-        weights: a name that `find_weights` knows, or a file for `load_yolox`.
+        weights: a name that `find_weights` knows, or a file for `load_yolox`; the exported networks
+            beside it need no torch.
         confidence: least score, 0 to 1.
         max_side: pixels, a multiple of 32 from 32 to 4096.
         engine: see `make_run`.
@@ -77,60 +75,3 @@ class YoloxPersons:
                 scale = max(1.0, max(images[i].shape[:2]) / self.max_side)
                 found[i] = gather(boxes[kept] * scale, scores[kept], "person", images[i])
         return [found[i] for i in range(len(images))]
-
-
-def fit(image: np.ndarray, max_side: int) -> np.ndarray:
-    """Shrink uint8 ``[H, W, 3]`` to a longest side of ``max_side``, pad it to multiples of 32."""
-    height, width = image.shape[:2]
-    longest = max(height, width)
-    if longest > max_side:
-        height = max(round(height * max_side / longest), 1)
-        width = max(round(width * max_side / longest), 1)
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    if height % 32 == 0 and width % 32 == 0:
-        return image
-    padded = np.full((height + -height % 32, width + -width % 32, 3), PADDING, np.uint8)
-    padded[:height, :width] = image
-    return padded
-
-
-def decode_rows(
-    rows: np.ndarray, height: int, width: int, confidence: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Turn `YoloxNano.forward`'s rows of one image into boxes.
-
-    Args:
-        rows: float32 ``[n, 6]``, of one class.
-        height: of the image that the network saw, pixels.
-        width: the same.
-        confidence: least score.
-
-    Returns:
-        Boxes ``[m, 4]``, left, top, right, bottom in pixels, and scores ``[m]``, highest first.
-    """
-    scores = rows[:, 4] * rows[:, 5]
-    candidates = np.flatnonzero(scores >= confidence)
-    candidates = candidates[np.argsort(-scores[candidates], kind="stable")]
-    columns, lines, strides = place_cells(candidates, height, width)
-    rows = rows[candidates]
-    centres = (rows[:, :2] + np.stack([columns, lines], 1)) * strides[:, None]
-    # A side of e to the 10th pixels is wider than any image; beyond that it may overflow.
-    halves = np.exp(rows[:, 2:4].clip(max=10)) * strides[:, None] / 2
-    return np.concatenate([centres - halves, centres + halves], 1), scores[candidates]
-
-
-def place_cells(
-    numbers: np.ndarray, height: int, width: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return column, line and stride, float32 ``[m]`` each, of cells by their row numbers."""
-    columns = np.zeros(len(numbers), np.float32)
-    lines = np.zeros(len(numbers), np.float32)
-    strides = np.zeros(len(numbers), np.float32)
-    first = 0
-    for stride in STRIDES:
-        count = (height // stride) * (width // stride)
-        here = (numbers >= first) & (numbers < first + count)
-        lines[here], columns[here] = np.divmod(numbers[here] - first, width // stride)
-        strides[here] = stride
-        first += count
-    return columns, lines, strides

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
-from roi_anon_ros.detect.yolox_persons import place_cells
+from roi_anon_ros.detect.yolox_cells import place_cells
 
 #: A cell may find a person whose centre is within this many of its strides.
 RADIUS = 2.5

@@ -22,7 +22,7 @@ from roi_anon_ros.codec.latents import AUTO_QUALITY
 from roi_anon_ros.datasets import Record, read_set
 from roi_anon_ros.detect import Detections, Detector
 from roi_anon_ros.detect.matching import overlaps
-from roi_anon_ros.detect.yolox_persons import PADDING, fit
+from roi_anon_ros.detect.yolox_cells import PADDING, fit
 from roi_anon_ros.files import png, read_pixels
 
 log = logging.getLogger(__name__)

@@ -27,9 +27,10 @@ from roi_anon_ros.detect.boxes import suppress
 from roi_anon_ros.detect.choice import make_detector
 from roi_anon_ros.detect.matching import match, overlaps
 from roi_anon_ros.detect.yolox import YoloxNano, load_yolox, save_yolox
-from roi_anon_ros.detect.yolox_engine import calibrate, require
+from roi_anon_ros.detect.yolox_cells import decode_rows, fit
+from roi_anon_ros.detect.yolox_engine import require
+from roi_anon_ros.detect.yolox_export import calibrate, write_graph
 from roi_anon_ros.detect.yolox_persons import OVERLAP as SUPPRESSION
-from roi_anon_ros.detect.yolox_persons import decode_rows, fit
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.train.assignment import measure_loss
 from roi_anon_ros.train.decoded import (
@@ -106,7 +107,7 @@ class Config:
         epoch: steps between two checkpoints, each with a validation.
         validation_images: how many, spread over the validation set.
         int8: images that the ranges of the network in int8 are taken from, see `calibrate`; 0: no
-            such network is written.
+            networks are written that run without torch.
         precision: Lightning's, "32-true" or "bf16-mixed".
         workers: processes that prepare crops.
         seed: of everything random.
@@ -337,15 +338,15 @@ def train(config_file: Path, out: Path) -> Path:
         out: folder for checkpoints, logs and the weights; a ``last.ckpt`` in it is continued.
 
     Returns:
-        ``<out>/<name of the config file>.safetensors``, for `load_yolox`; its card and the network
-        in int8 lie beside it.
+        ``<out>/<name of the config file>.safetensors``, for `load_yolox`; its card and the
+        exported networks lie beside it.
 
     Raises:
         ImportError: what ``int8`` needs is not installed.
         ValueError: the configuration or a set cannot be used.
     """
     config = Config.read(config_file)
-    for package in ("nncf", "openvino") if config.int8 else ():
+    for package in ("nncf", "onnxscript", "openvino") if config.int8 else ():
         require(package, "export")  # now, not after hours
     lightning.seed_everything(config.seed, verbose=False)
     out.mkdir(parents=True, exist_ok=True)
@@ -387,6 +388,7 @@ def train(config_file: Path, out: Path) -> Path:
         files = [sample.files[number % len(sample.files)] for number, sample in enumerate(samples)]
         seen = (fit(read_pixels(file), config.max_side) for file in spread(files, config.int8))
         calibrate(result, seen)
+        write_graph(result)
     return result
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.onnxruntime_engine import onnx_file
@@ -27,26 +29,42 @@ def export(model: Model) -> dict[Stage, Path]:
         EngineError: the packages for it are missing.
     """
     require("onnxscript", "export")
-    import torch
-
     written = {stage: onnx_file(model, stage) for stage in stages_of(model)}
     model.path.parent.mkdir(parents=True, exist_ok=True)
     for stage, path in written.items():
-        onnx = torch.onnx.export(
-            stage.program(model),
-            dynamo=True,
-            verbose=False,
-            input_names=[stage.takes],
-            output_names=[stage.gives],
-        )
-        assert onnx is not None  # which it is with dynamo
-        # Where each node came from: files and lines of the machine that exports.
-        onnx.model.graph.metadata_props.clear()
-        for node in onnx.model.graph:
-            node.metadata_props.clear()
-            node.doc_string = None
-        onnx.model.metadata_props[MARK] = model.fingerprint.hex()
-        beside = path.with_suffix(".part")
-        onnx.save(beside, external_data=False)
-        os.replace(beside, path)
+        metadata = {MARK: model.fingerprint.hex()}
+        write_onnx(stage.program(model), path, metadata, [stage.takes], [stage.gives])
     return written
+
+
+def write_onnx(
+    program: Any,
+    path: Path,
+    metadata: Mapping[str, str],
+    inputs: Sequence[str] | None = None,
+    outputs: Sequence[str] | None = None,
+) -> None:
+    """Write a network as an ONNX file, in place of what was there only when it is whole.
+
+    Args:
+        program: torch's ``ExportedProgram``.
+        path: the file.
+        metadata: of the file; nothing else in it says where it was made.
+        inputs: names; None: as the program has them.
+        outputs: the same.
+    """
+    import torch
+
+    onnx = torch.onnx.export(
+        program, dynamo=True, verbose=False, input_names=inputs, output_names=outputs
+    )
+    assert onnx is not None  # which it is with dynamo
+    # Where each node came from: files and lines of the machine that exports.
+    onnx.model.graph.metadata_props.clear()
+    for node in onnx.model.graph:
+        node.metadata_props.clear()
+        node.doc_string = None
+    onnx.model.metadata_props.update(metadata)
+    beside = path.with_suffix(".part")
+    onnx.save(beside, external_data=False)
+    os.replace(beside, path)
