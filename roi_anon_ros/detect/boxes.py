@@ -36,6 +36,16 @@ class Detector(Protocol):
         ...
 
 
+class AdjustableDetector(Detector, Protocol):
+    """A detector whose least score may be set at any time.
+
+    Attributes:
+        confidence: least score of what it returns, 0 to 1.
+    """
+
+    confidence: float
+
+
 def check_images(images: list[np.ndarray]) -> None:
     """Raise ValueError, naming the entry, unless all are uint8 [H, W, 3] arrays of at least one
     pixel.

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from roi_anon_ros.codec.modelfile import model_folders
-from roi_anon_ros.detect.boxes import Detector
+from roi_anon_ros.detect.boxes import AdjustableDetector
 from roi_anon_ros.detect.persons import YoloPersons
 from roi_anon_ros.detect.weights import WeightsError, find_weights
 from roi_anon_ros.detect.yolox_persons import YoloxPersons
@@ -24,7 +24,9 @@ DEFAULT = "yolov8n"
 YOLO_ENGINES = {"onnxruntime": "torch", "openvino-int8": "openvino"}
 
 
-def make_detector(name: str = DEFAULT, confidence: float = 0.25, engine: str = "auto") -> Detector:
+def make_detector(
+    name: str = DEFAULT, confidence: float = 0.25, engine: str = "auto"
+) -> AdjustableDetector:
     """Make a detector by its name.
 
     Args:
@@ -45,7 +47,7 @@ def make_detector(name: str = DEFAULT, confidence: float = 0.25, engine: str = "
 
 def make_detector_or_ours(
     name: str = DEFAULT, confidence: float = 0.25, engine: str = "auto"
-) -> Detector:
+) -> AdjustableDetector:
     """Make a detector for a node: where "yolov8n" cannot be had, it is "persons".
 
     A warning says so. Whoever measures wants `make_detector`, which never takes another one.

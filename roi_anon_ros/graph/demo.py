@@ -123,7 +123,7 @@ class Demo(Graph):
     def start_nodes(self, model: str, detector: str) -> None:
         """Start an edge and a server node."""
         # Uncompressed images are too large for best effort where shared memory is not to be had.
-        edge = {"qos_overrides./image_raw.subscription.reliability": "reliable"}
+        edge: dict[str, Any] = {"qos_overrides./image_raw.subscription.reliability": "reliable"}
         server = {
             "detector": detector,
             "publish_anonymized": "true",
@@ -246,6 +246,8 @@ def report(
     """Everything measured for one image, as it is printed and written."""
     latent = delivery.latent
     found = delivery.detections
+    decoded = delivery.decoded
+    assert latent is not None and found is not None and decoded is not None  # it is complete
     fitted = resize(image, latent.coded_width, latent.coded_height)
     milliseconds: dict[str, float] = {}
     for stage, (node, names) in STAGES.items():
@@ -253,7 +255,7 @@ def report(
     total = 1000 * delivery.round_trip
     milliseconds["transport"] = max(total - sum(milliseconds.values()), 0.0)
     original = find_persons([image])[0]
-    faces = find_faces([delivery.decoded])[0]
+    faces = find_faces([decoded])[0]
     painted = find_painted(bytes(latent.packet))
     stamps = int(are_painted(faces.boxes, painted).sum())
     return {

@@ -165,7 +165,7 @@ def run(
         WeightsError: the weights cannot be had.
         GraphError: a process ended, reported an error or did not deliver.
     """
-    asked = [("cameras", number) for number in cameras]
+    asked: list[tuple[str, float]] = [("cameras", number) for number in cameras]
     asked += [("clouds", number) for number in clouds]
     asked += [("rate", rate), ("seconds", seconds), ("max_batch", max_batch)]
     for name, value in asked:
@@ -180,7 +180,8 @@ def run(
     latent = to_message(codec.encode(resize(sample, *size)), codec.name, Header(frame_id="camera"))
     image = from_rgb(resize(sample, *EDGE_SIZE), Header(frame_id="camera"))
     common = {"model": model, "engine": engine, "autostart": "true"}
-    server = common | {"detector": find_detector(detector), "max_batch": max_batch}
+    weights = find_detector(detector)
+    server = common | {"detector": weights, "max_batch": max_batch}
 
     def measure(row: Row) -> dict[str, Any]:
         with TemporaryDirectory() as name:
@@ -209,7 +210,7 @@ def run(
         "image": source,
         **asked_for,
         **coded,
-        "weights": server["detector"].name,
+        "weights": weights.name,
         **machine,
         "rows": rows,
     }
@@ -234,7 +235,11 @@ def _start(
     """
     latents = _topics(row.spaces, "latent")
     load.start_module("server", "roi_anon_ros.nodes.server", latent_topics=latents, **server)
-    publish = {"message": folder / "message", "stamps": folder / "stamps.json", "rate": rate}
+    publish: dict[str, Any] = {
+        "message": folder / "message",
+        "stamps": folder / "stamps.json",
+        "rate": rate,
+    }
     if row.raw:
         for space in row.spaces:
             reliable = {f"qos_overrides./{space}/image_raw.subscription.reliability": "reliable"}

@@ -83,6 +83,7 @@ SITE = {
 def site_camera() -> Camera:
     """The camera of the scene."""
     camera = make_site(SITE).cameras["camera"]
+    assert camera.lens is not None and camera.pose is not None  # SITE has both
     return Camera(camera.name, camera.lens, camera.pose)
 
 
@@ -282,10 +283,16 @@ def draw(found: Found, page: np.ndarray | None, path: Path) -> None:
     """
     figure = Figure(figsize=(15, 9.4), dpi=100, layout="constrained")
     people = len(found.cycles[-1]["people"])
+    latent = found.delivery.latent
+    detections = found.delivery.detections
+    decoded = found.delivery.decoded
+    annotated = found.delivery.annotated
+    assert latent is not None and detections is not None  # all four have arrived
+    assert decoded is not None and annotated is not None
     panels = {
         "camera": found.image,
-        f"decoded from {len(found.delivery.latent.packet):,} bytes": found.delivery.decoded,
-        f"{len(found.delivery.detections.detections)} detections": found.delivery.annotated,
+        f"decoded from {len(latent.packet):,} bytes": decoded,
+        f"{len(detections.detections)} detections": annotated,
     }
     if page is not None:
         panels["the twin's page"] = page

@@ -180,8 +180,8 @@ def run(
     with TemporaryDirectory() as folder:
         image = Path(folder) / "image.png"
         image.write_bytes(png(resize(default_image()[0], *SIZE)))
-        coding = {"model": model, "engine": engine, "autostart": "true"}
-        parameters = {
+        coding: dict[str, Any] = {"model": model, "engine": engine, "autostart": "true"}
+        parameters: dict[str, dict[str, Any]] = {
             "camera": {"input": image, "rate": RATE},
             "edge": coding,
             "server": coding | {"detector": detector},

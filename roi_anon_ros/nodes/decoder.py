@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile
@@ -49,7 +51,7 @@ class DecoderNode(CodecNode):
             PIXELS,
         )
         self._camera: CameraInfo | None = None
-        self._camera_input = None
+        self._camera_input: Any = None
         self._camera_state = "none came"
 
     def setup(self) -> dict[str, type]:

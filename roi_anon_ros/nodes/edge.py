@@ -114,8 +114,8 @@ class EdgeNode(CodecNode):
         """See :class:`NewestFramesNode`."""
         self.max_side: int = self.value("max_side")
         coded_size(MIN_SIDE, MIN_SIDE, self.max_side)  # raises where it is out of bounds
-        self._hiding = None
-        self._hiding_of = None
+        self._hiding: Hiding | None = None
+        self._hiding_of: tuple[float, tuple[str, ...]] | None = None
         self._rate: RateControl | None = None
         self._rate_of = 0.0, AUTO_QUALITY
         self._follow_parameters()
@@ -162,7 +162,7 @@ class EdgeNode(CodecNode):
         if self._sealer is None:
             self._latent.publish(to_message(encoded, self.codec.name, message.header))
         else:
-            error = self._send_both(found, encoded, message)
+            error = self._send_both(self._sealer, found, encoded, message)
             figures["share not sealed"] = float(error is not None)
             if error is not None:
                 self.worker.warned(topic, f"not sealed: {error}")
@@ -179,7 +179,7 @@ class EdgeNode(CodecNode):
         return seconds | encoded.seconds, figures
 
     def _send_both(
-        self, found: Found, encoded: Encoded, message: Image | CompressedImage
+        self, sealer: Sealer, found: Found, encoded: Encoded, message: Image | CompressedImage
     ) -> Exception | None:
         """Send the latent, then its sealed part.
 
@@ -189,11 +189,12 @@ class EdgeNode(CodecNode):
         from roi_anon_ros.seal import send_both
 
         stamp_ns = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
+        assert found.hidden is not None  # see _make_sealer()
         cells = found.hidden.regions.cells
         latent = to_message(encoded, self.codec.name, message.header)
         return send_both(
             encoded.packet,
-            partial(self._sealer.seal, encoded.packet, stamp_ns, found.image, cells),
+            partial(sealer.seal, encoded.packet, stamp_ns, found.image, cells),
             lambda _: self._latent.publish(latent),
             lambda sealed: self._sealed.publish(to_sealed_message(sealed, message.header)),
         )

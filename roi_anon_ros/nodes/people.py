@@ -24,7 +24,7 @@ from visualization_msgs.msg import MarkerArray
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.ground.cameras import Lens
 from roi_anon_ros.ground.people import People, Policy
-from roi_anon_ros.ground.site import read_site
+from roi_anon_ros.ground.site import Site, read_site
 from roi_anon_ros.nodes.base import ground_messages as messages
 from roi_anon_ros.nodes.base.newest import LOG_PERIOD, NewestFramesNode
 from roi_anon_ros.nodes.base.page import Page
@@ -94,6 +94,7 @@ class PeopleNode(NewestFramesNode):
             got = f"{policy.dead_after:g}"
             raise ValueError(f"dead_after: got {got}, must be late_after or more")
         self._people = People(site, policy)
+        self._frame = site.frame
         self._lenses: dict[str, Lens] = {}
         self._stamp = Time()
         self._shown: set[int] = set()
@@ -104,15 +105,15 @@ class PeopleNode(NewestFramesNode):
         }
         if self.value("robot_frame") or any(c.pose is None for c in site.cameras.values()):
             self._transforms = Transforms(self, site.frame)
-        self._open_outputs()
-        self._open_listeners()
+        self._open_outputs(site)
+        self._open_listeners(site)
         if self.value("page_port"):
             self._page = Page(self.value("page_port"))
         return {topic: Detection2DArray for topic in self._cameras}
 
-    def _open_outputs(self) -> None:
+    def _open_outputs(self, site: Site) -> None:
         results = partial(QoSProfile, depth=10)  # reliable; a fresh one each, for overrides
-        cameras = self._people.site.cameras
+        cameras = site.cameras
         self._clouds = {c: self.output(PointCloud2, f"{c}/people", results()) for c in cameras}
         self._fused = self.output(PointCloud2, "people_fused", results())
         self._tracks = self.output(Detection3DArray, "tracks", results())
@@ -132,12 +133,12 @@ class PeopleNode(NewestFramesNode):
 
             self._rmf = self.output(Obstacles, "rmf_obstacles", results())
 
-    def _open_listeners(self) -> None:
+    def _open_listeners(self, site: Site) -> None:
         """Listen to what may come at any time, and also never."""
         # One of them at a time; they may come while a transition lets go what they are about.
         group = MutuallyExclusiveCallbackGroup()
         listen = partial(self.create_subscription, callback_group=group)
-        for name, camera in self._people.site.cameras.items():
+        for name, camera in site.cameras.items():
             if camera.lens is None:
                 take = partial(self._take_camera_info, name)
                 topic = f"{name}/camera_info"
@@ -190,14 +191,16 @@ class PeopleNode(NewestFramesNode):
         camera = self._cameras[topic]
         started = time.perf_counter()
         with self._lock:
-            stamp = self._add(camera, message)
+            people = self._people
+            assert people is not None  # until unload(), which waits for the frame at work
+            stamp = self._add(people, camera, message)
             located = time.perf_counter()
-            self._publish_camera(camera, stamp, message.header.stamp)
-            self._publish_site(stamp, message.header.stamp)
+            self._publish_camera(people, camera, stamp, message.header.stamp)
+            self._publish_site(people, stamp, message.header.stamp)
         seconds = {"place": located - started, "publish": time.perf_counter() - located}
         return seconds, {}
 
-    def _add(self, camera: str, message: Detection2DArray) -> float:
+    def _add(self, people: People, camera: str, message: Detection2DArray) -> float:
         """Take a frame in.
 
         Returns:
@@ -206,7 +209,6 @@ class PeopleNode(NewestFramesNode):
         Raises:
             RefusedError, NoTransformError, AgeError, ValueError: nobody can be placed from it.
         """
-        people = self._people
         stamp = messages.to_seconds(message.header.stamp)
         if stamp == 0:
             raise RefusedError("stamp of zero", "must be the image's")
@@ -214,6 +216,7 @@ class PeopleNode(NewestFramesNode):
             self.check_age(message)
             boxes = messages.to_boxes(message)
             if people.site.cameras[camera].pose is None:
+                assert self._transforms is not None  # see setup()
                 header = message.header
                 people.set_pose(camera, self._transforms.pose_of(header.frame_id, header.stamp))
         except (NoTransformError, ValueError) as error:
@@ -226,48 +229,39 @@ class PeopleNode(NewestFramesNode):
             raise RefusedError(people.trouble(camera), f"stamp {stamp:.3f} at {now:.3f}")
         return stamp
 
-    def _publish_camera(self, camera: str, stamp: float, image_stamp: Time) -> None:
+    def _publish_camera(self, people: People, camera: str, stamp: float, image_stamp: Time) -> None:
         """Publish what belongs to one camera's frame."""
-        points = self._people.cloud(camera, stamp)
+        points = people.cloud(camera, stamp)
         if points is not None:
             self._clouds[camera].publish(messages.to_cloud(points, self._header(image_stamp)))
         if self._nvschema:
-            frame = self._people.nvschema(camera, stamp)
+            frame = people.nvschema(camera, stamp)
             self._nvschema[camera].publish(String(data=json.dumps(frame)))
 
-    def _publish_site(self, stamp: float, image_stamp: Time) -> None:
+    def _publish_site(self, people: People, stamp: float, image_stamp: Time) -> None:
         """Publish what all cameras together say, at the newest image's stamp."""
-        fused = self._people.fused(self._now())
+        fused = people.fused(self._now())
         if fused.stamp == stamp:
             self._stamp = image_stamp
         header = self._header(self._stamp)
         if fused.cloud is not None:
             self._fused.publish(messages.to_cloud(fused.cloud, header))
-        people = self._persons(fused.stamp)
-        there = {person.signed_id for person in people}
+        persons = list_persons(people, fused.stamp)
+        there = {person.signed_id for person in persons}
         gone = sorted(self._shown - there)
         self._shown = there
-        lifetime = self._people.policy.dead_after
-        self._tracks.publish(messages.to_tracks(people, header))
-        self._markers.publish(messages.to_markers(people, gone, header, lifetime))
+        lifetime = people.policy.dead_after
+        self._tracks.publish(messages.to_tracks(persons, header))
+        self._markers.publish(messages.to_markers(persons, gone, header, lifetime))
         if self._people_list is not None:
-            self._people_list.publish(messages.to_people_list(people, header))
+            self._people_list.publish(messages.to_people_list(persons, header))
         if self._rmf is not None:
             level = self.value("rmf_level")
             source = self.get_fully_qualified_name()
-            self._rmf.publish(messages.to_rmf(people, gone, header, source, level, lifetime))
-
-    def _persons(self, stamp: float) -> list[messages.Person]:
-        """Everybody who is believed in, at a time."""
-        floor = self._people.site.floor
-        found = []
-        for track in self._people.confirmed(stamp):
-            z = float(floor.height_at(track.state[None, :2])[0])
-            found.append(messages.Person(self._people.id_of(track), track, z))
-        return found
+            self._rmf.publish(messages.to_rmf(persons, gone, header, source, level, lifetime))
 
     def _header(self, stamp: Time) -> HeaderMessage:
-        return HeaderMessage(frame_id=self._people.site.frame, stamp=stamp)
+        return HeaderMessage(frame_id=self._frame, stamp=stamp)
 
     # What comes at any time
 
@@ -323,6 +317,21 @@ class PeopleNode(NewestFramesNode):
         self._twin.publish(String(data=cycle))
         if page is not None:
             page.publish(cycle)
+
+
+def list_persons(people: People, stamp: float) -> list[messages.Person]:
+    """Everybody who is believed in, at a time.
+
+    Args:
+        people: who they are.
+        stamp: the time, seconds.
+    """
+    floor = people.site.floor
+    found = []
+    for track in people.confirmed(stamp):
+        z = float(floor.height_at(track.state[None, :2])[0])
+        found.append(messages.Person(people.id_of(track), track, z))
+    return found
 
 
 def main(args: list[str] | None = None) -> None:

@@ -100,7 +100,7 @@ class WatchdogNode(CodecNode):
 
     def warm_up(self) -> None:
         """Run the synthesis once."""
-        if self.codec is not None:
+        if self._codec is not None:
             super().warm_up()
 
     def unload(self) -> None:

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from roi_anon_ros.datasets import Record
+from roi_anon_ros.detect import Detector
 from roi_anon_ros.detect.matching import match
 
 log = logging.getLogger(__name__)
@@ -42,11 +44,14 @@ class Witnesses:
         from roi_anon_ros.detect import MtcnnFaces
         from roi_anon_ros.detect.choice import make_detector
 
-        self._detectors = {}
-        make = {"persons": lambda: make_detector(weights, engine="torch"), "faces": MtcnnFaces}
-        for name in make:
+        self._detectors: dict[str, Detector] = {}
+        makers: dict[str, Callable[[], Detector]] = {
+            "persons": lambda: make_detector(weights, engine="torch"),
+            "faces": MtcnnFaces,
+        }
+        for name, make in makers.items():
             try:
-                self._detectors[name] = make[name]()
+                self._detectors[name] = make()
             except (ImportError, RuntimeError) as error:
                 log.warning("validation goes without %s: %s", name, error)
         self._originals: dict[tuple[str, int], int] = {}

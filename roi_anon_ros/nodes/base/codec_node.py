@@ -13,11 +13,10 @@ class CodecNode(NewestFramesNode):
 
     Attributes:
         stage: of the codec's work, which it does.
-        codec: the loaded model, while configured.
     """
 
     stage: Stage
-    codec: Codec | None = None
+    _codec: Codec | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,10 +29,16 @@ class CodecNode(NewestFramesNode):
             "What runs the networks: torch, openvino, openvino-int8, onnxruntime, auto",
         )
 
+    @property
+    def codec(self) -> Codec:
+        """The loaded model; there is one from :meth:`load` to :meth:`unload`."""
+        assert self._codec is not None
+        return self._codec
+
     def load(self) -> None:
         """Load the model."""
         self.say(f"loading model {self.value('model')}")
-        self.codec = Codec.load(self.value("model"), self.value("engine"))
+        self._codec = Codec.load(self.value("model"), self.value("engine"))
 
     def warm_up(self) -> None:
         """Run the stage once, so that the first frame does not wait for it."""
@@ -48,11 +53,11 @@ class CodecNode(NewestFramesNode):
 
     def unload(self) -> None:
         """Let the model go."""
-        self.codec = None
+        self._codec = None
 
     def describe(self) -> dict[str, str]:
         """Model, fingerprint and engine."""
-        codec = self.codec
+        codec = self._codec
         if codec is None:
             return {"model": self.value("model"), "fingerprint": "", "engine": self.value("engine")}
         return {
