@@ -165,13 +165,7 @@ def run(
         WeightsError: the weights cannot be had.
         GraphError: a process ended, reported an error or did not deliver.
     """
-    asked: list[tuple[str, float]] = [("cameras", number) for number in cameras]
-    asked += [("clouds", number) for number in clouds]
-    asked += [("rate", rate), ("seconds", seconds), ("max_batch", max_batch)]
-    for name, value in asked:
-        least, greatest = BOUNDS[name]
-        if not least <= value <= greatest:
-            raise ValueError(f"{name}: {value}, must be from {least} to {greatest}")
+    _check(cameras=cameras, clouds=clouds, rate=[rate], seconds=[seconds], max_batch=[max_batch])
     if not cameras:
         raise ValueError("cameras: none, must be at least one number")
     check_sides(*size)
@@ -214,6 +208,15 @@ def run(
         **machine,
         "rows": rows,
     }
+
+
+def _check(**asked: Sequence[float]) -> None:
+    """Refuse values that are not within :data:`BOUNDS`, by their names."""
+    for name, values in asked.items():
+        least, greatest = BOUNDS[name]
+        for value in values:
+            if not least <= value <= greatest:
+                raise ValueError(f"{name}: {value}, must be from {least} to {greatest}")
 
 
 def _count(cameras: int) -> str:
@@ -357,11 +360,8 @@ def parse_cameras(text: str) -> list[int]:
     return list(dict.fromkeys(map(int, numbers)))
 
 
-def main() -> None:
-    """Measure, and print the table; the exit code is 1 where something did not deliver."""
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # the processes are ended then as well
+def read_arguments() -> argparse.Namespace:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(
         description="A server node with more and more cameras, over DDS."
     )
@@ -397,7 +397,14 @@ def main() -> None:
         "--engine", default="auto", help="the nodes' parameter (default: %(default)s)"
     )
     parser.add_argument("--out", type=Path, help="JSON file for the results")
-    given = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, and print the table; the exit code is 1 where something did not deliver."""
+    # The processes are ended then as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    given = read_arguments()
     console = Console(stderr=True)
     try:
         size, *more = parse_sizes(given.size)

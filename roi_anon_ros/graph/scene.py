@@ -166,6 +166,26 @@ class Found:
     errors: list[float]
 
 
+def start_people(graph: Demo, out: Path) -> None:
+    """Start a people node that knows the scene's camera, and whose time is told on ``/clock``.
+
+    Args:
+        graph: that it belongs to.
+        out: folder for the site file.
+    """
+    site = out / "site.yaml"
+    site.write_text(json.dumps(SITE, indent=1) + "\n")
+    graph.start_module(
+        "people",
+        "roi_anon_ros.nodes.people",
+        {"camera/detections": "detections"},
+        site=site,
+        use_sim_time="true",
+        twin_period=0.05,
+        autostart="true",
+    )
+
+
 def play_scene(graph: Demo, out: Path) -> Found:
     """Play the scene to nodes that are up, and to a people node.
 
@@ -183,17 +203,7 @@ def play_scene(graph: Demo, out: Path) -> Found:
     if photo is None:
         raise GraphError(f"{PHOTO}: the installed ultralytics does not have it")
     yard = Yard(read_pixels(photo))
-    site = out / "site.yaml"
-    site.write_text(json.dumps(SITE, indent=1) + "\n")
-    graph.start_module(
-        "people",
-        "roi_anon_ros.nodes.people",
-        {"camera/detections": "detections"},
-        site=site,
-        use_sim_time="true",
-        twin_period=0.05,
-        autostart="true",
-    )
+    start_people(graph, out)
     clock = graph.node.create_publisher(Clock, "/clock", 10)
     twins: list[String] = []
     graph.node.create_subscription(String, "twin", twins.append, 10)
