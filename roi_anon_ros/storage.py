@@ -11,18 +11,18 @@ from pathlib import Path
 IMAGE_SUFFIXES = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
-def part_of(target: Path) -> Path:
+def draft_of(target: Path) -> Path:
     """Where an output stands while it is written, by one process at a time."""
     return target.with_name(target.name + ".part")
 
 
-def move_into_place(part: Path, target: Path, modified_ns: int) -> None:
+def move_into_place(draft: Path, target: Path, modified_ns: int) -> None:
     """Move a complete output to its place, with the modification time of its source.
 
     A later run tells by this time that the output is of this very source.
     """
-    os.utime(part, ns=(modified_ns, modified_ns))
-    os.replace(part, target)
+    os.utime(draft, ns=(modified_ns, modified_ns))
+    os.replace(draft, target)
 
 
 def write_bytes(target: Path, data: bytes, modified_ns: int | None = None) -> None:
@@ -34,12 +34,12 @@ def write_bytes(target: Path, data: bytes, modified_ns: int | None = None) -> No
         modified_ns: its time of modification; None: now.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    draft = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        part.write_bytes(data)
-        move_into_place(part, target, time.time_ns() if modified_ns is None else modified_ns)
+        draft.write_bytes(data)
+        move_into_place(draft, target, time.time_ns() if modified_ns is None else modified_ns)
     finally:
-        part.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def digest(*contents: bytes | Path, digits: int = 16) -> str:

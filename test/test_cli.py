@@ -539,12 +539,12 @@ def test_a_killed_video_goes_on(tmp_path: Path, model: Path) -> None:
     words = ["encode", str(video), str(out), "--model", str(model)]
     killed = subprocess.run([sys.executable, "-c", KILLED, *words], capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    part = storage.part_of(out)
-    assert part.exists() and not out.exists()
+    draft = storage.draft_of(out)
+    assert draft.exists() and not out.exists()
     done = call("encode", video, out, "--model", model)
     assert done.exit_code == 0
     assert "continued after 39 frames" in done.stderr
-    assert not part.exists()
+    assert not draft.exists()
     assert call("encode", video, tmp_path / "whole.ran", "--model", model).exit_code == 0
     assert out.read_bytes() == (tmp_path / "whole.ran").read_bytes()
     assert len(list(files.Sequence(out))) == 60
@@ -560,7 +560,7 @@ def test_what_an_interrupted_video_left(
     options = ["--model", model]
     assert call("encode", video, out, *options).exit_code == 0
     whole = out.read_bytes()
-    part = storage.part_of(out)
+    draft = storage.draft_of(out)
     if case == "frame cut":
         left = whole[:-20]
     elif case == "end cut":
@@ -581,9 +581,9 @@ def test_what_an_interrupted_video_left(
             assert call("encode", video, out, *options, "--max-side", 32).exit_code == 0
         left = out.read_bytes()[:-20]
     out.unlink()
-    part.write_bytes(left)
+    draft.write_bytes(left)
     if case == "older":  # than the video, which has changed since
-        os.utime(part, (1e9, 1e9))
+        os.utime(draft, (1e9, 1e9))
     done = call("encode", video, out, *options)
     assert done.exit_code == 0
     assert out.read_bytes() == whole

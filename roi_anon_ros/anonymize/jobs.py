@@ -117,15 +117,15 @@ def anonymize_video(
                 done.thumbs.append(thumb(out))
             yield Frame(out, frame.time)
 
-    part = storage.part_of(target)
+    draft = storage.draft_of(target)
     sound_of = source if sound else None
-    written = write_video(part, target.suffix, treated(), video.rate, video.time_base, sound_of)
+    written = write_video(draft, target.suffix, treated(), video.rate, video.time_base, sound_of)
     if written != len(filled):
-        part.unlink()
+        draft.unlink()
         raise ValueError(
             f"frames: got {written} of {len(filled)} at the second reading, the file changes"
         )
-    storage.move_into_place(part, target, state.st_mtime_ns)
+    storage.move_into_place(draft, target, state.st_mtime_ns)
     journal.unlink()
     return done
 

@@ -234,13 +234,13 @@ def assumed_landmarks(box: Box) -> np.ndarray:
     return (IN_BOX * (right - left, bottom - top) + (left, top)).astype(np.float32)
 
 
-def _paste(target: np.ndarray, part: np.ndarray, left: int, top: int) -> None:
-    """Set what is set in a part that may reach beyond the target."""
-    height, width = part.shape
+def _paste(target: np.ndarray, patch: np.ndarray, left: int, top: int) -> None:
+    """Set what is set in a patch that may reach beyond the target."""
+    height, width = patch.shape
     rows = slice(max(top, 0), min(top + height, target.shape[0]))
     columns = slice(max(left, 0), min(left + width, target.shape[1]))
     if rows.start < rows.stop and columns.start < columns.stop:
-        cut = part[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        cut = patch[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
         target[rows, columns] |= cut
 
 

@@ -82,7 +82,7 @@ def _row(
     regions: Regions,
     name: str,
     named: Sequence[tuple[str, str]],
-    part: tuple[slice, slice],
+    window: tuple[slice, slice],
 ) -> list[np.ndarray]:
     shown = []
     for treatment, match in named:
@@ -94,7 +94,7 @@ def _row(
         label = f"{kind} DCGAN" if kind == "face" and value else treatment
         label = f"{label}, {match}" if kind == "face" else label
         print(f"| {name} | {label} | {milliseconds:.0f} |", flush=True)
-        out = out[part]
+        out = out[window]
         width = round(out.shape[1] * HEIGHT / out.shape[0])
         small = cv2.resize(out, (width, HEIGHT), interpolation=cv2.INTER_AREA)
         cv2.putText(small, f"{name}: {label}", (4, 14), 0, 0.42, (0, 0, 0), 3, cv2.LINE_AA)

@@ -92,11 +92,11 @@ def decode(
             if files.is_sequence(source):
                 sequence = files.Sequence(source)
                 images = run.track(frames(sequence, source, run), None, source.name)
-                part = storage.part_of(target)
-                files.write_video(part, target.suffix, images, sequence.rate)
+                draft = storage.draft_of(target)
+                files.write_video(draft, target.suffix, images, sequence.rate)
                 # One with gaps does not count as done.
                 storage.move_into_place(
-                    part, target, time.time_ns() if source in run.failed else modified
+                    draft, target, time.time_ns() if source in run.failed else modified
                 )
             else:
                 packet = files.read_packet(source)

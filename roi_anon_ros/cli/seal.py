@@ -286,17 +286,17 @@ class _Unsealing:
         try:
             if files.is_sequence(self._packets):
                 rate = files.Sequence(self._packets).rate
-                part = storage.part_of(out)
+                draft = storage.draft_of(out)
                 times = (time for _, time in files.Sequence(self._packets).timed())
                 frames = map(files.Frame, self._images(), times)
-                files.write_video(part, out.suffix, frames, rate)
-                storage.move_into_place(part, out, time.time_ns())
+                files.write_video(draft, out.suffix, frames, rate)
+                storage.move_into_place(draft, out, time.time_ns())
             else:
                 (image,) = self._images()
                 storage.write_bytes(out, files.png(image))
         finally:
             os.umask(before)
-            storage.part_of(out).unlink(missing_ok=True)
+            storage.draft_of(out).unlink(missing_ok=True)
 
     def _images(self) -> Iterator[np.ndarray]:
         """Yield the images with their hidden pixels, uint8 ``[h, w, 3]`` RGB, at the coded size."""

@@ -157,11 +157,11 @@ def encode_video_file(
     """
     modified = source.stat().st_mtime_ns
     video = files.Video(source)
-    part = storage.part_of(target)
+    draft = storage.draft_of(target)
     done = EncodedFile()
     # What was sealed cannot be continued: its key was in memory only.
     fresh = encoder.sealer is not None
-    left = _Left() if fresh else _read_left(part, video.rate, modified, encoder.is_own)
+    left = _Left() if fresh else _read_left(draft, video.rate, modified, encoder.is_own)
 
     def images(start: int) -> Iterator[tuple[np.ndarray, Fraction]]:
         total = max(video.announced - start, 0) or None
@@ -181,14 +181,14 @@ def encode_video_file(
     if not left.times:
         packets = encoder.encode_images(images(0))
     try:
-        count = _write_packets(encoder, packets, part, video.rate, left, target, modified)
+        count = _write_packets(encoder, packets, draft, video.rate, left, target, modified)
     except ValueError:  # not to be mended by going on
-        part.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
     done.losses += video.losses
     done.notes += video.notes
     # One with losses does not count as done.
-    storage.move_into_place(part, target, time_ns() if done.losses else modified)
+    storage.move_into_place(draft, target, time_ns() if done.losses else modified)
     if count < video.announced and not video.losses:  # no error: some containers only estimate it
         done.notes.append(f"{count} frames could be read, it announces {video.announced}")
     return done
@@ -202,7 +202,7 @@ def seal_of(target: Path) -> Path:
 def _write_packets(
     encoder: Encoder,
     packets: Iterable[StreamFrame],
-    part: Path,
+    draft: Path,
     rate: Fraction,
     left: _Left,
     target: Path,
@@ -216,7 +216,7 @@ def _write_packets(
         if encoder.sealer is not None
         else nullcontext()
     )
-    with files.SequenceWriter(part, rate, left.end, last) as writer, sealing as seals:
+    with files.SequenceWriter(draft, rate, left.end, last) as writer, sealing as seals:
         for frame in packets:
             writer.write(frame.packet, frame.time)
             if seals is not None:
@@ -245,8 +245,8 @@ class _SealFile:
         self._path = seal_of(target)
         self._modified_ns = modified_ns
         self._sealer = sealer
-        self._part = storage.part_of(self._path)
-        self._writer = SealedWriter(self._part)
+        self._draft = storage.draft_of(self._path)
+        self._writer = SealedWriter(self._draft)
 
     def __enter__(self) -> _SealFile:
         return self
@@ -264,9 +264,9 @@ class _SealFile:
             if kind is None:
                 self._writer.finish()
         if kind is None:
-            storage.move_into_place(self._part, self._path, self._modified_ns)
+            storage.move_into_place(self._draft, self._path, self._modified_ns)
         else:
-            self._part.unlink(missing_ok=True)
+            self._draft.unlink(missing_ok=True)
 
 
 @dataclass
@@ -290,14 +290,14 @@ class _Left:
 
 
 def _read_left(
-    part: Path, rate: Fraction, modified_ns: int, is_own: Callable[[Header], bool]
+    draft: Path, rate: Fraction, modified_ns: int, is_own: Callable[[Header], bool]
 ) -> _Left:
     """The complete frames of an interrupted run; none where they are of another one."""
     left = _Left()
-    if not part.is_file() or part.stat().st_mtime_ns < modified_ns:
+    if not draft.is_file() or draft.stat().st_mtime_ns < modified_ns:
         return left
     try:
-        sequence = files.Sequence(part)
+        sequence = files.Sequence(draft)
         if sequence.rate != rate or sequence.version != SEQUENCE_VERSION:
             return left
         for packet, time in sequence.timed():

@@ -187,7 +187,7 @@ class Video:
 
 
 def write_video(
-    part: Path,
+    draft: Path,
     suffix: str,
     frames: Iterable[Frame],
     rate: Fraction,
@@ -197,7 +197,7 @@ def write_video(
     """Write a video. Titles, places, chapters and streams of data are in none.
 
     Args:
-        part: the file to write; on an error it is removed.
+        draft: the file to write; on an error it is removed.
         suffix: as in :data:`CODECS`.
         frames: of one size, their times rising.
         rate: frames a second, for players; the times count.
@@ -213,9 +213,9 @@ def write_video(
     kind, codec, options = CODECS[suffix.lower()]
     count = 0
     complete = False
-    part.parent.mkdir(parents=True, exist_ok=True)
+    draft.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with av.open(str(part), "w", format=kind, options=_container_options(options)) as output:
+        with av.open(str(draft), "w", format=kind, options=_container_options(options)) as output:
             stream = None
             sound = None
             last = None
@@ -246,7 +246,7 @@ def write_video(
         raise ValueError(f"cannot be written as {suffix}: {error}") from error
     finally:
         if not complete:
-            part.unlink(missing_ok=True)
+            draft.unlink(missing_ok=True)
     return count
 
 

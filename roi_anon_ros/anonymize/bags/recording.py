@@ -198,15 +198,15 @@ def anonymize_recording(
     worker = _Worker(recording, chosen, way, regions)
     total = sum(topic.count for name, topic in recording.topics.items() if name in becomes)
     worker.steps = iter(track(range(total), total, "write"))
-    part = storage.part_of(target)
-    _remove(part)
-    part.parent.mkdir(parents=True, exist_ok=True)
+    draft = storage.draft_of(target)
+    _remove(draft)
+    draft.parent.mkdir(parents=True, exist_ok=True)
     try:
-        counts = _write(recording, part, becomes, worker)
+        counts = _write(recording, draft, becomes, worker)
         next(worker.steps, None)
-        os.replace(part, target)
+        os.replace(draft, target)
     finally:
-        _remove(part)
+        _remove(draft)
     journal.unlink(missing_ok=True)
     return _report(recording, chosen, becomes, worker, counts)
 
@@ -375,19 +375,21 @@ def _search(way: TreatmentWay, recording: Recording, topic: str, data: bytes) ->
 
 
 def _write(
-    recording: Recording, part: Path, becomes: dict[str, Becomes | None], worker: _Worker
+    recording: Recording, draft: Path, becomes: dict[str, Becomes | None], worker: _Worker
 ) -> dict[str, Counts]:
     def describe(text: str) -> str:
         return changed_description(text, becomes, None)
 
     if recording.description is None:
-        return {part.name: recording.files[0].copy(part, becomes, worker, describe)}
-    part.mkdir()
+        return {draft.name: recording.files[0].copy(draft, becomes, worker, describe)}
+    draft.mkdir()
     counts = {}
     for file in recording.files:
         name = file.path.name
-        counts[name] = file.copy(part / name, becomes, worker, describe)
-    (part / "metadata.yaml").write_text(changed_description(recording.description, becomes, counts))
+        counts[name] = file.copy(draft / name, becomes, worker, describe)
+    (draft / "metadata.yaml").write_text(
+        changed_description(recording.description, becomes, counts)
+    )
     return counts
 
 

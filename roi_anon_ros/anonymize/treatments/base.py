@@ -41,7 +41,7 @@ class Window:
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
     def of(self, array: np.ndarray) -> np.ndarray:
-        """A view of this part of an array ``[H, W, ...]``."""
+        """A view of this window of an array ``[H, W, ...]``."""
         return array[self.rows, self.columns]
 
     def grown(self, margin: int, array: np.ndarray) -> Window:
@@ -99,8 +99,8 @@ def treat(
         window = _bounds(inside).grown(int(np.ceil(margin)), inside)
         weight = feathered(window.of(inside), margin)[..., None]
         patch = treatment(scene, region, window).astype(np.float32)
-        part = window.of(out)
-        part[...] = (part * (1 - weight) + patch * weight).round().astype(np.uint8)
+        view = window.of(out)
+        view[...] = (view * (1 - weight) + patch * weight).round().astype(np.uint8)
     return out
 
 

@@ -33,13 +33,13 @@ class DeepPrivacy2:
     def __call__(self, scene: Scene, region: Region, window: Window) -> np.ndarray:
         """See :class:`~roi_anon_ros.anonymize.treatments.base.Treatment`."""
         wide = window.grown(int(region.side), scene.image)
-        part = wide.of(scene.image)
-        made = self._anonymize(part.copy())
-        if made.shape != part.shape or made.dtype != np.uint8:
+        view = wide.of(scene.image)
+        made = self._anonymize(view.copy())
+        if made.shape != view.shape or made.dtype != np.uint8:
             raise ValueError(
-                f"deepprivacy: got {made.dtype} {made.shape}, must be uint8 {part.shape}"
+                f"deepprivacy: got {made.dtype} {made.shape}, must be uint8 {view.shape}"
             )
-        unchanged = (made == part).all(2, keepdims=True)
+        unchanged = (made == view).all(2, keepdims=True)
         safe = np.where(unchanged, np.uint8(GREY), made)
         top = window.rows.start - wide.rows.start
         left = window.columns.start - wide.columns.start

@@ -35,11 +35,11 @@ class Blur:
 
     def __call__(self, scene: Scene, region: Region, window: Window) -> np.ndarray:
         """See :class:`~roi_anon_ros.anonymize.treatments.base.Treatment`."""
-        part = window.of(scene.image)
+        view = window.of(scene.image)
         if self._sigma is None:
-            return _wide_blur(part, region.side * SHARE)
+            return _wide_blur(view, region.side * SHARE)
         side = 2 * int(1.5 * self._sigma) + 1
-        return cv2.GaussianBlur(part, (side, side), self._sigma, borderType=cv2.BORDER_REPLICATE)
+        return cv2.GaussianBlur(view, (side, side), self._sigma, borderType=cv2.BORDER_REPLICATE)
 
 
 class Pixelate:
@@ -66,10 +66,10 @@ class Pixelate:
         return cv2.resize(small, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-def _wide_blur(part: np.ndarray, sigma: float) -> np.ndarray:
-    height, width = part.shape[:2]
+def _wide_blur(view: np.ndarray, sigma: float) -> np.ndarray:
+    height, width = view.shape[:2]
     scale = min(FINE / sigma, 1)
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
-    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    small = cv2.resize(view, size, interpolation=cv2.INTER_AREA)
     blurred = cv2.GaussianBlur(small, (0, 0), sigma * scale, borderType=cv2.BORDER_REPLICATE)
     return cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR)
