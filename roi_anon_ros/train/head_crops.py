@@ -106,11 +106,11 @@ def draw_view(
 def draw_angle(rng: np.random.Generator) -> float:
     """A turn in degrees: a camera on its side or upside down, any angle, a tilt, or mostly none."""
     kind = rng.random()
-    if kind < 0.22:
+    if kind < 0.34:
         return float(rng.choice([90, 180, 270]))
-    if kind < 0.30:
+    if kind < 0.46:
         return float(rng.uniform(-180, 180))
-    if kind < 0.45:
+    if kind < 0.60:
         return float(rng.uniform(-20, 20))
     return 0.0
 

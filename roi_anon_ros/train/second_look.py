@@ -35,7 +35,7 @@ LEAST_PROBABILITY = 0.3
 #: Places of one image at most.
 MOST_PLACES = 80
 #: Share of the images that are turned by a quarter, a half or three quarters.
-TURNED = 0.4
+TURNED = 0.5
 #: Side of what is kept of a place, pixels: crops are turned and moved within.
 KEPT = 56
 #: A place is a head where it is within this share of the larger one's side and of the head's own,
