@@ -409,8 +409,8 @@ def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
     from roi_anon_ros.train.trainer import train
 
     short = {
-        "steps": 400,
-        "epoch": 100,
+        "steps": 280,
+        "epoch": 70,
         "batch": 4,
         "warmup": 20,
         "learning_rate": 1e-3,
