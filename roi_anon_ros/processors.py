@@ -10,7 +10,7 @@ _threads = 0
 
 
 def use_threads(count: int) -> None:
-    """Have networks that are loaded from now on run on so many threads of the processor."""
+    """Have networks that are loaded from now on run on this many threads of the processor."""
     global _threads
     _threads = count
     if "torch" in sys.modules:

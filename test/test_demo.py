@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.weights]
 
 
 def run_demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    # The demo chooses a domain of its own.
+    # The demo chooses its own domain.
     environment = {key: value for key, value in os.environ.items() if key != "ROS_DOMAIN_ID"} | {
         "COLUMNS": "40"
     }

@@ -1,4 +1,4 @@
-"""Every encoding of an image message against a conversion of its own, pixel by pixel."""
+"""Every encoding of an image message against a separate conversion, pixel by pixel."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_any_bytes_decode_or_raise_the_typed_error(payload: bytes, height: int, 
 
 
 def test_hostile_payloads_do_not_crash_the_process() -> None:
-    """Bit flips, cuts, splices and noise on real payloads, many, in a process of their own."""
+    """Bit flips, cuts, splices and noise on real payloads, many, in a separate process."""
     script = """
 import sys
 import numpy as np

@@ -116,7 +116,7 @@ def test_a_worker_drops_what_comes_late_and_counts_it() -> None:
         if stamp != 4.0:
             assert done.acquire(timeout=LIMIT)
     worker.stop()
-    assert seen == [5.0, 1.0, 6.0]  # each stream has stamps of its own
+    assert seen == [5.0, 1.0, 6.0]  # each stream has its own stamps
     values = worker.health["both"].report().values
     assert (
         values[f"dropped, {LATE}"]

@@ -130,7 +130,7 @@ def test_tensorrt_says_minutes_once_and_keeps_what_it_builds(
     with caplog.at_level(logging.WARNING):
         make_engine("onnxruntime", model).analyse(trial_image(*TRIAL))
     assert not caplog.records
-    assert HEADS.name not in folder.name, "each stage has a folder of its own"
+    assert HEADS.name not in folder.name, "each stage has its own folder"
 
 
 def test_float16_may_be_as_far_off_as_bfloat16_and_float32_may_not(

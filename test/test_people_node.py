@@ -303,7 +303,7 @@ def test_parameters_are_described_and_the_config_names_them(theatre: Stage) -> N
 
 
 class Loop:
-    """A robot, a person and a server in a process of its own, step by step.
+    """A robot, a person and a server in a separate process, step by step.
 
     Args:
         stage: with the clock.

@@ -163,7 +163,7 @@ def test_no_nonce_comes_twice_from_many_threads(tmp_path: Path) -> None:
     assert len({frame.segment_id for frame in frames}) == 1
 
 
-#: In a process of its own: a fork of one that has run networks crashes in their libraries.
+#: In a separate process: a fork of one that has run networks crashes in their libraries.
 FORKING = """
 import os, sys
 from pathlib import Path

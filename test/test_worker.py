@@ -123,7 +123,7 @@ def test_a_worker_starts_anew_without_what_waited() -> None:
         seen.extend(item for _, item in items)
 
     worker: Worker[int] = Worker("one", ["only"], work, lambda streams, error: None)
-    assert list(worker.health) == ["one"], "one stream has no health of its own"
+    assert list(worker.health) == ["one"], "one stream has no separate health"
     worker.start()
     worker.put("only", 1)
     assert busy.wait(LIMIT)

@@ -60,7 +60,7 @@ def heads(
         int, typer.Option(help="Images of each kind, at most, spread over it; 0: all.", min=0)
     ] = 0,
     packets: Annotated[
-        int, typer.Option(help="So many images of each kind are encoded for packets.", min=0)
+        int, typer.Option(help="This many images of each kind are encoded for packets.", min=0)
     ] = 12,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = OUT,
 ) -> None:

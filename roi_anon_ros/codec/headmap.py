@@ -36,7 +36,7 @@ AGREE = 0.35
 AGREE_OCTAVES = 0.7
 #: A head of this probability needs no second look.
 SURE = 0.7
-#: Below this logit the second look says that there is no head; of heads from so many pixels on it
+#: Below this logit the second look says that there is no head; of heads from this many pixels on it
 #: must be surer. Of a detector's average precision on painted images 0.92 is left on COCO and 0.99
 #: on a robot's camera, without a second look 0.82 and 0.85; and as many heads of 32 pixels and more
 #: are painted on Construction-PPE (52 of 53) and Hard Hat Workers. With -1 for all sizes, 48 of 53.

@@ -50,7 +50,7 @@ def make_detector_or_ours(
 ) -> AdjustableDetector:
     """Make a detector for a node: where "yolov8n" cannot be had, it is "persons".
 
-    A warning says so. Whoever measures wants `make_detector`, which never takes another one.
+    A warning says so. To measure, use `make_detector`, which never takes another one.
 
     Args:
         name: see `make_detector`, also for what is raised.

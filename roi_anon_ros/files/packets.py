@@ -135,7 +135,7 @@ class Sequence:
                 frame += 1
                 yield packet, time
             if file.read(1):
-                raise PacketError("length", f"bytes behind the sequence's end after {frame} frames")
+                raise PacketError("length", f"bytes after the sequence's end after {frame} frames")
 
 
 def _read(file: BinaryIO, size: int, frame: int) -> bytes:

@@ -1,1 +1,1 @@
-"""Real nodes in a DDS domain of their own: demo, load test, harness of the tests."""
+"""Real nodes in their own DDS domain: demo, load test, harness of the tests."""

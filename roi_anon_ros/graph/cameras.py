@@ -61,7 +61,7 @@ class Cameras(Node):
 
 
 def main() -> None:
-    """Run the cameras, in a process of their own."""
+    """Run the cameras, in a separate process."""
     run_node(Cameras)
 
 

@@ -1,7 +1,7 @@
 """The demo: the camera's place taken by files, real edge and server nodes, and what came out next
 to the original.
 
-It starts both nodes as processes of their own, plays images to them over DDS, and writes for each
+It starts both nodes as separate processes, plays images to them over DDS, and writes for each
 image a comparison as PNG and the detections as JSON.
 """
 

@@ -1,4 +1,4 @@
-"""How the server does as cameras are added: real nodes in processes of their own, over DDS.
+"""How the server does as cameras are added: real nodes in separate processes, over DDS.
 
 The cameras of a row are one process that publishes a packet made beforehand, so that the server
 alone is measured. In the last rows the cameras' raw images pass through an edge node each as well,

@@ -156,7 +156,7 @@ class Probe(Graph):
         received.clear()
 
     def header(self) -> Header:
-        """A header with a stamp of its own."""
+        """A header with a stamp that no other has."""
         self._stamps += 1
         return Header(
             stamp=Time(sec=1_700_000_000 + self._stamps, nanosec=123_456_789), frame_id="optical"

@@ -1,4 +1,4 @@
-"""The one way to start real nodes: processes in a domain of their own, and what they say of
+"""The one way to start real nodes: processes in their own domain, and what they say of
 themselves.
 """
 
@@ -139,7 +139,7 @@ class Process:
 
 
 class Graph:
-    """Processes in a domain of their own, and a node that listens to them; a context that ends the
+    """Processes in their own domain, and a node that listens to them; a context that ends the
     processes.
 
     Args:
@@ -236,7 +236,7 @@ class Graph:
         return self.node.get_clock().now().nanoseconds
 
     def spin(self, seconds: float) -> None:
-        """Take what arrives next, within so many seconds."""
+        """Take what arrives next, within this many seconds."""
         self._executor.spin_once(timeout_sec=seconds)
 
     def wait_for(

@@ -1,5 +1,5 @@
 """How soon nodes deliver after their start and after kill -9, and what memory they hold: real nodes
-in processes of their own, over DDS.
+in separate processes, over DDS.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Startup(Graph):
         """Start a node and wait until it has settled.
 
         Args:
-            name: of the node; whoever it listens to runs already.
+            name: of the node; what it listens to runs already.
 
         Returns:
             ``wall`` seconds from its start to its first output, ``processor`` seconds that it took

@@ -20,7 +20,7 @@ from roi_anon_ros.nodes.base.process import run
 class CameraNode(Node):
     """Publishes ``image_raw`` (rgb8), one image at a time, as long as somebody listens.
 
-    The first image waits for a subscriber. A file that is no image is reported and passed over.
+    The first image waits for a subscriber. A file that is no image is reported and left out.
     """
 
     def __init__(self) -> None:

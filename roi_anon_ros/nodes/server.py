@@ -65,7 +65,7 @@ class ServerNode(CodecNode):
         self.setting(
             "latent_topics",
             ["latent"],
-            "Topics to listen to, each in a namespace of its own, where that camera's results are "
+            "Topics to listen to, each in its own namespace, where that camera's results are "
             "published; one may be given without brackets",
             dynamic_typing=True,
         )
@@ -110,7 +110,7 @@ class ServerNode(CodecNode):
         namespaces = {topic: topic[: topic.rfind("/") + 1] for topic in topics}
         if len(set(namespaces.values())) < len(topics):
             raise ValueError(
-                f"latent_topics: {topics}, must be one or more, each in a namespace of its own"
+                f"latent_topics: {topics}, must be one or more, each in its own namespace"
             )
         if self.value("threads"):
             use_threads(self.value("threads"))

@@ -42,7 +42,7 @@ KEPT = 56
 #: and their sides differ by less than this factor.
 NEAR = 0.5
 SIMILAR = 2.0
-#: Around a head, up to this many half axes and so many pixels more, a place is neither.
+#: Around a head, up to this many half axes and this many pixels more, a place is neither.
 AROUND = 1.4
 MARGIN = 8
 #: Standard deviations of what a crop is scaled, turned (degrees) and moved (pixels) by.

@@ -15,7 +15,7 @@ class Engine(Protocol):
     Attributes:
         name: of the engine.
         package: that it runs with.
-        stages: those that it runs in a way of its own.
+        stages: those that it runs in its own way.
     """
 
     name: str

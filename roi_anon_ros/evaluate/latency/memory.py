@@ -13,7 +13,7 @@ from roi_anon_ros.evaluate.latency.ways import make_timed
 
 
 def peak_memory(name: str, image: np.ndarray, threads: int | None = None) -> float:
-    """Memory that a method takes at most, MiB: of a process of its own that encodes and decodes an
+    """Memory that a method takes at most, MiB: of a separate process that encodes and decodes an
     image three times.
 
     What the process had before it made the method, Python and the libraries, is not in it; the

@@ -124,7 +124,7 @@ def _evaluation(about: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     versions = ", ".join(f"{name} {number}" for name, number in about["environment"].items())
     judged = f" and {about['judge']} (judge)" if about["judge"] else ""
     text = [
-        f"Each kind of images has tables of its own; they stand in the order of what "
+        f"Each kind of images has its own tables; they stand in the order of what "
         f"{about['claim']} leaves of the average precision on persons, {worst} the worst.",
         f"Images of {', '.join(about['sets'])}, seen {about['view']}, each sent at its own size. "
         f"Persons: average precision of {about['weights']}{judged} at overlap 0.5, and recall at "

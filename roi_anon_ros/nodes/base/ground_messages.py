@@ -25,7 +25,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from roi_anon_ros.ground.cloud import POINT, RING_HEIGHTS, RING_RADIUS
 from roi_anon_ros.ground.tracks import Track
 
-if TYPE_CHECKING:  # few have these packages; whoever asks for them gets the real import
+if TYPE_CHECKING:  # few have these packages; those who ask for them get the real import
     from people_msgs.msg import People
     from rmf_obstacle_msgs.msg import Obstacles
 
@@ -60,7 +60,7 @@ class Person:
         return self.id - 2**32 if self.id >= 2**31 else self.id
 
     def point(self, above: float = 0.0, seconds: float = 0.0) -> Point:
-        """The place so many metres above the floor, and so many seconds on."""
+        """The place ``above`` metres over the floor, ``seconds`` seconds later."""
         x, y = (self.track.state[:2] + seconds * self.track.state[2:]).tolist()
         return Point(x=x, y=y, z=self.z + above)
 
@@ -200,7 +200,7 @@ def to_rmf(
     obstacles = []
     for person in people:
         obstacle = Obstacle(id=person.signed_id, action=Obstacle.ACTION_ADD)
-        box = person.box()  # Open-RMF has a box type of its own, with the same fields
+        box = person.box()  # Open-RMF has its own box type, with the same fields
         obstacle.bbox.center = box.center
         obstacle.bbox.size = box.size
         obstacle.lifetime = to_duration(lifetime)

@@ -47,7 +47,7 @@ def newest_only() -> QoSProfile:
 
 
 class NewestFramesNode(SettingsNode):
-    """A node that works on the newest frame of each topic in a thread of its own while it is
+    """A node that works on the newest frame of each topic in its own thread while it is
     active.
 
     Whatever goes wrong with a frame costs that frame: it is counted, named in the diagnostics, and
@@ -59,7 +59,7 @@ class NewestFramesNode(SettingsNode):
         role: the node's default name, and the name of its status in the diagnostics.
         loss: whether frames that never arrive are worth a warning.
         in_order: whether frames that come late are dropped; otherwise the subclass judges stamps.
-        max_batch: frames, each of another topic, that are worked on at once where so many wait.
+        max_batch: frames, each of another topic, that are worked on at once where that many wait.
         reliability: of :data:`RELIABILITIES`, that :meth:`setup` may set.
         worker: the thread that works, and how the frames fare.
     """

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 
 
 class Worker(Generic[Item]):
-    """Works on the newest item of each stream, in a thread of its own between :meth:`start` and
+    """Works on the newest item of each stream, in its own thread between :meth:`start` and
     :meth:`stop`.
 
     Whatever goes wrong with an item costs that item: it is counted, and the next one is tried.
@@ -26,7 +26,7 @@ class Worker(Generic[Item]):
         work: on the newest items of some streams, at least one. It reports each of them: by
             :meth:`sent`, or by an exception within :meth:`at_the_cost_of`.
         on_drop: is called with the streams whose items were dropped, and with the exception.
-        most: items, each of another stream, that are worked on at once where so many wait.
+        most: items, each of another stream, that are worked on at once where that many wait.
         loss: whether items that never arrive are worth a warning, see :class:`StreamHealth`.
 
     Attributes:
@@ -45,7 +45,7 @@ class Worker(Generic[Item]):
         self.name = name
         names = [name, *streams] if len(streams) > 1 else [name]
         self.health = {stream: StreamHealth(loss) for stream in names}
-        # Of several streams, each has stamps of its own; their common health has none.
+        # Of several streams, each has its own stamps; their common health has none.
         self._stamped = set(streams) if len(streams) > 1 else set(names)
         self._work = work
         self._on_drop = on_drop
