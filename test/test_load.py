@@ -120,11 +120,13 @@ def test_its_summary_counts_the_frames_of_its_time_only() -> None:
     assert (row["published"], row["answered"], row["share"], row["late"]) == (4, 1, 0.25, 0)
     assert (row["per_second"], row["least_per_second"]) == (0.5, 0.0)
     assert row["age"] == {"median": 0.1, "p95": 0.1, "p99": 0.1, "max": 0.1}
+    assert row["gap"] == 2.0  # from the first second to the third, which ends after the time
     nothing = load._summary(stamps, [{}, {}], second, 3 * second)
     assert nothing["answered"] == 0 and set(nothing["age"].values()) == {None}
     results = {"size": [640, 480], "rate": 15.0, "rows": {"2 cameras": nothing | {"raw": False}}}
     line = load.table(results)[1]
-    assert line == ["2 cameras", "0.0", "0.0", "0%", "–", "–", "–", "–", "0 of 0"]
+    assert nothing["gap"] is None
+    assert line == ["2 cameras", "0.0", "0.0", "–", "0%", "–", "–", "–", "–", "0 of 0"]
     with pytest.raises(GraphError):
         load._summary(stamps, ages, 6 * second, 7 * second)
 

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from roi_anon_ros.nodes.base.health import Level, StreamHealth
-from roi_anon_ros.nodes.base.mailbox import Mailbox
+from roi_anon_ros.nodes.base.mailbox import LONGEST_WAIT, Mailbox
 from roi_anon_ros.nodes.base.worker import Worker
 
 #: Seconds that only a hang reaches.
@@ -47,6 +49,64 @@ def test_no_stream_starves_in_a_mailbox_where_all_are_always_full(most: int) -> 
     turn = -(-5 // most)  # takes until everybody had one
     for first in range(20 - turn):
         assert {stream for take in takes[first : first + turn] for stream in take} == set("abcde")
+
+
+def play(costs: dict[str, float], stalled: str = "", stall: float = 0.0) -> dict[str, float]:
+    """Let streams that are always full share 200 seconds.
+
+    Args:
+        costs: seconds that an item of each takes.
+        stalled: the stream whose first item after 50 seconds takes longer.
+        stall: by so many seconds.
+
+    Returns:
+        The longest time between two turns of each.
+    """
+    mailbox: Mailbox[int] = Mailbox()
+    now = 0.0
+    last = dict.fromkeys(costs, 0.0)
+    gaps = dict.fromkeys(costs, 0.0)
+    while now < 200:
+        for stream in costs:
+            mailbox.put(stream, 0)
+        ((stream, _),) = mailbox.take()
+        gaps[stream] = max(gaps[stream], now - last[stream])
+        last[stream] = now
+        seconds = costs[stream]
+        if stream == stalled and now > 50:
+            seconds += stall
+            stalled = ""
+        mailbox.charge(stream, seconds)
+        now += seconds
+    return gaps
+
+
+def test_a_turn_that_took_long_once_costs_its_stream_one_wait() -> None:
+    cameras = dict.fromkeys("abcdefgh", 0.1)
+    gaps = play(cameras, "a", 3.0)
+    # The stall, then 1 s of the others' turns and whoever is overdue by then; by the time used
+    # alone it would be 3 s of each of the seven others.
+    assert gaps["a"] < 3.1 + LONGEST_WAIT + 0.7
+    assert max(gaps.values()) == gaps["a"]
+
+
+def test_large_items_of_one_stream_starve_no_other() -> None:
+    cameras = dict.fromkeys("abcdefgh", 0.1)
+    gaps = play(cameras | {"a": 1.0})
+    # One large item and a turn of everybody else; the large ones have their eighth of the time.
+    assert max(gaps[stream] for stream in "bcdefgh") < 1.0 + 8 * 0.1
+    assert 8.0 < gaps["a"] < 9.0
+
+
+@settings(max_examples=25)
+@given(st.lists(st.floats(0.01, 1.0), min_size=2, max_size=12))
+def test_no_stream_waits_for_longer_than_its_share(costs: list[float]) -> None:
+    streams = {str(number): cost for number, cost in enumerate(costs)}
+    gaps = play(streams)
+    for stream, gap in gaps.items():
+        share = max(LONGEST_WAIT, len(costs) * streams[stream])
+        # Overdue at the end of the turn that is under way; the others that are overdue go first.
+        assert gap <= share + max(costs) + sum(costs) + streams[stream] + 1e-6
 
 
 def test_a_closed_mailbox_gives_nothing() -> None:

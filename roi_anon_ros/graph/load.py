@@ -153,7 +153,9 @@ def run(
     Returns:
         Results for JSON. ``rows`` has for each the frames that were ``published`` and those that
         were ``answered`` by detections or clouds, their ``share``, answers ``per_second`` and those
-        of the camera that got the fewest (``least_per_second``), ``median``, ``p95``, ``p99`` and
+        of the camera that got the fewest (``least_per_second``), the longest time between two
+        frames of a camera that were answered one after the other (``gap``, seconds by their
+        stamps, None where no camera has two), ``median``, ``p95``, ``p99`` and
         ``max`` of the ``age`` of the answers (camera stamp to arrival, seconds; None where there
         are none), and how many were ``late``, older than 0.2 s. All these are about the frames that
         were stamped while it was measured; ``engines`` is what each node ran on. The rest says what
@@ -275,6 +277,7 @@ def table(results: dict[str, Any]) -> Table:
             f"{width}x{height}, {rate:g} Hz",
             "answers a second",
             "of the slowest camera",
+            "longest gap of a camera, ms",
             "frames answered",
         ]
     ]
@@ -288,6 +291,7 @@ def table(results: dict[str, Any]) -> Table:
             name,
             f"{row['per_second']:.1f}",
             f"{row['least_per_second']:.1f}",
+            "–" if row["gap"] is None else f"{1e3 * row['gap']:.0f}",
             f"{row['share']:.0%}",
         ]
         lines.append([*line, *ages, f"{row['late']} of {row['answered']}"])
@@ -332,6 +336,9 @@ def _summary(
         counted.append([age for stamp, age in answers.items() if begin <= stamp < end])
     every = np.array([age for camera in counted for age in camera])
     seconds = (end - begin) / 1e9
+    gaps: list[float] = []
+    for answers in ages:
+        gaps += _gaps(sorted(answers), begin, end)
     figures: list[float | None] = [None] * 4
     if every.size:
         figures = np.percentile(every, (50, 95, 99, 100)).tolist()
@@ -342,9 +349,16 @@ def _summary(
         "share": len(every) / published,
         "per_second": len(every) / seconds,
         "least_per_second": min(map(len, counted)) / seconds,
+        "gap": max(gaps, default=None),
         "age": dict(zip(("median", "p95", "p99", "max"), figures, strict=True)),
         "late": int((every > LATE).sum()),
     }
+
+
+def _gaps(stamps: list[int], begin: int, end: int) -> list[float]:
+    """Seconds between stamps (ns, rising) that follow each other, of those that touch a time."""
+    pairs = zip(stamps, stamps[1:], strict=False)
+    return [(later - stamp) / 1e9 for stamp, later in pairs if later > begin and stamp < end]
 
 
 def parse_cameras(text: str) -> list[int]:

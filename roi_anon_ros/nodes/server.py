@@ -163,6 +163,7 @@ class ServerNode(CodecNode):
         groups: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
         for topic, message in sorted(frames, key=lambda frame: coded_pixels(frame[1])):
             with self.worker.at_the_cost_of([topic]):
+                self.check_age(message)  # what is too old by now costs no other camera its time
                 shown = self._outputs_of[topic].images
                 most = self._max_source_pixels if shown else PIXELS[1]
                 decoded = decode(self.codec, message, self._max_pixels, most)
