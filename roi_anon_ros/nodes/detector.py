@@ -35,7 +35,7 @@ class DetectorNode(NewestFramesNode):
         topics = image_topic(self)
         self.say(f"loading detector {self.value('detector')}, fetched where it is not here yet")
         self._detect = make_detector_or_ours(
-            self.value("detector"), self.value("confidence"), self.value("engine")
+            self.value("detector"), self.value("confidence"), engine=self.value("engine")
         )
         self._output = DetectionOutput(self)
         return topics

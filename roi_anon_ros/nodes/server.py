@@ -119,7 +119,7 @@ class ServerNode(CodecNode):
         self._max_source_pixels: int = self.value("max_source_pixels")
         self.say(f"loading detector {self.value('detector')}, fetched where it is not here yet")
         self._detect = make_detector_or_ours(
-            self.value("detector"), self.value("confidence"), self.value("engine")
+            self.value("detector"), self.value("confidence"), engine=self.value("engine")
         )
         self._outputs_of = {
             topic: Outputs(namespace, DetectionOutput(self, namespace))
