@@ -221,7 +221,8 @@ def test_a_small_study_goes_on_where_it_was(
     }
     config = tmp_path / "study.yaml"
     config.write_text(yaml.safe_dump(plan))
-    words = ["study", str(config), "--out", str(tmp_path / "out")]
+    monkeypatch.chdir(tmp_path)
+    words = ["study", "study.yaml", "--out", "out"]
     trained = []
     learn = learning.learn
 

@@ -95,12 +95,12 @@ def learn(start: Path, data: Path, target: Path, task: str, schedule: Schedule, 
         if model.task != task:
             raise ValueError(f"weights: {start} are for {model.task}, must be for {task}")
         model.train(
-            data=str(data),
+            data=str(data.resolve()),
             epochs=schedule.epochs,
             imgsz=schedule.image_size,
             batch=schedule.batch,
             seed=seed,
-            project=folder,
+            project=str(Path(folder).resolve()),  # a relative one would be in its own folder
             name="run",
             workers=0,
             amp=False,  # its check would fetch another network
