@@ -141,6 +141,7 @@ def test_a_codec_is_trained_and_continued_to_the_very_same_model(
         privacy=[{"network": "views", "weight": 0.1}],
     )
     config = written(tmp_path / "tiny.yaml", content)
+    monkeypatch.setattr("roi_anon_ros.train.card.SIDES", (96, 64))  # photos that are coded at once
     straight = load_model(train(config, tmp_path / "straight"))
     continued = load_model(
         train_interrupted(config, tmp_path / "other", monkeypatch, GainedTraining)

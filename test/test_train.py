@@ -359,11 +359,15 @@ def test_a_killed_run_continues_to_the_very_same_model(folder: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_run_leaves_all_that_it_promises(folder: Path, tmp_path: Path) -> None:
+def test_a_run_leaves_all_that_it_promises(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
+    from roi_anon_ros.train import card as cards
     from roi_anon_ros.train.card import read_log
     from roi_anon_ros.train.trainer import train
 
+    monkeypatch.setattr(cards, "SIDES", (96, 64))  # photos that are coded at once
     out = tmp_path / "run"
     privacy = [{"network": "views", "weight": 0.5}]
     config = settings(folder, steps=4, privacy=privacy, heads_warmup=3, loss={"hide": "inverse"})
