@@ -34,7 +34,12 @@ FINGERPRINTS = {
 
 def faces(share: float, showing: int) -> dict[str, Any]:
     """Of ``summary``, what a card reads."""
-    figures = {"images": 40, "mtcnn_share": share, "mtcnn_share_interval": [0, share + 0.1]}
+    figures = {
+        "images": 40,
+        "mtcnn_true": 50,
+        "mtcnn_share": share,
+        "mtcnn_share_interval": [0, share + 0.1],
+    }
     return figures | {"mtcnn_images": showing}
 
 
@@ -59,7 +64,8 @@ def evaluation() -> dict[str, Any]:
 def heads() -> dict[str, Any]:
     def view(share: float | None) -> dict[str, Any]:
         interval = None if share is None else [share - 0.05, share + 0.05]
-        return {"by_height": {"32 px and more": {"share": share, "share_interval": interval}}}
+        counted = {"heads": 20, "share": share, "share_interval": interval}
+        return {"by_height": {"32 px and more": counted}}
 
     views = {"upright": view(0.9), "grey": view(0.7), "close-up": view(None)}
     packets = {"noise": {"packets": 4, "same": 4}, "black": {"packets": 0, "same": 0}}
@@ -121,14 +127,14 @@ def card(tmp_path: Path) -> dict[str, Any]:
 def test_each_figure_is_the_worst_of_the_model_alone(card: dict[str, Any]) -> None:
     found = figure(card, "singling out", "of those on the originals, mtcnn")
     assert (found["value"], found["unprotected"]) == (0.04, 1.0)
-    assert found["where"] == "results.json: roi:1, masks"
+    assert (found["where"], found["count"]) == ("results.json: roi:1, masks", 50)
     unpainted = figure(card, "singling out", "centre is not painted")
     assert unpainted["value"] == pytest.approx(0.3)
     assert unpainted["interval"] == pytest.approx((0.25, 0.35))
-    assert unpainted["where"] == "heads.json: streets, grey"
+    assert (unpainted["where"], unpainted["count"]) == ("heads.json: streets, grey", 20)
     by_face = figure(card, "singling out", "identified by a photo")
     assert by_face["unprotected"] == 1 and by_face["chance"] == 1 / 4
-    assert by_face["value"] < 1 and "opened" not in by_face["where"]
+    assert by_face["count"] == 4 and by_face["value"] < 1 and "opened" not in by_face["where"]
     assert figure(card, "linkability", "camera to camera (rank 1)")["value"] == 1
     assert figure(card, "singling out", "clothes and build (rank 1)")["value"] == 0
     attacked = figure(card, "adversarial", "recovers, of those on the originals, mtcnn")

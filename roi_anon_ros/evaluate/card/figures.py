@@ -25,6 +25,10 @@ LARGE = "32 px and more"
 GUESSED = {"sex_auc": 0.5, "age_correlation": 0.0}
 
 
+#: What a figure counts, by its name in the results; others count images.
+COUNTED = {"rank1": "probes", "map": "probes", "worst_tenth": "probes", "tar_far_1": "genuine"}
+
+
 @dataclass(frozen=True)
 class Figure:
     """One figure of a card; all are shares, 0 to 1, or counts of them, where less is better.
@@ -37,6 +41,7 @@ class Figure:
         unprotected: the same of the originals; None where there is nothing to compare with.
         chance: what guessing would give; None where guessing says nothing.
         where: what was the worst: file, method, kind of images or scene.
+        count: of faces, heads, images or pairs that the share is of: few of them say little.
     """
 
     what: str
@@ -46,6 +51,7 @@ class Figure:
     unprotected: float | None = None
     chance: float | None = None
     where: str = ""
+    count: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As a card has it."""
@@ -143,7 +149,8 @@ def faces(results: Results, detector: str, attacked: bool = False) -> Figure:
                         interval = tuple(one[f"{detector}_share_interval"])
                         where = f"{result.path.name}: {name}, {kind}"
                         value = one[f"{detector}_share"]
-                        yield Figure(what, EVALUATE, value, interval, 1.0, None, where)
+                        count = of_kind["methods"][ORIGINAL][f"{detector}_true"]
+                        yield Figure(what, EVALUATE, value, interval, 1.0, None, where, count)
 
     return worst(what, EVALUATE, measured())
 
@@ -161,7 +168,9 @@ def unpainted(results: Results) -> Figure:
                         low, high = one["share_interval"]
                         where = f"{result.path.name}: {kind}, {view}"
                         value = 1 - one["share"]
-                        yield Figure(what, HEADS, value, (1 - high, 1 - low), 1.0, None, where)
+                        bounds = (1 - high, 1 - low)
+                        count = one["heads"]
+                        yield Figure(what, HEADS, value, bounds, 1.0, None, where, count)
 
     return worst(what, HEADS, measured())
 
@@ -244,7 +253,8 @@ def leaking(results: Results) -> Figure:
                         changed = packets - counted["same"]
                         interval = exact_interval(changed, packets)
                         where = f"{result.path.name}: {kind}, {replacement}"
-                        yield Figure(what, HEADS, changed / packets, interval, None, None, where)
+                        share = changed / packets
+                        yield Figure(what, HEADS, share, interval, None, None, where, packets)
 
     return worst(what, HEADS, measured())
 
@@ -268,8 +278,9 @@ def _showing(results: Results, detector: str) -> Figure:
                         interval = exact_interval(count, one["images"])
                         before = base[f"{detector}_images"] / base["images"]
                         where = f"{result.path.name}: {name}, {kind}"
-                        value = count / one["images"]
-                        yield Figure(what, EVALUATE, value, interval, before, None, where)
+                        images = one["images"]
+                        value = count / images
+                        yield Figure(what, EVALUATE, value, interval, before, None, where, images)
 
     return worst(what, EVALUATE, measured())
 
@@ -293,4 +304,7 @@ def _compared(
     """A figure of a method, next to the original's."""
     interval = measured.get(f"{key}_interval")
     bounds = None if interval is None else (interval[0], interval[1])
-    return Figure(what, command, measured[key], bounds, base[key], chance, where)
+    counted = COUNTED.get(key, "images")
+    return Figure(
+        what, command, measured[key], bounds, base[key], chance, where, measured.get(counted)
+    )
