@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,13 @@ from roi_anon_ros.anonymize.regions import Region, Regions
 from roi_anon_ros.anonymize.tracks import fill_gaps
 from roi_anon_ros.files.images import FORMATS, image_bytes, read_image
 from roi_anon_ros.files.journals import JsonLines
+from roi_anon_ros.files.progress import Track
 from roi_anon_ros.files.videos import READABLE, Frame, Video, write_video
 
 #: Frames of a video that a report's sheet shows.
 SHOWN = 4
 #: Longer side of an image on a sheet, pixels.
 THUMB = 240
-
-#: Wraps what is gone through, with how many there are and what it is, to show how far it is.
-Track = Callable[[Iterable, int | None, str], Iterable]
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -19,11 +19,6 @@ from roi_anon_ros.cli.run import (
     usage_error,
     usage_errors,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from roi_anon_ros.evaluate.identity import Embedder
 
 #: Heights in pixels of what is placed in a scene.
 HEAD_SIZES = "64,128"
@@ -156,19 +151,15 @@ def _identify_faces(
     out: Path,
 ) -> None:
     """Compare faces."""
-    import numpy as np
-
     from roi_anon_ros import storage
     from roi_anon_ros.detect.attributes import FaceAttributes
     from roi_anon_ros.detect.recogniser import FaceRecogniser, YunetLandmarks
-    from roi_anon_ros.evaluate.discrimination import measure_discrimination
-    from roi_anon_ros.evaluate.identity import Scene, embed, find_faces, read_people, summary
-    from roi_anon_ros.evaluate.inference import sum_up_attributes
+    from roi_anon_ros.evaluate.faces import measure_faces
+    from roi_anon_ros.evaluate.identity import Scene, find_faces, read_people
     from roi_anon_ros.evaluate.measure import environment
     from roi_anon_ros.evaluate.methods import fingerprints, make_methods
 
     run = Run(resumes=True)
-    cache = out / "cache"
     with usage_errors():
         images = read_people(people, limit)
         compared = make_methods(methods)
@@ -184,33 +175,14 @@ def _identify_faces(
         with usage_errors():
             found = list(run.track(find_faces(images, finder), len(images), "faces"))
         faces = [face for face in found if face is not None]
-        names = [face.name for face in faces]
-        if not 1 < len(set(names)) < len(names):
+        names = {face.name for face in faces}
+        if not 1 < len(names) < len(faces):
             usage_error(
-                f"{people}: YuNet finds {len(set(names))} people on {len(names)} images, too few"
+                f"{people}: YuNet finds {len(names)} people on {len(faces)} images, too few"
             )
-
-        def vectors(embedder: Embedder, label: str, *where: Any) -> np.ndarray:
-            steps = embed(faces, embedder, cache, *where)
-            return np.array(list(run.track(steps, len(faces), label)))
-
-        photos = vectors(network, "images")
-        clear = None if teller is None else vectors(teller, "sex and age of images")
-        figures: dict[str, dict[str, Any]] = {}
-        for name, scene in scenes.items():
-            figures[name] = {}
-            for method in compared:
-                label = f"{method.name}, {name}"
-                one = summary(names, photos, vectors(network, label, method, scene))
-                if teller is not None and clear is not None:
-                    told = vectors(teller, f"sex and age of {label}", method, scene)
-                    one |= sum_up_attributes(names, clear, told)
-                if asked.discrimination:
-                    picking = f"picked out of {label}"
-                    one["discrimination"] = measure_discrimination(
-                        faces, method, scene, cache, run.track, picking
-                    )
-                figures[name][method.name] = one
+        figures = measure_faces(
+            faces, compared, network, scenes, out / "cache", run.track, teller, asked.discrimination
+        )
     about = {
         "images": len(faces),
         "left_out": len(found) - len(faces),

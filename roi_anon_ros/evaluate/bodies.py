@@ -16,9 +16,8 @@ know a camera's street as well as a person's coat.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,10 @@ import numpy as np
 
 from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.retrieval import by_chance, find_again, number, sum_up
+from roi_anon_ros.evaluate.vectors import keep_rows
 from roi_anon_ros.files import read_pixels
-from roi_anon_ros.storage import IMAGE_SUFFIXES, write_bytes
+from roi_anon_ros.files.progress import Track
+from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 #: Side of a scene, in heights of the person.
 SIDE = 2
@@ -40,8 +41,6 @@ MARKET = re.compile(r"(?P<person>-?\d+)_c(?P<camera>\d+)")
 
 #: Makes vectors of length 1, float32 ``[n, d]``, of images of persons.
 Embedder = Callable[[list[np.ndarray]], np.ndarray]
-#: Wraps what is gone through, with how many there are and what it is, to show how far it is.
-Track = Callable[[Iterable, int, str], Iterable]
 
 
 @dataclass(frozen=True)
@@ -221,16 +220,7 @@ def embed_bodies(sent: Sent, judge: Judge, cache: Path) -> Iterator[np.ndarray]:
         digest.update(hashlib.sha256(body.path.read_bytes()).digest())
     label = slug(sent.method.name) if sent.method else "images"
     path = cache / f"bodies-{label}-{digest.hexdigest()[:12]}.npy"
-    if path.is_file():
-        yield from np.load(path)
-        return
-    made = []
-    for crop in sent:
-        made.append(judge.embed([crop])[0])
-        yield made[-1]
-    stream = io.BytesIO()
-    np.save(stream, np.array(made))
-    write_bytes(path, stream.getvalue())
+    yield from keep_rows(path, (judge.embed([crop])[0] for crop in sent))
 
 
 def measure_bodies(

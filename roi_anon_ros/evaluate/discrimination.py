@@ -8,9 +8,8 @@ that a receiver has: the latent of a model, the decoded image of others.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +19,12 @@ from roi_anon_ros.evaluate.identity import SCENE_VERSION, Face, Scene
 from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.precision import count_draws, to_interval
 from roi_anon_ros.evaluate.retrieval import number
+from roi_anon_ros.evaluate.vectors import write_array
 from roi_anon_ros.files import read_pixels
-from roi_anon_ros.storage import write_bytes
+from roi_anon_ros.files.progress import Track
 
 #: Candidates, the right one among them; as many as there are people, where they are fewer.
 CANDIDATES = 10
-
-
-#: Wraps what is gone through, with how many there are and what it is, to show how far it is.
-Track = Callable[[Iterable, int, str], Iterable]
 
 
 def measure_discrimination(
@@ -61,9 +57,7 @@ def measure_discrimination(
         return sum_up_picked(names, np.load(path))
     received = list(track(_receive(faces, method, scene), len(faces), label))
     hits = pick(names, lambda one, other: distance(received[one], received[other]))
-    stream = io.BytesIO()
-    np.save(stream, hits)
-    write_bytes(path, stream.getvalue())
+    write_array(path, hits)
     return sum_up_picked(names, hits)
 
 

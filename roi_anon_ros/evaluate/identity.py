@@ -21,7 +21,6 @@ Nothing but the head differs from scene to scene: who is recognised is recognise
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,9 @@ from roi_anon_ros.detect.recogniser import YunetLandmarks, align
 from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.precision import RESAMPLES
 from roi_anon_ros.evaluate.retrieval import worst_by_chance, worst_tenth
+from roi_anon_ros.evaluate.vectors import keep_rows
 from roi_anon_ros.files import read_pixels
-from roi_anon_ros.storage import IMAGE_SUFFIXES, write_bytes
+from roi_anon_ros.storage import IMAGE_SUFFIXES
 
 #: Side of a scene, in heights of the head.
 SIDE = 4
@@ -220,10 +220,14 @@ def embed(
         digest.update(hashlib.sha256(face.path.read_bytes()).digest() + face.landmarks.tobytes())
     label = slug(method.name) if method else "images"
     path = cache / f"identity-{label}-{digest.hexdigest()[:12]}.npy"
-    if path.is_file():
-        yield from np.load(path)
-        return
-    made = []
+    received = _receive(faces, method, scene)
+    yield from keep_rows(path, (recogniser([face])[0] for face in received))
+
+
+def _receive(
+    faces: Sequence[Face], method: Method | None, scene: Scene | None
+) -> Iterator[np.ndarray]:
+    """Yield each face as it arrives, aligned."""
     for face in faces:
         image = read_pixels(face.path)
         landmarks = face.landmarks
@@ -231,11 +235,7 @@ def embed(
             image, landmarks = scene(image, landmarks)
         if method is not None:
             image = method.decode(method.encode(image))
-        made.append(recogniser([align(image, landmarks)])[0])
-        yield made[-1]
-    stream = io.BytesIO()
-    np.save(stream, np.array(made))
-    write_bytes(path, stream.getvalue())
+        yield align(image, landmarks)
 
 
 def false_accepts(

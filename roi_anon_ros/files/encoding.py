@@ -22,12 +22,10 @@ from roi_anon_ros.codec.latents import AUTO_QUALITY, check_quality, choose_quali
 from roi_anon_ros.codec.lookahead import StreamFrame, encode_stream
 from roi_anon_ros.codec.packet import unpack
 from roi_anon_ros.files.packets import SEQUENCE_VERSION
+from roi_anon_ros.files.progress import Track
 
 if TYPE_CHECKING:  # what seals needs the extra
     from roi_anon_ros.seal import Sealer
-
-#: Wraps what is gone through, with how many there are and what it is, to show how far it is.
-Track = Callable[[Iterable, int | None, str], Iterable]
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from roi_anon_ros.evaluate.precision import (
     to_interval,
 )
 from roi_anon_ros.files import read_pixels
+from roi_anon_ros.files.progress import Track
 from roi_anon_ros.storage import digest, write_bytes
-from roi_anon_ros.study.sets import Track
 from roi_anon_ros.train.branches import BranchedConfig
 from roi_anon_ros.train.trainer import read_config, train
 

@@ -15,11 +15,12 @@ from roi_anon_ros.detect.learning import Finder, find_start, learn
 from roi_anon_ros.evaluate.measure import environment
 from roi_anon_ros.evaluate.methods import ORIGINAL, slug
 from roi_anon_ros.files import JsonLines, read_pixels
+from roi_anon_ros.files.progress import Track
 from roi_anon_ros.storage import digest
 from roi_anon_ros.study.arms import Arm, make_arm, make_original
 from roi_anon_ros.study.config import Config, Part
 from roi_anon_ros.study.scores import FIGURES, Judgement, judge_scene, precisions, sum_up
-from roi_anon_ros.study.sets import QUALITY, Track, write_images, write_labels
+from roi_anon_ros.study.sets import QUALITY, write_images, write_labels
 
 #: Takes what is wrong with a set; the run goes on.
 Report = Callable[[Path, object], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from roi_anon_ros import storage
 from roi_anon_ros.datasets import KEYPOINTS, Instance, Scene
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.files.images import encode_image
+from roi_anon_ros.files.progress import Track
 from roi_anon_ros.study.arms import Arm
 
 #: Images of all arms are JPEGs of this quality, the original's as well: they differ in the
@@ -19,9 +20,6 @@ from roi_anon_ros.study.arms import Arm
 QUALITY = 95
 #: Training images that ultralytics wants to validate on; the result is not used.
 VALIDATED = 2
-
-#: Wraps what is gone through, with how many there are and what it is, to show how far it is.
-Track = Callable[[Iterable, int | None, str], Iterable]
 
 
 def write_images(scenes: Sequence[Scene], arm: Arm, folder: Path, track: Track) -> list[Path]:

@@ -17,12 +17,10 @@ from roi_anon_ros import storage
 from roi_anon_ros.datasets import KINDS, Record, heads_of
 from roi_anon_ros.detect import Detector
 from roi_anon_ros.files import JsonLines, read_pixels
+from roi_anon_ros.files.progress import Track
 
 #: Least score of a person that goes into the JSON.
 CONFIDENCE = 0.35
-
-#: Wraps what is gone through, with how many there are and what it is, to show how far it is.
-Track = Callable[[Iterable, int | None, str], Iterable]
 
 
 @dataclass

@@ -16,7 +16,7 @@ import zstandard
 
 from roi_anon_ros import storage
 from roi_anon_ros.anonymize.bags.ways import CodecWay, TreatmentWay
-from roi_anon_ros.anonymize.jobs import Track, from_json, to_json
+from roi_anon_ros.anonymize.jobs import from_json, to_json
 from roi_anon_ros.anonymize.regions import Region, Regions
 from roi_anon_ros.files.bags.description import (
     INFORMATION,
@@ -33,6 +33,7 @@ from roi_anon_ros.files.bags.messages import (
 )
 from roi_anon_ros.files.bags.storage import McapFile, SqliteFile, Topic
 from roi_anon_ros.files.journals import JsonLines
+from roi_anon_ros.files.progress import Track
 
 SUFFIXES: dict[str, tuple[str, type[SqliteFile] | type[McapFile]]] = {
     "sqlite3": (".db3", SqliteFile),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 from roi_anon_ros.evaluate.methods import ATTACKED, OPENED
 from roi_anon_ros.evaluate.report.page import FILES
+from roi_anon_ros.storage import digest
 
 #: The results that a card is made of, by their names in ``report.page.FILES``.
 KINDS = ("evaluation", "heads", "identity", "bodies")
@@ -100,7 +100,7 @@ def read_all(folders: Sequence[Path], model: Model) -> Results:
             about = json.loads(data)
         except ValueError as error:
             raise ValueError(f"{path}: no JSON: {error}") from error
-        result = Result(path, about, hashlib.sha256(data).hexdigest())
+        result = Result(path, about, digest(data, digits=64))
         _check_model(kind, result, model)
         files.setdefault(kind, []).append(result)
     if not files:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from roi_anon_ros.evaluate.report.study import Table
+from roi_anon_ros.evaluate.report.markdown import Table
 
 
 def table(about: Mapping[str, Any]) -> Table:
