@@ -43,7 +43,7 @@ def watch(
         typer.Option(help="Take it from a model's card.json: the upper end of the interval."),
     ] = None,
     every: Annotated[
-        int, typer.Option(help="Of so many images of a video or a sequence, look at one.", min=1)
+        int, typer.Option(help="Of this many images of a video or a sequence, look at one.", min=1)
     ] = 1,
     model: Annotated[
         str | None,

@@ -37,9 +37,9 @@ AGREE_OCTAVES = 0.7
 #: A head of this probability needs no second look.
 SURE = 0.7
 #: Below this logit the second look says that there is no head; of heads from this many pixels on it
-#: must be surer. Of a detector's average precision on painted images 0.92 is left on COCO and 0.99
-#: on a robot's camera, without a second look 0.82 and 0.85; and as many heads of 32 pixels and more
-#: are painted on Construction-PPE (52 of 53) and Hard Hat Workers. With -1 for all sizes, 48 of 53.
+#: must be surer. With -1 and with -0.5, 0.92 and 0.94 of a detector's average precision on painted
+#: images is left on COCO and 0.96 on a robot's camera, without a second look 0.84 and 0.88; and of
+#: 40 heads of 32 pixels and more on Construction-PPE 38 and 37 are painted, without it 39.
 LEAST_LOOK = -0.75
 LEAST_LOOK_LARGE = -2.5
 LARGE = 64

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from roi_anon_ros.codec.packet import MAX_QUALITY
+from roi_anon_ros.codec.packet import MAX_QUALITY, MIN_QUALITY
 
-#: Levels of quality that double the bits, about: levels 1 to 8 span 0.05 to 0.6 bits per pixel.
+#: Levels of quality that double the bits, about: the models' card has the curves.
 LEVELS_TO_DOUBLE = 2.0
 #: Share of a step towards the quality wanted: images differ, and each step overshoots a little.
 EAGERNESS = 0.6
@@ -48,7 +48,7 @@ class RateControl:
     @property
     def is_held(self) -> bool:
         """Whether the rate is held; it is not where even quality 1 costs too much for a second."""
-        return self.quality > 1.0 or self._debt < WINDOW * self._rate
+        return self.quality > MIN_QUALITY or self._debt < WINDOW * self._rate
 
     def spend(self, bits: int, stamp: float) -> None:
         """Take note of what an image cost, coded at :attr:`quality`.
@@ -71,4 +71,4 @@ class RateControl:
         wanted = usual - self._debt * self._period / WINDOW
         wanted = max(wanted, LEAST_SHARE * usual)
         step = EAGERNESS * LEVELS_TO_DOUBLE * math.log2(wanted / max(bits, 1))
-        self.quality = min(max(self.quality + step, 1.0), self._most)
+        self.quality = min(max(self.quality + step, MIN_QUALITY), self._most)

@@ -232,9 +232,7 @@ def spread_colours(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
         image, 0, rows * CELL - height, 0, columns * CELL - width, cv2.BORDER_REPLICATE
     )
     # Exact in float32: sums of 64 bytes are whole numbers.
-    means = cv2.resize(
-        padded.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA
-    ).reshape(rows, columns, 3)
+    means = cv2.resize(padded.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     known = (~cells).astype(np.float64)
     # Painted cells are set to 0 whatever is in them.
     colour = np.where(cells[..., None], 0, means.astype(np.float64))
@@ -243,7 +241,7 @@ def spread_colours(image: np.ndarray, cells: np.ndarray) -> np.ndarray:
     large = cv2.resize(
         filled.astype(np.float32), (columns * CELL, rows * CELL), interpolation=cv2.INTER_LINEAR
     )
-    return cv2.convertScaleAbs(large).reshape(large.shape)[:height, :width]
+    return cv2.convertScaleAbs(large)[:height, :width]
 
 
 def _pull(colour: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from roi_anon_ros.codec.engines.machine import require
 from roi_anon_ros.codec.engines.onnxruntime_engine import onnx_file
 from roi_anon_ros.codec.engines.stages import MARK, Stage, stages_of
 from roi_anon_ros.codec.modelfile import Model
+from roi_anon_ros.storage import draft_of
 
 
 def export(model: Model) -> dict[Stage, Path]:
@@ -65,6 +66,6 @@ def write_onnx(
         node.metadata_props.clear()
         node.doc_string = None
     onnx.model.metadata_props.update(metadata)
-    beside = path.with_suffix(".part")
-    onnx.save(beside, external_data=False)
-    os.replace(beside, path)
+    draft = draft_of(path)
+    onnx.save(draft, external_data=False)
+    os.replace(draft, path)
