@@ -21,7 +21,7 @@ from roi_anon_ros.evaluate.attack import network, pairs, training
 from roi_anon_ros.evaluate.attack.network import CROP
 from roi_anon_ros.evaluate.attack.pairs import Pair, Windows, choose, gather
 from roi_anon_ros.evaluate.attack.storage import read_attack
-from roi_anon_ros.evaluate.attack.training import attack_loss, build, train
+from roi_anon_ros.evaluate.attack.training import attack_loss, build, identity_loss, train
 from roi_anon_ros.evaluate.measure import look
 from roi_anon_ros.evaluate.methods import Method, make_method, making
 from roi_anon_ros.evaluate.methods.making import load_attack
@@ -282,7 +282,7 @@ def test_blur_is_undone_in_part(
 def test_a_killed_training_ends_in_the_same_weights(records: list[Record], tmp_path: Path) -> None:
     pairs = list(gather(records[:3], SHUFFLED))
     straight, halted = tmp_path / "straight.safetensors", tmp_path / "halted.safetensors"
-    losses = list(train(pairs, SHUFFLED, straight, steps=6, batch=2))
+    losses = list(train(pairs, SHUFFLED, straight, steps=6, batch=2, keep_at=[2]))
     first = train(pairs, SHUFFLED, halted, steps=6, batch=2, save_every=0)
     begun = [next(first) for _ in range(3)]
     first.close()
@@ -310,6 +310,36 @@ def test_a_killed_training_ends_in_the_same_weights(records: list[Record], tmp_p
     assert about == read_attack(straight)[1]
     assert about["losses"]["loss"] == pytest.approx(np.mean(losses))
     assert (about["pictures"], about["heads"], about["steps"], about["channels"]) == (3, 6, 6, 768)
+    early = read_attack(tmp_path / "straight-2.safetensors")[1]
+    assert (early["steps"], early["planned"], about["planned"]) == (2, 6, 6)
+    assert early["losses"]["loss"] == pytest.approx(np.mean(losses[:2]))
+
+
+def test_identity_is_of_the_large_heads_alone() -> None:
+    """A recogniser that sees a face's mean colour; of two heads one is too small for it."""
+
+    def recogniser(faces: torch.Tensor) -> torch.Tensor:
+        return F.normalize(faces.mean((2, 3)), dim=1)
+
+    image = torch.zeros(2, 3, CROP, CROP)
+    image[0, 0] = 1  # red
+    image[1, 1] = 1
+    recovered = image.clone()
+    large, small = torch.tensor([[20, 10, 70, 74]]), torch.tensor([[20, 10, 40, 41]])
+    nobody = torch.zeros(0, 4, dtype=torch.long)
+    heads = Regions.stack([large, small])
+    assert float(identity_loss(recovered, image, heads, recogniser)) == pytest.approx(0, abs=1e-6)
+    other = image.flip(1).requires_grad_()  # the first one is blue
+    loss = identity_loss(other, image, heads, recogniser)
+    assert float(loss.detach()) == pytest.approx(1)
+    loss.backward()
+    # The face: the lower 0.85 of 64 lines, as wide as it is high around column 45.
+    rows, columns = torch.nonzero(other.grad[0].abs().sum(0), as_tuple=True)
+    assert abs(int(rows.min()) - 19) <= 1 and abs(int(rows.max()) - 73) <= 1
+    assert abs(int(columns.min()) - 17) <= 1 and abs(int(columns.max()) - 72) <= 1
+    assert other.grad[1].abs().max() == 0
+    few = Regions.stack([nobody, small])
+    assert float(identity_loss(recovered, image, few, recogniser)) == 0
 
 
 @pytest.fixture

@@ -16,14 +16,13 @@ from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
 from roi_anon_ros.codec import Codec
+from roi_anon_ros.datasets.bodies import Body, read_bodies
 from roi_anon_ros.evaluate.bodies import (
-    Body,
     BodyScene,
     Judge,
     Sent,
     embed_bodies,
     measure_bodies,
-    read_bodies,
 )
 from roi_anon_ros.evaluate.methods import fingerprints, make_method
 from roi_anon_ros.evaluate.report.bodies import section
@@ -185,10 +184,14 @@ def test_everybody_is_found_until_a_method_hides_them(tmp_path: Path) -> None:
         assert methods["grey"][mode]["rank1"] == pytest.approx(1 / 5)
     assert colours.calls == 6 * 3
     assert measure_bodies(*arguments, lambda items, *_: items) == about
-    assert colours.calls == 6 * 3 and len(list((tmp_path / "cache").iterdir())) == 3
+    assert colours.calls == 6 * 3 and len(list((tmp_path / "cache").iterdir())) == 5
+    placed = Sent(bodies, None, BodyScene(64))
+    squared = [np.square(person.astype(float) - 9).mean() for person in placed]
+    grey_psnr = pytest.approx(10 * np.log10(255**2 / np.mean(squared)))
+    assert about["psnr"] == {"64 px": {"original": None, "grey": grey_psnr}}
     (table,) = section(about)["tables"]
     assert [row[0] for row in table] == ["colours, 64 px", "original", "grey", "by chance"]
-    assert {len(row) for row in table} == {7}
+    assert {len(row) for row in table} == {8}
 
 
 def test_each_image_is_sent_once_for_all_judges(tmp_path: Path) -> None:

@@ -552,8 +552,12 @@ def test_the_attack_command_makes_a_method(tmp_path: Path) -> None:
         "--steps",
         "2",
     ]
-    done = CliRunner().invoke(app, [*command, "--out", str(file)])
+    done = CliRunner().invoke(app, [*command, "--keep-at", "1", "--out", str(file)])
     assert done.exit_code == 0 and f"{file}: loss on heads 0." in done.stdout, done.output
+    early = make_method(f"attack:{tmp_path / 'jpeg-1.safetensors'}")
+    assert early.name == "jpeg:5, 1 steps, attacked"
+    late = CliRunner().invoke(app, [*command, "--keep-at", "1,2", "--out", str(tmp_path / "late")])
+    assert late.exit_code == 2 and "--keep-at: got 1,2, must be from 1 to 1" in late.output
     method = make_method(f"attack:{file}")
     image = cv2.resize(make_image(), (200, 180))
     recovered = method.decode(method.encode(image))

@@ -8,6 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
+from roi_anon_ros.evaluate.closed_set import (
+    RIDGE,
+    measure_closed_set,
+    name_photos,
+    read_head,
+    sum_up_named,
+)
 from roi_anon_ros.evaluate.discrimination import (
     distance,
     measure_discrimination,
@@ -20,6 +27,19 @@ from roi_anon_ros.evaluate.methods import Method, make_method
 from roi_anon_ros.evaluate.report.tables import attacks_on_faces
 
 NAMES = [f"person {number // 2}" for number in range(24)]
+
+
+def draw_faces(folder: Path) -> list[Face]:
+    """Two photos of each of twelve people, who look the same on both."""
+    faces = []
+    for number, name in enumerate(NAMES):
+        tiles = np.random.default_rng(number // 2).integers(0, 255, (4, 4, 3), np.uint8)
+        path = folder / f"{number}.png"
+        image = cv2.resize(tiles, (64, 64), interpolation=cv2.INTER_NEAREST)
+        image[0, 0] = number  # no two photos are the same
+        cv2.imwrite(str(path), image)
+        faces.append(Face(name, path, np.zeros((5, 2), np.float32)))
+    return faces
 
 
 def test_candidates_are_picked_by_distance() -> None:
@@ -54,14 +74,7 @@ def test_distance_is_of_all_that_is_received() -> None:
 
 
 def test_a_run_is_continued_and_a_hidden_head_is_guessed(tmp_path: Path) -> None:
-    faces = []
-    for number, name in enumerate(NAMES):
-        tiles = np.random.default_rng(number // 2).integers(0, 255, (4, 4, 3), np.uint8)
-        path = tmp_path / f"{number}.png"
-        image = cv2.resize(tiles, (64, 64), interpolation=cv2.INTER_NEAREST)
-        image[0, 0] = number  # no two photos are the same
-        cv2.imwrite(str(path), image)
-        faces.append(Face(name, path, np.zeros((5, 2), np.float32)))
+    faces = draw_faces(tmp_path)
     original = make_method("original")
     sent = []
 
@@ -87,6 +100,66 @@ def test_a_run_is_continued_and_a_hidden_head_is_guessed(tmp_path: Path) -> None
     (table,) = attacks_on_faces("32 px", methods)
     assert [row[0] for row in table] == ["32 px: discrimination", "clear", "hidden"]
     assert table[2][1] == "0.100 (0.100 to 0.100)"
+
+
+def test_who_sends_heads_is_named_by_his_packets(tmp_path: Path) -> None:
+    """By a latent that carries the head everybody is named, where the head is painted nobody is."""
+    faces = draw_faces(tmp_path)
+    original = make_method("original")
+
+    def latent(data: bytes) -> np.ndarray:
+        image = original.decode(data).transpose(2, 0, 1).astype(np.float32)
+        return image.reshape(3, 16, 8, 16, 8).mean((2, 4))
+
+    def hide(image: np.ndarray) -> bytes:
+        painted = image.copy()
+        painted[16:48] = 90
+        return original.encode(painted)
+
+    clear = Method("clear", "clear", original.encode, original.decode, latent)
+    hidden = Method("hidden", "hidden", hide, original.decode, latent)
+    rest = (Scene(32), tmp_path / "cache", lambda items, *_: items, "")
+    found = {one.name: measure_closed_set(faces, one, *rest) for one in (clear, hidden)}
+    assert found["clear"]["rank1"] == 1
+    assert found["hidden"]["rank1"] == pytest.approx(1 / 12)
+    assert (found["clear"]["people"], found["clear"]["photos"]) == (12, 24)
+    assert measure_closed_set(faces, clear, *rest) == found["clear"]
+    methods = {name: {"closed_set": one} for name, one in found.items()}
+    (table,) = attacks_on_faces("32 px", methods)
+    assert [row[0] for row in table[1:]] == ["clear", "hidden", "by chance"]
+    assert table[3][1] == "0.083"
+
+
+def test_the_head_is_read_where_it_is() -> None:
+    """Of a head of 32 pixels in a scene of 128 pixels, lines 16 to 48 and columns 48 to 80."""
+    inside = np.zeros((1, 128, 128), np.uint8)
+    inside[:, 16:48, 48:80] = 255
+    assert read_head(inside, is_image=True) == pytest.approx(np.ones(32 * 32))
+    assert read_head(255 - inside, is_image=True) == pytest.approx(np.zeros(32 * 32))
+    cells = np.arange(64, dtype=np.float32).reshape(1, 8, 8)
+    # Cells of 16 pixels: lines 1 to 2 and columns 3 to 4, and those next to them.
+    assert np.array_equal(read_head(cells, is_image=False), cells[0, 0:4, 2:6].ravel())
+
+
+def test_the_linear_layer_is_a_ridge_regression() -> None:
+    rng = np.random.default_rng(0)
+    person = np.array([0, 0, 1, 1, 2])
+    features = rng.normal(size=(5, 3)).astype(np.float32)
+    hits = name_photos(features, person)
+    # Turn 0 by the primal form: photos 0 and 2 are left out, person 2 has no other one.
+    known = features[[1, 3, 4]]
+    centred = known - known.mean(0)
+    scale = np.sqrt(np.square(centred).mean())
+    wanted = np.eye(3) - 1 / 3
+    left = centred.T @ centred / scale**2 + 3 * RIDGE * np.eye(3)
+    weights = np.linalg.solve(left, centred.T @ wanted / scale)
+    scores = (features[[0, 2]] - known.mean(0)) / scale @ weights
+    assert hits[[0, 2]].tolist() == (scores.argmax(1) == [0, 1]).tolist()
+    assert np.isnan(hits[4])
+    figures = sum_up_named(person, hits)
+    assert figures["photos"] == 4 and figures["rank1_chance"] == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="nobody has two photos"):
+        name_photos(features, np.arange(5))
 
 
 def test_sex_and_age_are_told_by_hand() -> None:

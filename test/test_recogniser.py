@@ -170,3 +170,71 @@ def test_landmarks_are_of_the_surest_face(finder: YunetLandmarks, shared_dir: Pa
     )
     assert finder.landmarks(scene) == pytest.approx(alone + (50, 100), abs=12)
     assert finder.landmarks(np.zeros((60, 80, 3), np.uint8)) is None
+
+
+def write_recogniser(path: Path) -> None:
+    """A small network of all the operations that MobileFaceNet has, with random weights."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    helper = onnx.helper
+    rng = np.random.default_rng(0)
+    shapes = {"w1": (4, 3, 3, 3), "b1": (4,), "s": (4, 1, 1), "w2": (4, 1, 3, 3), "b2": (4,)}
+    shapes |= {"fc.w": (8, 4 * 28 * 28), "fc.b": (8,), "g": (8,), "b": (8,), "m": (8,)}
+    values = {name: rng.normal(0, 0.3, shape) for name, shape in shapes.items()}
+    values["v"] = rng.uniform(0.5, 2, 8)
+    wide = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["1"], strides=[4, 4], **wide),
+        helper.make_node("PRelu", ["1", "s"], ["2"]),
+        helper.make_node("Conv", ["2", "w2", "b2"], ["3"], group=4, strides=[1, 1], **wide),
+        helper.make_node("Add", ["2", "3"], ["4"]),
+        helper.make_node("Flatten", ["4"], ["5"]),
+        helper.make_node("Gemm", ["5", "fc.w", "fc.b"], ["6"], transB=1),
+        helper.make_node("BatchNormalization", ["6", "g", "b", "m", "v"], ["y"], epsilon=1e-5),
+    ]
+    kept = [onnx.numpy_helper.from_array(v.astype(np.float32), k) for k, v in values.items()]
+    face = helper.make_tensor_value_info("x", 1, [1, 3, 112, 112])
+    vector = helper.make_tensor_value_info("y", 1, [1, 8])
+    graph = helper.make_graph(nodes, "face", [face], [vector], kept)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)]), path)
+
+
+def test_a_recogniser_with_gradient_gives_the_same_vectors(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from roi_anon_ros.detect.recogniser_torch import TorchRecogniser
+
+    path = tmp_path / "face.onnx"
+    write_recogniser(path)
+    network = TorchRecogniser(path)
+    faces = list(np.random.default_rng(1).integers(0, 255, (2, SIDE, SIDE, 3), np.uint8))
+    plain = FaceRecogniser(path)
+    assert network.fingerprint == plain.fingerprint
+    values = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).float().div(255)
+    values.requires_grad_()
+    vectors = network(values)
+    assert vectors.detach().numpy() == pytest.approx(plain(faces), abs=1e-5)
+    vectors[0, 0].backward()
+    assert values.grad[0].abs().max() > 0 and values.grad[1].abs().max() == 0
+    # SFace has the scaling of its input in itself.
+    path.rename(tmp_path / "face_sface.onnx")
+    other = FaceRecogniser(tmp_path / "face_sface.onnx")
+    scaled = network(values.detach() * 127.5 + 0.5).numpy()
+    assert other(faces) == pytest.approx(scaled, abs=1e-4)
+
+
+def test_what_is_no_recogniser_with_gradient_is_refused(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("torch", reason="torch is not installed")
+    from roi_anon_ros.detect.recogniser_torch import TorchRecogniser
+
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        TorchRecogniser(tmp_path / "none.onnx")
+    path = tmp_path / "bad.onnx"
+    path.write_text("no network")
+    with pytest.raises(ValueError, match="no .onnx file"):
+        TorchRecogniser(path)
+    write_recogniser(path)
+    model = onnx.load(path)
+    model.graph.node[1].op_type = "Sin"
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match="has Sin, which is not known"):
+        TorchRecogniser(path)

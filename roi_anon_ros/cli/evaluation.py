@@ -46,6 +46,20 @@ def attack(
     steps: Annotated[
         int, typer.Option(help="Budget; the same for methods that are compared.", min=1)
     ] = 2000,
+    keep_at: Annotated[
+        str,
+        typer.Option(
+            help="Steps after which the attacker so far is written as well, to FILE-STEPS: a "
+            "learning curve from one training, such as 250,1000,4000."
+        ),
+    ] = "",
+    identity: Annotated[
+        Path | None,
+        typer.Option(
+            help="A face recogniser, such as w600k_mbf.onnx: what is recovered is also to be the "
+            "same person to it. Judge by another one."
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(help="Images, at most, spread over the set.", min=1)] = 600,
     seed: Annotated[int, typer.Option(help="Of weights and crops.")] = 0,
 ) -> None:
@@ -60,6 +74,7 @@ def attack(
         must_exist(annotations)
         quiet_libraries()
         from roi_anon_ros.datasets import read_set
+        from roi_anon_ros.detect.recogniser_torch import TorchRecogniser
         from roi_anon_ros.evaluate.attack.pairs import choose, gather
         from roi_anon_ros.evaluate.attack.storage import read_attack
         from roi_anon_ros.evaluate.attack.training import train
@@ -73,8 +88,14 @@ def attack(
             attacked = make_method(method)
             reading = read_set(annotations, images)
             records = choose(reading.records, limit)
+            recogniser = None if identity is None else TorchRecogniser(identity)
         for problem in reading.problems:
             run.fail(annotations, problem)
+        kept = set()
+        with usage_errors("--keep-at: "):
+            kept = {int(step) for step in filter(None, keep_at.split(","))}
+        if not all(0 < step < steps for step in kept):
+            usage_error(f"--keep-at: got {keep_at}, must be from 1 to {steps - 1}")
         if target.exists():
             usage_error(f"{target}: is there already; remove it, or name another one with --out")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,9 +106,10 @@ def attack(
                     annotations, f"{len(records) - len(pairs)} images could not be read or sent"
                 )
             with usage_errors():
-                for _ in run.track(
-                    train(pairs, attacked, target, steps, seed), steps, f"{method}: attacked"
-                ):
+                training = train(
+                    pairs, attacked, target, steps, seed, keep_at=kept, recogniser=recogniser
+                )
+                for _ in run.track(training, steps, f"{method}: attacked"):
                     pass
         losses = read_attack(target)[1]["losses"]
         typer.echo(

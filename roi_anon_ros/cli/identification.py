@@ -32,10 +32,12 @@ class Asked:
     Attributes:
         discrimination: faces picked out of candidates.
         attributes: the network for sex and age; None: these are not.
+        closed_set: faces named by a recogniser that is trained on what is sent.
     """
 
     discrimination: bool = False
     attributes: Path | None = None
+    closed_set: bool = False
 
 
 @app.command()
@@ -71,6 +73,14 @@ def identify(
         Path | None,
         typer.Option(help="Also tell sex and age, by an age-gender-recognition .xml of OpenVINO."),
     ] = None,
+    closed_set: Annotated[
+        bool,
+        typer.Option(
+            "--closed-set",
+            help="Also train a recogniser straight on what is sent, latents or images, on all "
+            "photos of everybody but one, and let it name that one.",
+        ),
+    ] = False,
     methods: Annotated[
         str, typer.Option(help="As evaluate's; the original is always there.")
     ] = "roi,avif:10,blur+avif:10",
@@ -97,9 +107,12 @@ def identify(
             if path is not None:
                 must_exist(path)
         quiet_libraries()
-        asked = Asked(discrimination, attributes)
+        asked = Asked(discrimination, attributes, closed_set)
         if bodies and asked != Asked():
-            usage_error("--discrimination, --attributes: are of faces, must not be with --bodies")
+            usage_error(
+                "--discrimination, --attributes, --closed-set: are of faces, must not be with "
+                "--bodies"
+            )
         if bodies:
             _identify_bodies(people, recogniser, methods, sizes or BODY_SIZES, limit, out)
             return
@@ -116,8 +129,9 @@ def _identify_bodies(
 ) -> None:
     """Look for whole persons."""
     from roi_anon_ros import storage
+    from roi_anon_ros.datasets.bodies import read_bodies
     from roi_anon_ros.detect.bodies import BodyRecogniser
-    from roi_anon_ros.evaluate.bodies import BodyScene, Judge, measure_bodies, read_bodies
+    from roi_anon_ros.evaluate.bodies import BodyScene, Judge, measure_bodies
     from roi_anon_ros.evaluate.measure import environment
     from roi_anon_ros.evaluate.methods import fingerprints, make_methods
     from roi_anon_ros.evaluate.report.bodies import tables
@@ -181,7 +195,15 @@ def _identify_faces(
                 f"{people}: YuNet finds {len(names)} people on {len(faces)} images, too few"
             )
         figures = measure_faces(
-            faces, compared, network, scenes, out / "cache", run.track, teller, asked.discrimination
+            faces,
+            compared,
+            network,
+            scenes,
+            out / "cache",
+            run.track,
+            teller,
+            asked.discrimination,
+            asked.closed_set,
         )
     about = {
         "images": len(faces),

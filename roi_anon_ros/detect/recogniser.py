@@ -46,8 +46,8 @@ class YunetLandmarks(YunetFaces):
 class FaceRecogniser:
     """Vectors of faces with a network of the ArcFace type, on OpenCV's CPU engine.
 
-    model_path: an .onnx file that takes [n, 3, 112, 112], RGB, (x - 127.5) / 127.5; none is shipped
-        with this package.
+    model_path: an .onnx file that takes [n, 3, 112, 112], RGB, (x - 127.5) / 127.5, or 0 to 255
+        where its name has sface in it, as OpenCV's Zoo has it; none is shipped with this package.
 
     fingerprint: the first digits of the file's SHA-256.
 
@@ -63,6 +63,7 @@ class FaceRecogniser:
             raise FileNotFoundError(f"model_path: there is no file {model_path}")
         data = Path(model_path).read_bytes()
         self.fingerprint = digest(data)
+        self._is_sface = "sface" in Path(model_path).name
         try:
             self._net = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8))
             shape = self._run(np.zeros((SIDE, SIDE, 3), np.uint8)).shape
@@ -94,7 +95,10 @@ class FaceRecogniser:
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
 
     def _run(self, face: np.ndarray) -> np.ndarray:
-        self._net.setInput(((face.astype(np.float32) - 127.5) / 127.5).transpose(2, 0, 1)[None])
+        values = face.astype(np.float32)
+        if not self._is_sface:
+            values = (values - 127.5) / 127.5
+        self._net.setInput(values.transpose(2, 0, 1)[None])
         return self._net.forward()
 
 

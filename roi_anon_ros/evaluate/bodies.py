@@ -16,7 +16,6 @@ know a camera's street as well as a person's coat.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,37 +24,20 @@ from typing import Any
 import cv2
 import numpy as np
 
+from roi_anon_ros.datasets.bodies import Body
 from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.retrieval import by_chance, find_again, number, sum_up
 from roi_anon_ros.evaluate.vectors import keep_rows
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.files.progress import Track
-from roi_anon_ros.storage import IMAGE_SUFFIXES
+from roi_anon_ros.train.validation import to_decibels
 
 #: Side of a scene, in heights of the person.
 SIDE = 2
 #: Changes where a scene is drawn in another way.
 SCENE_VERSION = 1
-#: Names of files as those of Market-1501: the person, the camera, and whatever follows.
-MARKET = re.compile(r"(?P<person>-?\d+)_c(?P<camera>\d+)")
-
 #: Makes vectors of length 1, float32 ``[n, d]``, of images of persons.
 Embedder = Callable[[list[np.ndarray]], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Body:
-    """An image that a person fills.
-
-    Attributes:
-        name: of the person.
-        camera: that took it.
-        path: of the image.
-    """
-
-    name: str
-    camera: str
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -116,51 +98,6 @@ class BodyScene:
         return scene, place
 
 
-def read_bodies(folder: Path, limit: int = 0) -> list[Body]:
-    """Images of persons with who it is and which camera took it, in a folder and its subfolders.
-
-    Either a file is named as those of Market-1501, ``PERSON_cCAMERA...``: ``0004_c1s6_016996.jpg``.
-    Or its folder is named after the person, and the file's name begins with the camera and an
-    underscore: ``009/02_5.png``. An image that is there twice counts once.
-
-    Args:
-        folder: of the images.
-        limit: how many people, the first ones by name; 0: all.
-
-    Raises:
-        ValueError: an image is named in another way, there are fewer than two people, or nobody
-            was taken by two cameras.
-        OSError: there is no such folder.
-    """
-    found: dict[tuple[str, str, str], Body] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-            body = _read_name(path)
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            found.setdefault((body.name, body.camera, content), body)
-    names = sorted({body.name for body in found.values()})
-    chosen = set(names[:limit] if limit else names)
-    bodies = [body for body in found.values() if body.name in chosen]
-    cameras = {(body.name, body.camera) for body in bodies}
-    if len(chosen) < 2 or len(cameras) == len(chosen):
-        raise ValueError(
-            f"{folder}: got {len(chosen)} people, must be two or more, one of them seen by two "
-            "cameras; files are named PERSON_cCAMERA..., or PERSON/CAMERA_..."
-        )
-    return sorted(bodies, key=lambda body: (body.name, body.path))
-
-
-def _read_name(path: Path) -> Body:
-    """Who is on an image, and which camera took it, by its name."""
-    market = MARKET.match(path.name)
-    if market:
-        return Body(market["person"], market["camera"], path)
-    camera, underscore, _ = path.stem.partition("_")
-    if not underscore:
-        raise ValueError(f"{path}: name says no camera, must be PERSON_cCAMERA... or CAMERA_...")
-    return Body(path.parent.name, camera, path)
-
-
 class Sent:
     """What arrives of each person; each image is sent once, when it is first asked for.
 
@@ -216,11 +153,30 @@ def embed_bodies(sent: Sent, judge: Judge, cache: Path) -> Iterator[np.ndarray]:
         ValueError: an image cannot be read. What the method raises is passed on.
     """
     digest = hashlib.sha256(f"{sent.key}\n{judge.fingerprint}\n".encode())
+    yield from keep_rows(_file(sent, "bodies", digest, cache), (judge.embed([c])[0] for c in sent))
+
+
+def measure_errors(sent: Sent, originals: Sent, cache: Path) -> Iterator[np.ndarray]:
+    """Yield the mean squared error of each person, float64 ``[1]``, of values from 0 to 255; those
+    of a former run where there are any.
+
+    Args:
+        sent: what arrives of each.
+        originals: the same, sent by no method.
+        cache: folder where they are kept once all have been made.
+    """
+    digest = hashlib.sha256(f"{sent.key}\nsquared error\n".encode())
+    both = zip(sent, originals, strict=True)
+    rows = (np.array([np.square(a.astype(float) - b).mean()]) for a, b in both)
+    yield from keep_rows(_file(sent, "errors", digest, cache), rows)
+
+
+def _file(sent: Sent, what: str, digest: hashlib._Hash, cache: Path) -> Path:
+    """Where rows of what arrives are kept; ``digest`` has all else that they depend on."""
     for body in sent.bodies:
         digest.update(hashlib.sha256(body.path.read_bytes()).digest())
     label = slug(sent.method.name) if sent.method else "images"
-    path = cache / f"bodies-{label}-{digest.hexdigest()[:12]}.npy"
-    yield from keep_rows(path, (judge.embed([crop])[0] for crop in sent))
+    return cache / f"{what}-{label}-{digest.hexdigest()[:12]}.npy"
 
 
 def measure_bodies(
@@ -234,7 +190,7 @@ def measure_bodies(
     """Look for everybody in what every method sends.
 
     Args:
-        bodies: from :func:`read_bodies`.
+        bodies: from :func:`~roi_anon_ros.datasets.bodies.read_bodies`.
         methods: the original among them.
         judges: the networks that look.
         scenes: by name.
@@ -245,7 +201,8 @@ def measure_bodies(
         For JSON: ``images``, ``people`` and ``cameras``, their numbers; ``chance``, as from
         :func:`~roi_anon_ros.evaluate.retrieval.by_chance`; ``judges``: by the judge's name, by the
         scene's and by the method's, ``raw`` and ``linked``, each as from
-        :func:`~roi_anon_ros.evaluate.retrieval.sum_up`.
+        :func:`~roi_anon_ros.evaluate.retrieval.sum_up`; ``psnr``: by the scene's name and by the
+        method's, dB of the mean squared error over all persons, None where there is none.
     """
     person = number([body.name for body in bodies])
     camera = number([body.camera for body in bodies])
@@ -257,9 +214,15 @@ def measure_bodies(
     images = Sent(bodies)
     photos = {judge.name: vectors(images, judge, "images") for judge in judges}
     figures: dict[str, dict[str, Any]] = {judge.name: {} for judge in judges}
+    psnr: dict[str, dict[str, float | None]] = {}
     for label, scene in scenes.items():
+        psnr[label] = {}
+        originals = Sent(bodies, None, scene)
         for method in methods:
             sent = Sent(bodies, method, scene)
+            steps = measure_errors(sent, originals, cache)
+            error = float(np.mean(list(track(steps, len(bodies), f"{method.name}, {label}"))))
+            psnr[label][method.name] = to_decibels(error / 255**2) if error else None
             for judge in judges:
                 arrived = vectors(sent, judge, f"{method.name}, {label}")
                 raw = find_again(arrived @ photos[judge.name].T, person, camera)
@@ -272,4 +235,5 @@ def measure_bodies(
         "cameras": int(camera.max()) + 1,
         "chance": by_chance(person, camera),
         "judges": figures,
+        "psnr": psnr,
     }

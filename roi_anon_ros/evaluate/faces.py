@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from roi_anon_ros.evaluate.closed_set import measure_closed_set
 from roi_anon_ros.evaluate.discrimination import measure_discrimination
 from roi_anon_ros.evaluate.identity import Embedder, Face, Scene, embed, summary
 from roi_anon_ros.evaluate.inference import sum_up_attributes
@@ -24,6 +25,7 @@ def measure_faces(
     track: Track,
     attributes: Embedder | None = None,
     discrimination: bool = False,
+    closed_set: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Look for everybody in what every method sends.
 
@@ -36,12 +38,14 @@ def measure_faces(
         track: shows how far it is.
         attributes: tells sex and age; None: nobody asks.
         discrimination: whether faces are picked out of candidates as well.
+        closed_set: whether a recogniser is trained on what is sent as well.
 
     Returns:
         For JSON, by the scene's name and by the method's: as from
         :func:`~roi_anon_ros.evaluate.identity.summary`,
         :func:`~roi_anon_ros.evaluate.inference.sum_up_attributes`, and ``discrimination``, as from
-        :func:`~roi_anon_ros.evaluate.discrimination.measure_discrimination`.
+        :func:`~roi_anon_ros.evaluate.discrimination.measure_discrimination`, and ``closed_set``, as
+        from :func:`~roi_anon_ros.evaluate.closed_set.measure_closed_set`.
     """
     names = [face.name for face in faces]
 
@@ -65,5 +69,8 @@ def measure_faces(
                 one["discrimination"] = measure_discrimination(
                     faces, method, scene, cache, track, picking
                 )
+            if closed_set:
+                naming = f"{label}, to learn from"
+                one["closed_set"] = measure_closed_set(faces, method, scene, cache, track, naming)
             figures[name][method.name] = one
     return figures

@@ -2,8 +2,9 @@
 
 What is trained is the file's ``network``: ``heads`` is the head map,
 ``second-look`` the second look at what it finds, ``gained`` the codec for
-every rate, ``yolox-nano`` the detector of persons (``train.persons``), the others are codecs that
-hide heads by their loss.
+every rate, ``yolox-nano`` the detector of persons (``train.persons``),
+``reversible`` an anonymizer to compare with (``train.reversible``), the
+others are codecs that hide heads by their loss.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import lightning
 import torch
 import yaml
 
-from roi_anon_ros.train import persons
+from roi_anon_ros.train import persons, reversible
 from roi_anon_ros.train.crops import WholeImages
 from roi_anon_ros.train.gained import GainedTraining
 from roi_anon_ros.train.heads import HeadsTraining
@@ -37,7 +38,7 @@ def find_training(network: str) -> type[Training]:
     return TRAININGS.get(network, RoiTraining)
 
 
-def read_config(path: Path) -> RunConfig | persons.Config:
+def read_config(path: Path) -> RunConfig | persons.Config | reversible.Config:
     """Read a YAML file.
 
     Raises:
@@ -50,6 +51,8 @@ def read_config(path: Path) -> RunConfig | persons.Config:
             raise ValueError("must be fields and their values")
         if content["network"] == persons.NAME:
             return persons.Config(**content)
+        if content["network"] == reversible.NAME:
+            return reversible.Config(**content)
         return find_training(content["network"]).config_type(**content)
     except KeyError as error:
         raise ValueError(f"{path}: lacks {error}") from error
@@ -81,6 +84,8 @@ def train(config_file: Path, out: Path) -> Path:
     out = Path(out)
     if isinstance(config, persons.Config):
         return persons.train(config_file, out)
+    if isinstance(config, reversible.Config):
+        return reversible.train(config_file, out)
     kind = find_training(config.network)
     lightning.seed_everything(config.seed, verbose=False)
     out.mkdir(parents=True, exist_ok=True)

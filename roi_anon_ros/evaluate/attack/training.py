@@ -7,14 +7,16 @@ import io
 import math
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from roi_anon_ros.detect.recogniser_torch import TorchRecogniser
 from roi_anon_ros.evaluate.attack.network import FACTORS, Attacker, to_tensor
 from roi_anon_ros.evaluate.attack.pairs import Pair, Windows
 from roi_anon_ros.evaluate.attack.storage import FORMAT_VERSION, write_attack
@@ -26,6 +28,11 @@ from roi_anon_ros.train.losses import Regions, outside, region_weights
 EDGES = 1.0
 #: Weight of ``rest`` in the loss.
 REST = 0.1
+#: Weight of the identity in the loss.
+IDENTITY = 0.2
+#: Heads that a recogniser looks at in a step, the largest; those below 32 pixels tell it nothing.
+FACES = 4
+SMALLEST_FACE = 32
 
 LEARNING_RATE = 1e-3
 
@@ -116,6 +123,45 @@ def attack_loss(recovered: Tensor, image: Tensor, heads: Regions) -> dict[str, T
     return {"loss": terms["heads"] + EDGES * terms["edges"] + REST * terms["rest"], **terms}
 
 
+def identity_loss(
+    recovered: Tensor, image: Tensor, heads: Regions, recogniser: nn.Module
+) -> Tensor:
+    """How far a recogniser takes the recovered heads for other people: the mean of 1 − cosine.
+
+    A face is looked for in the lower 0.85 of a head's box, as high as wide.
+
+    Args:
+        recovered: ``[B, 3, H, W]``.
+        image: ``[B, 3, H, W]``.
+        heads: the boxes in these crops.
+        recogniser: from faces ``[n, 3, 112, 112]`` in [0, 1] to vectors of length 1.
+
+    Returns:
+        A scalar, 0 to 2; 0 where no head is large enough.
+    """
+    heights = heads.boxes[:, 3] - heads.boxes[:, 1]
+    order = torch.argsort(heights, descending=True, stable=True)[:FACES]
+    order = order[heights[order] >= SMALLEST_FACE]
+    if not len(order):
+        return recovered.new_zeros(())
+    boxes = heads.boxes[order].float()
+    side = 0.85 * heights[order].float()
+    size = torch.tensor([image.shape[3], image.shape[2]])
+    centre = torch.stack([(boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 3] - side / 2], 1)
+    transform = torch.zeros(len(order), 2, 3)
+    # From -1 to 1 is the face in the grid, and the whole crop where it samples.
+    transform[:, 0, 0] = side / size[0]
+    transform[:, 1, 1] = side / size[1]
+    transform[:, :, 2] = 2 * centre / size - 1
+    grid = F.affine_grid(transform, [len(order), 3, 112, 112], align_corners=False)
+    owner = heads.image[order]
+    seen, true = (
+        recogniser(F.grid_sample(of[owner], grid, padding_mode="border", align_corners=False))
+        for of in (recovered, image)
+    )
+    return (1 - (seen * true.detach()).sum(1)).mean()
+
+
 def train(
     pairs: list[Pair],
     method: Method,
@@ -124,6 +170,8 @@ def train(
     seed: int = 0,
     batch: int = 8,
     save_every: float = 60.0,
+    keep_at: Collection[int] = (),
+    recogniser: TorchRecogniser | None = None,
 ) -> Iterator[float]:
     """Train an attacker on one method; an interrupted training goes on where it was last saved.
 
@@ -138,6 +186,9 @@ def train(
         seed: of weights and crops.
         batch: crops a step.
         save_every: seconds between two checkpoints.
+        keep_at: steps after which the network so far is written as well, see :func:`kept_file`; its
+            learning rate has not fallen to 0 yet.
+        recogniser: adds :func:`identity_loss` to the loss; None: there is none.
 
     Yields:
         The loss of each step, with those of the interrupted training; ``out`` is there when the
@@ -156,11 +207,13 @@ def train(
         "channels": net.channels,
         "factor": net.factor,
         "steps": steps,
+        "planned": steps,
         "batch": batch,
         "seed": seed,
         "pictures": len(pairs),
         "heads": sum(len(p.heads) for p in pairs),
         "data": _digest(pairs),
+        "identity": recogniser.fingerprint if recogniser else "",
     }
     optimizer = torch.optim.Adam(net.parameters(), LEARNING_RATE)
     history: list[dict[str, float]] = []
@@ -173,7 +226,7 @@ def train(
         yield from (terms["loss"] for terms in history)
     tick = time.monotonic()
     for step in range(len(history), steps):
-        terms = _losses(net, [windows[step * batch + i] for i in range(batch)])
+        terms = _losses(net, [windows[step * batch + i] for i in range(batch)], recogniser)
         if not torch.isfinite(terms["loss"]):
             raise RuntimeError(f"{method.name}: the attack's loss is not finite at step {step}")
         for group in optimizer.param_groups:
@@ -186,20 +239,39 @@ def train(
         if step + 1 == steps:
             write_attack(out, net, about, history)
             checkpoint.unlink(missing_ok=True)
-        elif time.monotonic() - tick >= save_every:
+        elif step + 1 in keep_at:
+            so_far = about | {"steps": step + 1}
+            write_attack(kept_file(out, step + 1), net, so_far, history)
+        if step + 1 < steps and time.monotonic() - tick >= save_every:
             _write_checkpoint(checkpoint, net, optimizer, history, about)
             tick = time.monotonic()
         yield history[-1]["loss"]
 
 
-def _losses(net: Attacker, windows: list[tuple[Any, ...]]) -> dict[str, Tensor]:
-    """:func:`attack_loss` on these :class:`Windows`."""
+def kept_file(out: Path, step: int) -> Path:
+    """Where the network of a step before the last is: beside ``out``, its number in the name."""
+    return out.with_name(f"{out.stem}-{step}{out.suffix}")
+
+
+def _losses(
+    net: Attacker, windows: list[tuple[Any, ...]], recogniser: nn.Module | None
+) -> dict[str, Tensor]:
+    """:func:`attack_loss` on these :class:`Windows`, with :func:`identity_loss` if there is a
+    recogniser.
+    """
     received, latents, images, boxes = zip(*windows, strict=True)
-    with torch.autocast("cpu", torch.bfloat16):
+    # Where the processor has no bfloat16, a step in it takes ten times as long.
+    with torch.autocast("cpu", torch.bfloat16, torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         recovered = net(
             to_tensor(list(received)), to_tensor(list(latents)) if net.channels else None
         )
-    return attack_loss(recovered, to_tensor(list(images)), Regions.stack(list(boxes)))
+    image = to_tensor(list(images))
+    heads = Regions.stack(list(boxes))
+    terms = attack_loss(recovered, image, heads)
+    if recogniser is not None:
+        terms["identity"] = identity_loss(recovered, image, heads, recogniser)
+        terms["loss"] = terms["loss"] + IDENTITY * terms["identity"]
+    return terms
 
 
 def _pace(step: int, steps: int) -> float:

@@ -35,6 +35,7 @@ from roi_anon_ros.evaluate.methods.names import (
     parse_name,
 )
 from roi_anon_ros.evaluate.methods.opened import make_opened
+from roi_anon_ros.evaluate.methods.reversible import make_reversible
 from roi_anon_ros.files import decode_image, encode_image
 from roi_anon_ros.storage import digest
 
@@ -131,7 +132,8 @@ def make_method(text: str) -> Method:
             finds first, after ``head.`` the heads of the head map, after ``person.`` whole persons;
             ``stamps+`` paints the heads that the map of a model finds; a model codes an image at
             the image's own size; ``attack:FILE`` is what an attacker recovers, see ``attack/``;
-            ``opened:MODEL`` is what a holder of a key sees, see ``opened.py``.
+            ``opened:MODEL`` is what a holder of a key sees, see ``opened.py``;
+            ``reversible:FILE`` is a learned anonymizer, see ``reversible.py``.
 
     Raises:
         ValueError: no method has this name, or an attack's file cannot be used.
@@ -233,8 +235,13 @@ def load_attack(path: Path) -> Method:
         return net.recover(*method.receive(data))
 
     budget = {key: about[key] for key in ("steps", "batch", "seed", "pictures")}
+    said = method.name
+    if about["steps"] < about.get("planned", 0):
+        said += f", {about['steps']} steps"
+    if about.get("identity"):
+        said += ", identity"
     return Method(
-        method.name + ATTACKED,
+        said + ATTACKED,
         f"{method.key} attacked {mark}",
         method.encode,
         decode,
@@ -250,4 +257,5 @@ _MAKERS: dict[Kind, Callable[[str, Name], Method]] = {
     Kind.MODEL: _make_model,
     Kind.ATTACK: lambda text, name: load_attack(Path(name.subject)),
     Kind.OPENED: lambda text, name: make_opened(name.subject),
+    Kind.REVERSIBLE: lambda text, name: make_reversible(name.subject),
 }

@@ -14,6 +14,8 @@ ORIGINAL = "original"
 ATTACKED = ", attacked"
 #: What the name of a method begins with that shows what a holder of a key sees of a model's.
 OPENED = "opened:"
+#: What the name of a method begins with that sends images by a learned reversible anonymizer.
+REVERSIBLE = "reversible:"
 
 
 @dataclass(frozen=True)

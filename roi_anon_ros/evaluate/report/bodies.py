@@ -6,35 +6,41 @@ from collections.abc import Mapping
 from typing import Any
 
 from roi_anon_ros.evaluate.report.markdown import Table
-from roi_anon_ros.evaluate.report.tables import interval
+from roi_anon_ros.evaluate.report.tables import decibels, interval
 
 #: What a table calls the two comparisons.
 MODES = {"raw": "originals ↔ sent", "linked": "sent ↔ sent"}
 
 
 def tables(about: Mapping[str, Any]) -> list[Table]:
-    """Rank 1 and mean average precision of each method, a table for each judge and scene."""
+    """PSNR, rank 1 and mean average precision of each method, a table for each judge and scene."""
     shown = []
     for judge, scenes in about["judges"].items():
         for scene, methods in scenes.items():
-            shown.append(_table(f"{judge}, {scene}", methods, about["chance"]))
+            psnr = about["psnr"][scene]
+            shown.append(_table(f"{judge}, {scene}", methods, about["chance"], psnr))
     return shown
 
 
-def _table(title: str, methods: Mapping[str, Any], chance: Mapping[str, float]) -> Table:
-    header = [title]
+def _table(
+    title: str,
+    methods: Mapping[str, Any],
+    chance: Mapping[str, float],
+    psnr: Mapping[str, float | None],
+) -> Table:
+    header = [title, "PSNR of the person"]
     for mode in MODES.values():
         header += [f"{mode}: rank 1 (95 %)", "mAP (95 %)", "rank 1, worst tenth"]
     table = [header]
     for name, measured in methods.items():
-        line = [name]
+        line = [name, decibels(psnr[name])]
         for mode in MODES:
             figures = measured[mode]
             line += [interval(figures, "rank1"), interval(figures, "map")]
             line.append(f"{figures['worst_tenth']:.3f}")
         table.append(line)
     guessed = [f"{chance[key]:.3f}" for key in ("rank1", "map", "worst_tenth")]
-    table.append(["by chance", *guessed, *guessed])
+    table.append(["by chance", "", *guessed, *guessed])
     return table
 
 

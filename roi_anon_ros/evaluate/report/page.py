@@ -197,8 +197,12 @@ def _attacks(
 ) -> dict[str, Any]:
     """What an attacker recovers, next to what he attacked."""
     base = methods[ORIGINAL]
-    named = {name.removesuffix(ATTACKED): name for name in attacked}
-    both = {n: methods[n] for method, name in named.items() for n in (method, name) if n in methods}
+    both = {}
+    for name in attacked:
+        # The names of methods have no comma: what follows one says which attack it is.
+        for shown in (name.partition(",")[0], name):
+            if shown in methods:
+                both[shown] = methods[shown]
     return {
         "title": f"{kind}: what an attacker recovers who trained for it",
         "text": [

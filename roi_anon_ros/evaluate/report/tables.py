@@ -209,7 +209,9 @@ def identities(scene: str, methods: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def attacks_on_faces(scene: str, methods: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """What ``identify`` found with ``--discrimination`` and ``--attributes`` in one scene."""
+    """What ``identify`` found in one scene with ``--discrimination``, ``--attributes`` and
+    ``--closed-set``.
+    """
     titles = {
         "discrimination": {"same": "the very photo", "other": "another photo"},
         "attributes": {"sex_auc": "sex, AUC", "age_correlation": "age, rank correlation"},
@@ -223,6 +225,13 @@ def attacks_on_faces(scene: str, methods: Mapping[str, Mapping[str, Any]]) -> li
         if lines:
             head = [f"{scene}: {part}", *(f"{title} (95 %)" for title in figures.values())]
             tables.append([head, *lines])
+    named = {name: one["closed_set"] for name, one in methods.items() if "closed_set" in one}
+    if named:
+        table = [[f"{scene}: named by what was sent", "rank 1 (95 %)", "worst tenth"]]
+        for name, figures in named.items():
+            table.append([name, interval(figures, "rank1"), f"{figures['worst_tenth']:.3f}"])
+        guessed = [f"{figures[key]:.3f}" for key in ("rank1_chance", "worst_tenth_chance")]
+        tables.append([*table, ["by chance", *guessed]])
     return tables
 
 
