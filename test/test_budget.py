@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from roi_anon_ros.detect.budget import BudgetGuide, Yolov8Guide, YoloxGuide
+from roi_anon_ros.detect.actions import ActionNetwork, save_actions
+from roi_anon_ros.detect.budget import ActionGuide, BudgetGuide, Yolov8Guide, YoloxGuide
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,19 @@ def yolov8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=["yolox", "yolov8", "yolov8 pyramid"])
+@pytest.fixture(scope="module")
+def actions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of random weights; the two images are a clip to it."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "actions.safetensors"
+    save_actions(ActionNetwork(["moves", "stays"], frames=2, side=32), path, {})
+    return path
+
+
+@pytest.fixture(params=["yolox", "yolov8", "yolov8 pyramid", "actions"])
 def guide(request: pytest.FixtureRequest) -> BudgetGuide:
+    if request.param == "actions":
+        return ActionGuide(request.getfixturevalue("actions")).double()
     if request.param == "yolox":
         return YoloxGuide(request.getfixturevalue("random_yolox")).double()
     layers = (15, 21) if "pyramid" in request.param else Yolov8Guide.LAYERS
@@ -49,13 +61,13 @@ def images(seed: int, count: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch
 def test_the_distance_is_the_equation(guide: BudgetGuide) -> None:
     x_hat, x, keep = images(1)
     found = []
+    with torch.no_grad():
+        pairs = list(zip(guide.features(x_hat), guide.features(x), strict=True))
     for b in range(len(x)):
-        with torch.no_grad():
-            pairs = zip(guide.features(x_hat[b : b + 1]), guide.features(x[b : b + 1]), strict=True)
         for f_hat, f in pairs:
             rows, columns = f.shape[-2:]
             k = keep[b, 0].reshape(rows, 32 // rows, columns, 64 // columns).mean((1, 3)).numpy()
-            rms = [np.sqrt(np.mean((k * one[0].numpy()) ** 2)) for one in (f - f_hat, f)]
+            rms = [np.sqrt(np.mean((k * one[b].numpy()) ** 2)) for one in (f - f_hat, f)]
             found.append(rms[0] / rms[1])
     guide.budget = float(np.median(found))
     expected = np.mean([max(0, one - guide.budget) for one in found])

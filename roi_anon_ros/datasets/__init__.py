@@ -1,5 +1,6 @@
-"""Which images, and what is annotated on them: one file for each published format."""
+"""Which images and clips, and what is annotated on them: one file for each published format."""
 
+from roi_anon_ros.datasets.clips import Clip, read_clips, read_frames, squash
 from roi_anon_ros.datasets.coco import read_coco
 from roi_anon_ros.datasets.crowdhuman import read_crowdhuman
 from roi_anon_ros.datasets.instances import KEYPOINTS, Instance, Scene, Scenes
@@ -26,6 +27,7 @@ __all__ = [
     "SHARES",
     "TASKS",
     "Boxes",
+    "Clip",
     "Frame",
     "Instance",
     "Reading",
@@ -34,8 +36,10 @@ __all__ = [
     "Scenes",
     "for_training",
     "heads_of",
+    "read_clips",
     "read_coco",
     "read_crowdhuman",
+    "read_frames",
     "read_scenes",
     "read_sequences",
     "read_set",
@@ -44,6 +48,7 @@ __all__ = [
     "select_images",
     "split",
     "spread",
+    "squash",
     "without_overlap",
     "write_split",
 ]

@@ -6,15 +6,30 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from roi_anon_ros.datasets.records import Record
 
 T = TypeVar("T")
+
+
+class Sourced(Protocol):
+    """What was made from something: an image's record, or a clip."""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+
+    @property
+    def source(self) -> str:
+        """What it was made from."""
+
+
+S = TypeVar("S", bound=Sourced)
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
@@ -34,15 +49,15 @@ def for_training(records: list[Record]) -> tuple[list[Record], list[str]]:
 
 
 def split(
-    records: list[Record], shares: Mapping[str, float] = SHARES, seed: int = 0
-) -> dict[str, list[Record]]:
-    """Divide images by a hash of :attr:`Record.source`: copies of an image stay together.
+    records: list[S], shares: Mapping[str, float] = SHARES, seed: int = 0
+) -> dict[str, list[S]]:
+    """Divide images, or clips, by a hash of their source: copies of an image, and clips that were
+    cut from one video, stay together.
 
-    Where an image goes depends on its source, the shares and the seed alone, not on the other
-    images.
+    Where one goes depends on its source, the shares and the seed alone, not on the others.
 
     Args:
-        records: the images.
+        records: the images, or clips.
         shares: name and share of each split; they sum to 1.
         seed: another one divides differently.
 
@@ -52,7 +67,7 @@ def split(
     if min(shares.values()) < 0 or not math.isclose(sum(shares.values()), 1):
         raise ValueError(f"shares: {dict(shares)}, must be 0 or more and sum to 1")
     bounds = np.cumsum(list(shares.values()))[:-1]
-    splits: dict[str, list[Record]] = {name: [] for name in shares}
+    splits: dict[str, list[S]] = {name: [] for name in shares}
     for record in records:
         digest = hashlib.sha256(f"{seed}/{record.source}".encode(errors="surrogateescape")).digest()
         place = int.from_bytes(digest[:8], "big") / 2**64
@@ -71,7 +86,7 @@ def spread(records: list[T], count: int) -> list[T]:
 
 def write_split(
     path: Path,
-    splits: Mapping[str, list[Record]],
+    splits: Mapping[str, Sequence[Sourced]],
     shares: Mapping[str, float] | None = None,
     seed: int | None = None,
 ) -> None:
@@ -97,8 +112,9 @@ def write_split(
     )
 
 
-def without_overlap(train: list[Record], *others: list[Record]) -> tuple[list[Record], list[str]]:
-    """Leave out the images of ``train`` that have their source in common with one of the others.
+def without_overlap(train: list[S], *others: Sequence[Sourced]) -> tuple[list[S], list[str]]:
+    """Leave out the images, or clips, of ``train`` that have their source in common with one of
+    the others.
 
     Returns:
         The rest, and the paths of those left out.

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from roi_anon_ros.detect.actions import WIDTHS, ActionNetwork, load_actions
 from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
 from roi_anon_ros.detect.weights import find_weights
 from roi_anon_ros.detect.yolox import YoloxNano, load_yolox
@@ -159,6 +160,35 @@ class Yolov8Guide(BudgetGuide):
         return [maps[number] for number in self.layers]
 
 
+class ActionGuide(BudgetGuide):
+    """A `BudgetGuide` with a network of actions: the images are frames of clips, one after the
+    other.
+
+    Args:
+        weights: a file for `load_actions`.
+        budget: B, 0 or more.
+        layers: which maps, 0 to 3: those of strides 2 to 16.
+
+    Raises:
+        ValueError: the file is of another kind, the budget is negative, or there is no such layer;
+            from images that are no whole clips.
+    """
+
+    LAYERS = (1, 2, 3)
+
+    def __init__(
+        self, weights: str | Path, budget: float = 0.3, layers: Sequence[int] = LAYERS
+    ) -> None:
+        super().__init__(load_actions(Path(weights)), budget)
+        self.layers = check_layers(layers, len(WIDTHS))
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """Return the maps of the chosen layers."""
+        assert isinstance(self.network, ActionNetwork)
+        maps = self.network.maps(x)
+        return [maps[number] for number in self.layers]
+
+
 def check_layers(layers: Sequence[int], count: int) -> tuple[int, ...]:
     """The numbers of layers.
 
@@ -172,12 +202,18 @@ def check_layers(layers: Sequence[int], count: int) -> tuple[int, ...]:
 
 
 def load_guide(network: str, budget: float, layers: Sequence[int] = ()) -> BudgetGuide:
-    """A guide by the name or file of its network: YOLOX where it starts with ``yolox``, or YOLOv8.
+    """A guide by the name or file of its network: YOLOX where it starts with ``yolox``, actions
+    where it starts with ``actions``, or YOLOv8.
 
     Args:
-        network: see :class:`YoloxGuide` and :class:`Yolov8Guide`, which say what is raised.
+        network: see :class:`YoloxGuide`, :class:`ActionGuide` and :class:`Yolov8Guide`, which say
+            what is raised.
         budget: B, 0 or more.
-        layers: likewise; none: those of the backbone's strides, of YOLOX the pyramid's as well.
+        layers: likewise; none: the network's usual ones.
     """
-    guide = YoloxGuide if Path(network).name.startswith("yolox") else Yolov8Guide
-    return guide(network, budget, layers or guide.LAYERS)
+    name = Path(network).name
+    if name.startswith("yolox"):
+        return YoloxGuide(network, budget, layers or YoloxGuide.LAYERS)
+    if name.startswith("actions"):
+        return ActionGuide(network, budget, layers or ActionGuide.LAYERS)
+    return Yolov8Guide(network, budget, layers or Yolov8Guide.LAYERS)

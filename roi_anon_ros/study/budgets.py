@@ -1,13 +1,14 @@
 """What a utility budget gives back, and what it costs privacy: the experiment of arXiv 2504.14301.
 
 One training for each budget and one without, from the same start, as many steps, on the same
-crops. Then each is judged by what a detector still finds and by what an attacker still links.
+crops. Then each is judged by what a network still finds and by what an attacker still links: of a
+codec here, of a pixel anonymizer in ``study/clips.py``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from roi_anon_ros.datasets import Record
 from roi_anon_ros.detect import Detector
 from roi_anon_ros.evaluate.attack.linking import People, learn_links, link
 from roi_anon_ros.evaluate.measure import environment
-from roi_anon_ros.evaluate.methods import ORIGINAL, make_method
+from roi_anon_ros.evaluate.methods import ORIGINAL, PIXELS, Method, make_method
 from roi_anon_ros.evaluate.precision import (
     Judged,
     average_precisions,
@@ -31,6 +32,7 @@ from roi_anon_ros.files import read_pixels
 from roi_anon_ros.files.progress import Track
 from roi_anon_ros.storage import digest, write_bytes
 from roi_anon_ros.train.branches import BranchedConfig
+from roi_anon_ros.train.pixels import PixelsConfig
 from roi_anon_ros.train.trainer import read_config, train
 
 #: The training without a budget, and the model that all begin with.
@@ -48,7 +50,7 @@ def train_budgets(training: Path, budgets: Sequence[float], out: Path) -> dict[s
     What a former run finished is kept; an interrupted training goes on.
 
     Args:
-        training: YAML file of a codec's training with ``utility``.
+        training: YAML file of a training with ``utility``, of a codec or a pixel anonymizer.
         budgets: 0 or more each.
         out: gets a folder for each training.
 
@@ -68,9 +70,10 @@ def train_budgets(training: Path, budgets: Sequence[float], out: Path) -> dict[s
         if not budget >= 0:
             raise ValueError(f"budgets: got {budget}, must be 0 or more")
         plans[f"{budget:g}"] = [entry | {"budget": float(budget)} for entry in config.utility]
+    before = PIXELS if isinstance(config, PixelsConfig) else ""
     methods = {ORIGINAL: ORIGINAL}
     if config.start:
-        methods[START] = config.start
+        methods[START] = f"{before}{config.start}"
     for name, utility in plans.items():
         folder = out / f"budget-{name}"
         told = yaml.safe_dump(asdict(config) | {"utility": utility}, sort_keys=False)
@@ -79,7 +82,7 @@ def train_budgets(training: Path, budgets: Sequence[float], out: Path) -> dict[s
             raise ValueError(f"{file}: of another training; name another folder")
         write_bytes(file, told.encode())
         model = file.with_suffix(".safetensors")
-        methods[name] = str(model if model.is_file() else train(file, folder))
+        methods[name] = f"{before}{model if model.is_file() else train(file, folder)}"
     return methods
 
 
@@ -113,33 +116,49 @@ def judge_budgets(
         ValueError: an image cannot be read, or too few persons are on them.
     """
     images = [[str(one.path.name), digest(one.path, one.persons.xyxy.tobytes())] for one in records]
+    told = {"detector": mark, "steps": steps, "images": digest(json.dumps(images).encode())}
+
+    def measure(name: str, method: Method) -> dict[str, Any]:
+        judged: list[Judged] = []
+        people: list[People] = []
+        bits = 0.0
+        pixels = 0
+        for record in track(records, len(records), f"{name}: images"):
+            image = read_pixels(record.path)
+            sent = method.encode(image)
+            received = method.decode(sent)
+            persons = record.persons
+            judged.append(judge(detector([received])[0], persons, OVERLAP))
+            people.append(People.cut(received, image, persons.xyxy[~persons.ignore]))
+            bits += 8 * len(sent)
+            pixels += image.shape[0] * image.shape[1]
+        return {"bpp": bits / pixels} | sum_up(judged, people, steps)
+
+    return measure_each(methods, told, measure, out)
+
+
+def measure_each(
+    methods: Mapping[str, str],
+    told: Mapping[str, Any],
+    measure: Callable[[str, Method], dict[str, Any]],
+    out: Path,
+) -> dict[str, dict[str, Any]]:
+    """Measure each training; what a former run measured is kept.
+
+    Args:
+        methods: of :func:`train_budgets`.
+        told: all that the figures depend on besides the method, for JSON.
+        measure: the figures of a method, by its name here, for JSON.
+        out: gets a file for each method.
+    """
     figures = {}
     for name, text in methods.items():
         method = make_method(text)
         file = out / "figures" / f"{name}.json"
-        told = {
-            "format": FORMAT,
-            "method": method.key,
-            "detector": mark,
-            "steps": steps,
-            "images": digest(json.dumps(images).encode()),
-        }
+        about = {"format": FORMAT, "method": method.key, **told}
         found = json.loads(file.read_text()) if file.is_file() else {}
-        if found.get("told") != told:
-            judged: list[Judged] = []
-            people: list[People] = []
-            bits = 0.0
-            pixels = 0
-            for record in track(records, len(records), f"{name}: images"):
-                image = read_pixels(record.path)
-                sent = method.encode(image)
-                received = method.decode(sent)
-                persons = record.persons
-                judged.append(judge(detector([received])[0], persons, OVERLAP))
-                people.append(People.cut(received, image, persons.xyxy[~persons.ignore]))
-                bits += 8 * len(sent)
-                pixels += image.shape[0] * image.shape[1]
-            found = {"told": told, "bpp": bits / pixels} | sum_up(judged, people, steps)
+        if found.get("told") != about:
+            found = {"told": about, **measure(name, method)}
             write_bytes(file, json.dumps(found).encode())
         figures[name] = {key: value for key, value in found.items() if key != "told"}
     return figures
@@ -170,25 +189,26 @@ def sum_up(judged: list[Judged], people: list[People], steps: int) -> dict[str, 
 def describe(
     training: Path,
     figures: Mapping[str, dict[str, Any]],
-    records: Sequence[Record],
-    detector_name: str,
+    utility: str,
+    judged: Mapping[str, Any],
     steps: int,
 ) -> dict[str, Any]:
     """What ``evaluate/report/budgets.py`` shows.
 
     Args:
         training: of :func:`train_budgets`.
-        figures: of :func:`judge_budgets`.
-        records: likewise.
-        detector_name: what the report calls the detector.
+        figures: of :func:`judge_budgets`, or of ``judge_clips``.
+        utility: which of them says how useful an image is.
+        judged: by whom and on what, for JSON: ``detector``, the name of the judge of utility;
+            ``images``, or ``clips`` and ``origins``, their numbers.
         steps: of the attacker.
     """
     config = read_config(training)
     assert isinstance(config, BranchedConfig)  # it was trained with
-    shown = {}
+    shown: dict[str, dict[str, Any]] = {}
     for name, one in figures.items():
         shown[name] = {"bpp": one["bpp"]}
-        for figure in ("ap50", "linked"):
+        for figure in (utility, "linked"):
             differences = np.array(one[figure]) - np.array(figures[NONE][figure])
             shown[name][figure] = {
                 "value": one[figure][0],
@@ -202,8 +222,8 @@ def describe(
         "network": config.network,
         "utility": config.utility,
         "privacy": config.privacy,
-        "detector": detector_name,
-        "images": len(records),
+        "measured": utility,
+        **judged,
         "people": figures[NONE]["people"],
         "attack_steps": steps,
         "environment": environment(),

@@ -28,7 +28,8 @@ class UtilityPlan:
     """An entry of ``utility``.
 
     Attributes:
-        network: of persons' detection, see :func:`~roi_anon_ros.detect.budget.load_guide`.
+        network: of persons' detection, or of actions over clips, see
+            :func:`~roi_anon_ros.detect.budget.load_guide`.
         budget: B, 0 or more.
         weight: of the distance above the budget, above 0.
         layers: numbers of the layers whose maps count; none: the network's usual ones.
@@ -155,7 +156,13 @@ class BranchedTraining(Training):
             guide.to(self.device)
 
     def add_branches(
-        self, terms: dict[str, Tensor], x_hat: Tensor, x: Tensor, keep: Tensor, persons: Regions
+        self,
+        terms: dict[str, Tensor],
+        x_hat: Tensor,
+        x: Tensor,
+        keep: Tensor,
+        persons: Regions,
+        frames: int = 1,
     ) -> None:
         """Add what the branches say to the loss of a step.
 
@@ -168,6 +175,7 @@ class BranchedTraining(Training):
             x: their originals.
             keep: ``[B, 1, H, W]``, 1 where they shall look alike, 0 where something is hidden.
             persons: on them.
+            frames: of each clip, where the images are those of clips, one after the other.
         """
         loss = terms["loss"]
         if self._guides:
@@ -175,7 +183,7 @@ class BranchedTraining(Training):
             terms["utility"] = self._guides[turn](x_hat, x, keep)
             loss = loss + self._utility[turn].weight * terms["utility"]
         for plan, branch in zip(self._privacy, self.privacy, strict=True):
-            learns, hides = branch(x_hat, persons)
+            learns, hides = branch(x_hat, persons, frames)
             terms["views"] = terms.get("views", 0) + learns
             terms["privacy"] = terms.get("privacy", 0) + hides
             loss = loss + learns + plan.weight * hides

@@ -177,6 +177,13 @@ class Crops(ImageCrops):
         return _item(_expose(crop, rng), heads, persons)
 
 
+def collate(items: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Regions, Regions]:
+    """Batch crops: ``[B, 3, H, W]``, head regions, person regions."""
+    images, heads, persons = zip(*items, strict=True)
+    batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
+    return batch, Regions.stack(list(heads)), Regions.stack(list(persons))
+
+
 class WholeImages(Dataset):
     """Whole images with their boxes, as :class:`Crops` gives crops, at the size at which a camera
     codes them.
@@ -187,6 +194,9 @@ class WholeImages(Dataset):
     Raises:
         ValueError: none can.
     """
+
+    #: Of a loader.
+    collate = staticmethod(collate)
 
     def __init__(self, records: list[Record]) -> None:
         self.records = [record for record in records if _decode(record) is not None]
@@ -204,13 +214,6 @@ class WholeImages(Dataset):
         return _item(
             resize(read_pixels(record.path), *size), *(boxes * scale for boxes in _boxes(record))
         )
-
-
-def collate(items: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Regions, Regions]:
-    """Batch crops: ``[B, 3, H, W]``, head regions, person regions."""
-    images, heads, persons = zip(*items, strict=True)
-    batch = torch.stack(images).contiguous(memory_format=torch.channels_last)
-    return batch, Regions.stack(list(heads)), Regions.stack(list(persons))
 
 
 def _decode(record: Record) -> np.ndarray | None:

@@ -24,8 +24,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.errors import RoiAnonError
-from roi_anon_ros.train.crops import PreloadedCrops, WholeImages, collate
-from roi_anon_ros.train.sets import TrainingImages, parse_sets
+from roi_anon_ros.train.crops import PreloadedCrops, WholeImages
+from roi_anon_ros.train.sets import TrainingImages, parse_sets, read_images
 from roi_anon_ros.train.validation import sheet
 
 log = logging.getLogger(__name__)
@@ -154,6 +154,31 @@ class Training(lightning.LightningModule):
         self._batch_end = self._tick
         self._waited = 0.0
 
+    @classmethod
+    def read(cls, config: RunConfig, out: Path) -> tuple[Any, Any]:
+        """What is trained on, and what is validated on: here images; see ``train/clips.py`` for
+        another kind.
+
+        Args:
+            config: of the run.
+            out: folder for ``split.json``.
+
+        Returns:
+            What :meth:`make_crops` takes; and a data set with its ``records`` and its ``collate``.
+
+        Raises:
+            ValueError, OSError: there are none, or a set is not readable at all.
+        """
+        images, validation = read_images(
+            parse_sets("train", config.train),
+            parse_sets("validation", config.validation),
+            config.validation_images,
+            config.seed,
+            out,
+            cls.hidden_only,
+        )
+        return images, WholeImages(validation)
+
     def make_crops(self, images: TrainingImages) -> PreloadedCrops:
         """What the batches are made of; item i is the same in every run."""
         raise NotImplementedError
@@ -233,16 +258,17 @@ class Training(lightning.LightningModule):
             self._shown.append((original, result, heads))
 
     def end_validation(self, words: list[str]) -> None:
-        """Write the sheet, and say the figures in a line."""
+        """Write the sheet, where something is shown, and say the figures in a line."""
         if not self.trainer.is_global_zero:
             return
-        image = sheet(self._shown, self.out / "sheets" / f"{self.global_step:07}.png")
-        self._shown.clear()
-        for logger in self.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(
-                    "validation", image, self.global_step, dataformats="HWC"
-                )
+        if self._shown:
+            image = sheet(self._shown, self.out / "sheets" / f"{self.global_step:07}.png")
+            self._shown.clear()
+            for logger in self.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image(
+                        "validation", image, self.global_step, dataformats="HWC"
+                    )
         left = self.seconds_left()
         end = f"; {left / 60:.0f} min left" if left is not None else ""
         rank_zero_info(", ".join([f"step {self.global_step}/{self.config.steps}", *words]) + end)
@@ -410,7 +436,7 @@ def fit(module: Training, images: TrainingImages, whole: WholeImages) -> None:
     trainer.fit(
         module,
         loader,
-        DataLoader(whole, 1, collate_fn=collate),
+        DataLoader(whole, 1, collate_fn=whole.collate),
         ckpt_path=checkpoint,
         weights_only=False,
     )

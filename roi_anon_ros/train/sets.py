@@ -30,7 +30,9 @@ class ImageSet:
     """One entry of a configuration's ``train`` or ``validation``.
 
     Attributes:
-        annotations: file or folder, see :func:`~roi_anon_ros.datasets.read_set`.
+        annotations: file or folder, see :func:`~roi_anon_ros.datasets.read_set`; of clips their
+            folder, see :func:`~roi_anon_ros.datasets.read_clips`, and the other fields mean
+            nothing.
         images: folder; empty where the set's own layout says it.
         collection: take only the images of this collection, see
             :attr:`~roi_anon_ros.datasets.Record.collection`; empty: all.
@@ -94,6 +96,14 @@ class TrainingImages:
     records: list[Record]
     weights: np.ndarray | None
     backgrounds: np.ndarray
+
+    def count(self) -> dict[str, int]:
+        """What a model tells of them."""
+        return {
+            "pictures": len(self.records),
+            "heads": sum(len(one.heads.xyxy) for one in self.records),
+            "persons": sum(len(one.persons.xyxy) for one in self.records),
+        }
 
 
 def read_one_set(one: ImageSet, hidden_only: bool) -> list[Record]:

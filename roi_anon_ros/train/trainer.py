@@ -2,9 +2,9 @@
 
 What is trained is the file's ``network``: ``heads`` is the head map,
 ``second-look`` the second look at what it finds, ``gained`` the codec for
-every rate, ``yolox-nano`` the detector of persons (``train.persons``),
-``reversible`` an anonymizer to compare with (``train.reversible``), the
-others are codecs that hide heads by their loss.
+every rate, ``actions`` says what is done in clips, ``pixels`` anonymizes their frames,
+``yolox-nano`` is the detector of persons (``train.persons``), ``reversible`` an anonymizer to
+compare with (``train.reversible``), the others are codecs that hide heads by their loss.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ import torch
 import yaml
 
 from roi_anon_ros.train import persons, reversible
-from roi_anon_ros.train.crops import WholeImages
+from roi_anon_ros.train.actions import ActionsTraining
 from roi_anon_ros.train.gained import GainedTraining
 from roi_anon_ros.train.heads import HeadsTraining
+from roi_anon_ros.train.pixels import PixelsTraining
 from roi_anon_ros.train.roi import RoiTraining
 from roi_anon_ros.train.runs import RunConfig, Training, fit
 from roi_anon_ros.train.second_look import SecondLookTraining
-from roi_anon_ros.train.sets import parse_sets, read_images
 
 #: What is trained, by the name of the network.
 TRAININGS: dict[str, type[Training]] = {
+    "actions": ActionsTraining,
     "gained": GainedTraining,
     "heads": HeadsTraining,
+    "pixels": PixelsTraining,
     "second-look": SecondLookTraining,
 }
 
@@ -89,25 +91,14 @@ def train(config_file: Path, out: Path) -> Path:
     kind = find_training(config.network)
     lightning.seed_everything(config.seed, verbose=False)
     out.mkdir(parents=True, exist_ok=True)
-    images, validation = read_images(
-        parse_sets("train", config.train),
-        parse_sets("validation", config.validation),
-        config.validation_images,
-        config.seed,
-        out,
-        kind.hidden_only,
-    )
-    whole = WholeImages(validation)
+    images, whole = kind.read(config, out)
     module = kind(config, whole.records, out).to(memory_format=torch.channels_last)
     fit(module, images, whole)
     result = out / f"{Path(config_file).stem}.safetensors"
     if module.trainer.is_global_zero:
-        records = images.records
         training = {
             "steps": module.trainer.global_step,
-            "pictures": len(records),
-            "heads": sum(len(r.heads.xyxy) for r in records),
-            "persons": sum(len(r.persons.xyxy) for r in records),
+            **images.count(),
             "validation_pictures": len(whole),
             "command": f"roi-anon train {config_file}",
             "config": asdict(config),

@@ -97,6 +97,22 @@ def cut_views(images: Tensor, boxes: Regions) -> Tensor:
     return F.grid_sample(images[boxes.image], grid, padding_mode="border", align_corners=False)
 
 
+def draw_frames(images: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """Two random frames of each clip, ``[B, 3, H, W]`` each; of single images the same one twice.
+
+    Args:
+        images: ``[B · frames, 3, H, W]``.
+        frames: of a clip.
+    """
+    if frames == 1:
+        return images, images
+    clips = images.unflatten(0, (-1, frames))
+    # Drawn on the processor: the same on every device.
+    places = torch.rand(len(clips), frames).argsort(1)[:, :2].to(images.device)
+    numbers = torch.arange(len(clips), device=images.device)
+    return clips[numbers, places[:, 0]], clips[numbers, places[:, 1]]
+
+
 def nt_xent(one: Tensor, other: Tensor) -> Tensor:
     """NT-Xent: how badly each view is told from the others by its partner, a scalar of 0 or more.
 
@@ -137,15 +153,18 @@ class ViewBranch(nn.Module):
         super().__init__()
         self.network = ViewNetwork()
 
-    def forward(self, x_hat: Tensor, persons: Regions) -> tuple[Tensor, Tensor]:
+    def forward(self, x_hat: Tensor, persons: Regions, frames: int = 1) -> tuple[Tensor, Tensor]:
         """Return what the network learns from, and what the codec does: two scalars.
 
         Args:
-            x_hat: decoded images, ``[B, 3, H, W]`` around [0, 1], with the codec's gradient.
-            persons: on them.
+            x_hat: decoded images, ``[B · frames, 3, H, W]`` around [0, 1], with the codec's
+                gradient.
+            persons: on them; of clips, in all frames of a clip in the same place.
+            frames: of each clip, one after the other; the two views are of two of them.
         """
-        boxes = choose_boxes(persons, x_hat)
-        views = torch.cat([cut_views(x_hat, boxes), cut_views(x_hat, boxes)])
+        one, other = draw_frames(x_hat, frames)
+        boxes = choose_boxes(persons, one)
+        views = torch.cat([cut_views(one, boxes), cut_views(other, boxes)])
         learns = nt_xent(*self.network(views.detach()).chunk(2))
         frozen = {name: value.detach() for name, value in self.network.named_parameters()}
         seen = nt_xent(*functional_call(self.network, frozen, (views,)).chunk(2))

@@ -43,17 +43,24 @@ class People:
         return len(self.received)
 
     @classmethod
-    def cut(cls, received: np.ndarray, original: np.ndarray, boxes: np.ndarray) -> People:
+    def cut(
+        cls,
+        received: np.ndarray,
+        original: np.ndarray,
+        boxes: np.ndarray,
+        smallest: int = SMALLEST,
+    ) -> People:
         """The persons of an image.
 
         Args:
             received: uint8 ``[H, W, 3]`` RGB.
             original: the same size.
             boxes: of persons, ``[n, 4]``, pixels, inside the image.
+            smallest: narrower and lower persons are left out, pixels.
         """
         crops: list[list[Tensor]] = [[], []]
         for left, top, right, bottom in np.round(boxes).astype(int).tolist():
-            if min(right - left, bottom - top) < SMALLEST:
+            if min(right - left, bottom - top) < smallest:
                 continue
             for kept, image in zip(crops, (received, original), strict=True):
                 crop = image[top:bottom, left:right]

@@ -9,7 +9,7 @@ from roi_anon_ros.evaluate.methods.method import (
     fingerprints,
     slug,
 )
-from roi_anon_ros.evaluate.methods.names import Kind, Name, parse_name
+from roi_anon_ros.evaluate.methods.names import PIXELS, Kind, Name, parse_name
 
 __all__ = [
     "ATTACKED",
@@ -18,6 +18,7 @@ __all__ = [
     "Method",
     "Name",
     "OPENED",
+    "PIXELS",
     "fingerprints",
     "make_method",
     "make_methods",

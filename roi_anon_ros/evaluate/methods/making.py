@@ -29,6 +29,7 @@ from roi_anon_ros.codec.regions import paint
 from roi_anon_ros.evaluate.attack.storage import read_attack
 from roi_anon_ros.evaluate.methods.method import ATTACKED, ORIGINAL, Method
 from roi_anon_ros.evaluate.methods.names import (
+    PIXELS,
     STILL_CODECS,
     Kind,
     Name,
@@ -133,7 +134,8 @@ def make_method(text: str) -> Method:
             ``stamps+`` paints the heads that the map of a model finds; a model codes an image at
             the image's own size; ``attack:FILE`` is what an attacker recovers, see ``attack/``;
             ``opened:MODEL`` is what a holder of a key sees, see ``opened.py``;
-            ``reversible:FILE`` is a learned anonymizer, see ``reversible.py``.
+            ``reversible:FILE`` is a learned anonymizer, see ``reversible.py``; ``pixels:FILE`` is
+            what a network makes of every pixel, see ``anonymize/pixels.py``.
 
     Raises:
         ValueError: no method has this name, or an attack's file cannot be used.
@@ -185,6 +187,14 @@ def _make_still(text: str, name: Name) -> Method:
         return encode_image(hidden, STILL_CODECS[name.subject], quality=int(name.quality))
 
     return Method(text, f"{text} Pillow {PIL.__version__}{hider.key}", encode, decode_image)
+
+
+def _make_pixels(text: str, name: Name) -> Method:
+    from roi_anon_ros.anonymize.pixels import PixelAnonymizer
+
+    hide = PixelAnonymizer(Path(name.subject))
+    key = f"{PIXELS}{digest(Path(name.subject))}"
+    return Method(text, key, lambda image: encode_image(hide(image), "PNG"), decode_image)
 
 
 def _make_model(text: str, name: Name) -> Method:
@@ -256,6 +266,7 @@ _MAKERS: dict[Kind, Callable[[str, Name], Method]] = {
     Kind.STILL: _make_still,
     Kind.MODEL: _make_model,
     Kind.ATTACK: lambda text, name: load_attack(Path(name.subject)),
+    Kind.PIXELS: _make_pixels,
     Kind.OPENED: lambda text, name: make_opened(name.subject),
     Kind.REVERSIBLE: lambda text, name: make_reversible(name.subject),
 }

@@ -13,6 +13,7 @@ from roi_anon_ros.evaluate.methods.method import OPENED, ORIGINAL, REVERSIBLE
 #: The still codecs: Pillow's name of each.
 STILL_CODECS = {"jpeg": "JPEG", "avif": "AVIF", "webp": "WEBP"}
 ATTACK = "attack:"
+PIXELS = "pixels:"
 #: The paper's network the paper's own way, and the same network through this package's codec.
 PAPER = "paper"
 PAPER_HERE = "paper-here"
@@ -23,6 +24,7 @@ class Kind(Enum):
 
     ORIGINAL = "original"
     ATTACK = "attack"
+    PIXELS = "pixel anonymizer"
     OPENED = "opened by a key holder"
     REVERSIBLE = "learned reversible anonymizer"
     STILL = "still codec"
@@ -37,9 +39,9 @@ class Name:
 
     Attributes:
         kind: what it stands for.
-        subject: the file of an attack or of a reversible anonymizer (after it perhaps who looks),
-            the still codec, the model, or the name of the model's method that is opened; empty for
-            others.
+        subject: the file of an attack, of a pixel anonymizer or of a reversible one (after it
+            perhaps who looks), the still codec, the model, or the name of the model's method that
+            is opened; empty for others.
         quality: of a still codec, 0 to 100; of a model that has every rate, 1 to 8; 0: what
             fits the size of the image, or the model has one rate.
         anonymizer: what treats an image before a still codec; empty for none.
@@ -59,8 +61,8 @@ def parse_name(text: str) -> Name:
     Args:
         text: ``original``; ``jpeg:Q``, ``avif:Q`` or ``webp:Q``; the same after an anonymizer's
             name and ``+``, such as ``blur+avif:10`` or ``stamps:MODEL+avif:10``; ``attack:FILE``;
-            ``opened:`` and a model's; ``reversible:FILE``, after it perhaps ``:recovered`` or
-            ``:attacked``; ``paper``, ``paper:MODEL``, ``paper-here`` or
+            ``opened:`` and a model's; ``pixels:FILE``; ``reversible:FILE``, after it perhaps
+            ``:recovered`` or ``:attacked``; ``paper``, ``paper:MODEL``, ``paper-here`` or
             ``paper-here@ENGINE``; else a model, by its name or its file, after it perhaps ``@`` and
             an engine, then perhaps ``:`` and a quality, such as ``roi:4`` or ``roi@openvino:4.5``.
 
@@ -71,6 +73,8 @@ def parse_name(text: str) -> Name:
         return Name(Kind.ORIGINAL)
     if text.startswith(ATTACK):
         return Name(Kind.ATTACK, text.removeprefix(ATTACK))
+    if text.startswith(PIXELS):
+        return Name(Kind.PIXELS, text.removeprefix(PIXELS))
     if text.startswith(OPENED):
         return Name(Kind.OPENED, text.removeprefix(OPENED))
     if text.startswith(REVERSIBLE):

@@ -11,14 +11,18 @@ from matplotlib.figure import Figure
 
 from roi_anon_ros.evaluate.report.markdown import Table
 
+#: What says how useful an image is, by its figure: the head of its column.
+MEASURED = {"ap50": "AP50 of persons", "top1": "actions told right"}
+
 
 def table(about: Mapping[str, Any]) -> Table:
     """Utility and privacy of each budget, and the differences to none."""
-    head = ["budget", "bits per pixel", "AP50 of persons (95 %)", "difference to none (95 %)"]
-    rows = [[*head, "linked (95 %)", "difference to none (95 %)"]]
+    measured = about["measured"]
+    head = ["budget", "bits per pixel", f"{MEASURED[measured]} (95 %)"]
+    rows = [[*head, "difference to none (95 %)", "linked (95 %)", "difference to none (95 %)"]]
     for name, figures in about["figures"].items():
         line = [name, f"{figures['bpp']:.3f}"]
-        for figure in (figures["ap50"], figures["linked"]):
+        for figure in (figures[measured], figures["linked"]):
             low, high = figure["interval"]
             line.append(f"{figure['value']:.3f} ({low:.3f} to {high:.3f})")
             low, high = figure["difference_interval"]
@@ -31,13 +35,25 @@ def describe_budgets(about: Mapping[str, Any]) -> str:
     """What the table and the figure are of."""
     networks = ", ".join(Path(entry["network"]).stem for entry in about["utility"])
     hides = ", ".join(f"{e['network']} of weight {e['weight']}" for e in about["privacy"])
+    if about["measured"] == "ap50":
+        crops = "crops"
+        judged = f"AP50: by {about['detector']} on {about['images']} images."
+        resampled = "the images, or of the persons,"
+    else:
+        crops = "clips"
+        judged = (
+            f"Actions told right: by {about['detector']} in {about['clips']} clips of "
+            f"{about['origins']} origins that no training saw; always the commonest is right in "
+            f"{about['commonest']:.3f}."
+        )
+        resampled = "the origins,"
     return (
-        f"{about['network']}, {about['steps']} steps of {about['batch']} crops for each budget; "
-        f"utility: {networks}; privacy: {hides or 'none'}. AP50: by {about['detector']} on "
-        f"{about['images']} images. Linked: how often the first guess of an attacker who learned "
-        f"for {about['attack_steps']} steps is right, which of {about['people']} originals a "
-        f"received person is; chance is {1 / about['people']:.3f}. In brackets: 95 % of 200 "
-        "resamples of the images, or of the persons, for one training each."
+        f"{about['network']}, {about['steps']} steps of {about['batch']} {crops} for each budget; "
+        f"utility: {networks}; privacy: {hides or 'none'}. {judged} Linked: how often the first "
+        f"guess of an attacker who learned for {about['attack_steps']} steps is right, which of "
+        f"{about['people']} originals a received person is; chance is "
+        f"{1 / about['people']:.3f}. In brackets: 95 % of 200 resamples of {resampled} for one "
+        "training each."
     )
 
 
@@ -48,16 +64,16 @@ def plot(about: Mapping[str, Any]) -> Figure:
     for name, figures in about["figures"].items():
         bars: list[np.ndarray] = []
         values: list[float] = []
-        for one in (figures["linked"], figures["ap50"]):
+        for one in (figures["linked"], figures[about["measured"]]):
             low, high = one["interval"]
             bars.append(np.array([[one["value"] - low], [high - one["value"]]]).clip(0))
             values.append(one["value"])
-        linked, precision = values
-        ax.errorbar(linked, precision, xerr=bars[0], yerr=bars[1], fmt="o", capsize=3)
-        place = (linked, precision)
+        linked, useful = values
+        ax.errorbar(linked, useful, xerr=bars[0], yerr=bars[1], fmt="o", capsize=3)
+        place = (linked, useful)
         ax.annotate(name, place, xytext=(5, 5), textcoords="offset points", fontsize=9)
     ax.axvline(1 / about["people"], color="grey", linestyle="--", linewidth=1)
     ax.set_xlabel("persons linked to their originals (dashed: chance)")
-    ax.set_ylabel("AP50 of persons")
+    ax.set_ylabel(MEASURED[about["measured"]])
     ax.grid(alpha=0.3)
     return figure
