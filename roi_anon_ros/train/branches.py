@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from roi_anon_ros.datasets import Record
 from roi_anon_ros.detect.budget import load_guide
 from roi_anon_ros.train.losses import Regions
 from roi_anon_ros.train.runs import RunConfig, Training
@@ -142,7 +141,7 @@ class BranchedTraining(Training):
 
     config: BranchedConfig
 
-    def __init__(self, config: BranchedConfig, validation: list[Record], out: Path) -> None:
+    def __init__(self, config: BranchedConfig, validation: list[Any], out: Path) -> None:
         super().__init__(config, validation, out)
         self._utility = parse_plans("utility", config.utility, UtilityPlan)
         # In a tuple, not as modules: checkpoints and averages leave them out.

@@ -22,7 +22,6 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from roi_anon_ros.datasets import Record
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.train.crops import PreloadedCrops, WholeImages
 from roi_anon_ros.train.sets import TrainingImages, parse_sets, read_images
@@ -142,7 +141,7 @@ class Training(lightning.LightningModule):
     #: What makes a batch of crops; None: torch's own.
     collate: Callable[[list[Any]], Any] | None = None
 
-    def __init__(self, config: RunConfig, validation: list[Record], out: Path) -> None:
+    def __init__(self, config: RunConfig, validation: list[Any], out: Path) -> None:
         super().__init__()
         self.config = config
         self.validation = validation
