@@ -92,7 +92,7 @@ class Stage(Probe):
 
     def begin(self) -> None:
         """Let both cameras look until nobody is there, and drop all that came before."""
-        for _ in range(30):  # whoever was there is believed in for some seconds
+        for _ in range(30):  # everybody who was there is believed in for some seconds
             points = [self.frame(camera) for camera in CAMERAS]
             if not any(len(found) for found in points):
                 break

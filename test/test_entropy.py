@@ -1,5 +1,5 @@
-"""Entropy coding: exact for every symbol, near the entropy, and safe against whoever can compute a
-CRC.
+"""Entropy coding: exact for every symbol, near the entropy, and safe against anybody who can
+compute a CRC.
 """
 
 from __future__ import annotations

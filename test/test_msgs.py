@@ -28,7 +28,7 @@ ROI_ANON_MSGS = {
     },
 }
 
-# vision_msgs 4.1.1, whoever brings it: fields, and the hashes of the interfaces that the upstream
+# vision_msgs 4.1.1, from whatever place: fields, and the hashes of the interfaces that the upstream
 # definitions give.
 VISION_MSGS = {
     "Point2D": {"x": "double", "y": "double"},

@@ -278,7 +278,7 @@ def test_page_shows_what_the_twin_says(stage: Stage, port: int) -> None:
 
 
 def test_example_tells_nobody_from_a_missing_camera(stage: Stage) -> None:
-    stage.both(count=12)  # whoever was there is forgotten
+    stage.both(count=12)  # everybody who was there is forgotten
     stage.set_clock(stage.time + 3 * 10**9)
     example = stage.start("example", str(ROOT / "examples" / "twin_subscriber.py"))
     stage.wait_for(lambda: "a camera is missing" in example.output, "a line", START_LIMIT)

@@ -57,7 +57,7 @@ def play(costs: dict[str, float], stalled: str = "", stall: float = 0.0) -> dict
     Args:
         costs: seconds that an item of each takes.
         stalled: the stream whose first item after 50 seconds takes longer.
-        stall: by so many seconds.
+        stall: seconds that it takes longer.
 
     Returns:
         The longest time between two turns of each.
@@ -84,7 +84,7 @@ def play(costs: dict[str, float], stalled: str = "", stall: float = 0.0) -> dict
 def test_a_turn_that_took_long_once_costs_its_stream_one_wait() -> None:
     cameras = dict.fromkeys("abcdefgh", 0.1)
     gaps = play(cameras, "a", 3.0)
-    # The stall, then 1 s of the others' turns and whoever is overdue by then; by the time used
+    # The stall, then 1 s of the others' turns and those that are overdue by then; by the time used
     # alone it would be 3 s of each of the seven others.
     assert gaps["a"] < 3.1 + LONGEST_WAIT + 0.7
     assert max(gaps.values()) == gaps["a"]

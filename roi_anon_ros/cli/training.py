@@ -1,4 +1,4 @@
-"""``train``, ``budget`` and ``label``: models of one's own."""
+"""``train``, ``budget`` and ``label``: your own models."""
 
 from __future__ import annotations
 

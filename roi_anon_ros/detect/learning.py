@@ -18,6 +18,7 @@ import numpy as np
 
 from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
 from roi_anon_ros.detect.weights import find_weights
+from roi_anon_ros.storage import draft_of
 
 #: Detections of an image, at most, as COCO counts them; from this score on, which makes the curves
 #: of precision over recall whole.
@@ -109,9 +110,9 @@ def learn(start: Path, data: Path, target: Path, task: str, schedule: Schedule, 
             plots=False,
             verbose=False,
         )
-        part = target.with_suffix(".part")
-        shutil.copy(Path(folder) / "run" / "weights" / "last.pt", part)
-        part.replace(target)
+        draft = draft_of(target)
+        shutil.copy(Path(folder) / "run" / "weights" / "last.pt", draft)
+        draft.replace(target)
 
 
 class Finder:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from roi_anon_ros.detect.yolox_cells import STRIDES
+from roi_anon_ros.storage import draft_of
 
 #: Width of the three scales, and of the head.
 WIDTHS = (64, 128, 256)
@@ -254,9 +255,9 @@ def save_yolox(network: YoloxNano, path: Path, metadata: dict[str, str]) -> None
     """
     path = Path(path)
     tensors = {name: one.detach().cpu().contiguous() for name, one in network.state_dict().items()}
-    half = path.with_name(f".{path.name}.part")
-    save_file(tensors, half, metadata)
-    os.replace(half, path)
+    draft = draft_of(path)
+    save_file(tensors, draft, metadata)
+    os.replace(draft, path)
 
 
 def read_onnx(path: Path, classes: Sequence[int] | None = None) -> YoloxNano:

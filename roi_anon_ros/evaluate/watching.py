@@ -39,7 +39,7 @@ def read_sights(source: Path, find_codec: Callable[[Header], Codec], every: int)
     Args:
         source: told apart by its suffix.
         find_codec: for a packet's header.
-        every: of so many images one is taken, the first of them; 1 or more.
+        every: step from one image that is taken to the next, from the first on; 1 or more.
 
     Raises:
         ValueError, OSError: it cannot be read on, or decoded.

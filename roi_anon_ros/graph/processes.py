@@ -149,7 +149,7 @@ class Graph:
 
     Attributes:
         domain: of DDS.
-        node: for publishers and subscriptions of one's own.
+        node: for the caller's publishers and subscriptions.
         processes: that were started and not yet ended by :meth:`end`, by name.
         environment: variables, besides those of this process, for processes to come.
         diagnostics: the newest status of each name.

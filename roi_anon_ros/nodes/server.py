@@ -53,8 +53,8 @@ class Frame:
 
 
 class ServerNode(CodecNode):
-    """Decodes the newest latents of its cameras, which take turns, and publishes beside them who is
-    in the images.
+    """Decodes the newest latents of its cameras, which take turns, and publishes the images and who
+    is in them.
     """
 
     role = "server"

@@ -35,6 +35,7 @@ from roi_anon_ros.seal.format import (
     unpack_part,
     unpack_segment,
 )
+from roi_anon_ros.storage import draft_of
 
 MAGIC = b"RSEA"
 END_MAGIC = b"REND"
@@ -138,11 +139,11 @@ def change_segments(path: Path, change: Callable[[Segment], Segment]) -> int:
     Raises:
         SealError: the file is damaged, or what ``change`` raises; the file stays as it was.
     """
-    part = path.with_name(path.name + ".part")
+    draft = draft_of(path)
     segments = 0
     frames = 0
     try:
-        with part.open("wb") as file:
+        with draft.open("wb") as file:
             file.write(_HEAD.pack(MAGIC, VERSION, bytes(3)))
             for _, data in _read_items(path):
                 if data[:_MAGIC_BYTES] == SEGMENT_MAGIC:
@@ -154,9 +155,9 @@ def change_segments(path: Path, change: Callable[[Segment], Segment]) -> int:
             file.write(_END.pack(END_MAGIC, frames))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        os.replace(draft, path)
     finally:
-        part.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
     return segments
 
 

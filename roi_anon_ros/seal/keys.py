@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from roi_anon_ros.seal.errors import SealError
 from roi_anon_ros.seal.format import MAX_OFFICERS
+from roi_anon_ros.storage import draft_of
 
 PRIVATE_FORMAT = "roi_anon_ros private key 1"
 PUBLIC_FORMAT = "roi_anon_ros public key 1"
@@ -240,9 +241,9 @@ def revoke_key(folder: Path, name: str, now: datetime) -> PublicKey:
         raise SealError("officers", f"{path}: was revoked on {key.revoked}")
     date = now.isoformat(timespec="seconds")
     revoked = PublicKey(key.name, key.raw, key.created, revoked=date)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(revoked.to_json())
-    os.replace(part, path)
+    draft = draft_of(path)
+    draft.write_bytes(revoked.to_json())
+    os.replace(draft, path)
     return revoked
 
 

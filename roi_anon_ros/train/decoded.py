@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from roi_anon_ros.detect import Detections, Detector
 from roi_anon_ros.detect.matching import overlaps
 from roi_anon_ros.detect.yolox_cells import PADDING, fit
 from roi_anon_ros.files import png, read_pixels
+from roi_anon_ros.storage import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ def decode_once(
                 teacher = teacher or make_teacher()
                 (seen,) = teacher([read_pixels(record.path)])
                 rows = np.column_stack([seen.boxes, seen.scores]).astype(float).round(4)
-                _write(file, json.dumps(rows.tolist()).encode())
+                write_bytes(file, json.dumps(rows.tolist()).encode())
             rows = np.array(json.loads(file.read_text()), np.float32).reshape(-1, 5)
             found = Detections(rows[:, :4], rows[:, 4], ["person"] * len(rows))
         files = []
@@ -158,7 +158,7 @@ def decode_once(
             files.append(folder / at / f"{mark}.png")
             if not files[-1].is_file():
                 encoded = codec.encode(read_pixels(record.path), max_side, quality)
-                _write(files[-1], png(codec.decode(encoded.packet).image))
+                write_bytes(files[-1], png(codec.decode(encoded.packet).image))
         width, height = encoded_size(files[0])
         scale = np.array([width / record.width, height / record.height] * 2 + [1], np.float32)
         samples.append(Sample(tuple(files), join_truth(record, complete, found) * scale))
@@ -170,13 +170,6 @@ def encoded_size(file: Path) -> tuple[int, int]:
     with file.open("rb") as stream:
         header = stream.read(24)
     return int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_suffix(f".{os.getpid()}.part")
-    half.write_bytes(content)
-    os.replace(half, file)
 
 
 class DecodedCrops(Dataset):

@@ -28,7 +28,7 @@ def read_weights(name: str) -> dict[str, Tensor]:
     """
     if Path(name).suffix == ".ckpt":
         try:
-            # Lightning's checkpoints hold more than tensors: read only those of one's own runs.
+            # Lightning's checkpoints hold more than tensors: read only those of your own runs.
             state = torch.load(name, map_location="cpu", weights_only=False)["state_dict"]
         except (OSError, RuntimeError, KeyError, EOFError) as error:
             raise ValueError(f"{name}: no checkpoint of a training: {error!r}") from error

@@ -28,7 +28,7 @@ LATE_NAMES = ("TRANSFORMS", "register_transform")
 def import_compressai() -> ModuleType:
     """Import CompressAI and return it.
 
-    Its datasets and transforms are imported where they are first used, by an import of their own or
+    Its datasets and transforms are imported where they are first used, by a separate import or
     as attributes. Where CompressAI was imported before, nothing changes.
     """
     if "compressai" in sys.modules:

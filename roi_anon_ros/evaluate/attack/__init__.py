@@ -1,4 +1,4 @@
-"""An attacker of its own for every method: how much of the heads is left in what is sent?
+"""An attacker for each method: how much of the heads is left in what is sent?
 
 A codec's encoder and decoder are trained together, so that a clean decoded image proves nothing
 about what its packets still carry. Anybody who has the encoder can send images of his own and train

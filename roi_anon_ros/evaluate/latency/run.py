@@ -79,7 +79,7 @@ def run(
     if reference not in names:
         raise ValueError(f"reference: {reference!r}, must be one of {', '.join(names)}")
     environment = describe_machine(threads)
-    # A copy: of its own memory, writable and contiguous.
+    # A copy: separate memory, writable and contiguous.
     images = {f"{w}x{h}": np.array(resize(image, w, h), order="C") for w, h in sizes}
     with use_threads(threads):
         taken, products = _take_rounds(methods, images, rounds, warmup, seed, track)
