@@ -3,7 +3,9 @@ PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
 # The longest first.
-TESTS = test-slow-a test-ros-a test-slow-g test-ros-g test-quick-a test-weights test-quick-s
+TESTS = test-slow-g test-slow-a test-ros-a test-quick-a test-ros-g test-weights lint test-quick-s
+# Each on one thread, its output in one piece.
+TOGETHER = OMP_NUM_THREADS=1 $(MAKE) --keep-going --output-sync=target --no-print-directory
 PYTEST = . build/env.sh && python -X faulthandler -m pytest --durations=10
 # Of the files that begin with some letters, those in which a mark stands: to import the others, only
 # to find nothing in them, takes seconds.
@@ -23,12 +25,13 @@ lint: env
 	. build/env.sh && ruff check . && ruff format --check . && mypy
 
 # With every test that is quick and needs neither nodes nor a detector's weights.
-check: lint test-quick
+check: env
+	+@$(TOGETHER) --jobs=$$(nproc) test-quick lint
 
-# Seven processes, each on one thread: one that had run all tests crashed in the native code of an
-# engine or a detector. One more at a time than there are cores, for nodes wait much of the time.
-test: lint
-	@OMP_NUM_THREADS=1 $(MAKE) --jobs=$$(($$(nproc) + 1)) --keep-going --output-sync=target --no-print-directory $(TESTS)
+# Seven processes: one that had run all tests crashed in the native code of an engine or a detector.
+# One more at a time than there are cores, for nodes wait much of the time.
+test: env
+	+@$(TOGETHER) --jobs=$$(($$(nproc) + 1)) $(TESTS)
 
 test-ros: test-ros-a test-ros-g
 
