@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 pytest.importorskip("lightning", reason="the train extra is not installed")
 
+from quick_training import REPLACED
+
 from roi_anon_ros.cli import app
 from roi_anon_ros.datasets import Boxes
 from roi_anon_ros.detect import Detections
@@ -101,22 +103,6 @@ class LeftPersons:
         return [Detections(box, np.ones(1, np.float32), ["person"]) for _ in images]
 
 
-class NoWitnesses:
-    """In place of detectors at validation."""
-
-    def __init__(self, weights: str) -> None:
-        pass
-
-    def begin(self) -> None:
-        pass
-
-    def look(self, *seen: object) -> None:
-        pass
-
-    def ratios(self) -> dict[str, float]:
-        return {}
-
-
 @pytest.mark.slow
 def test_budgets_side_by_side_go_on_where_they_were(
     people: Path, random_yolox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -130,8 +116,8 @@ def test_budgets_side_by_side_go_on_where_they_were(
     content["utility"] = [{"network": str(weights), "budget": 0.3, "weight": 1.0}]
     content["privacy"] = [{"network": "views", "weight": 1.0}]
     config.write_text(yaml.safe_dump(content))
-    monkeypatch.setattr("roi_anon_ros.train.roi.write_card", lambda *_: None)
-    monkeypatch.setattr("roi_anon_ros.train.roi.Witnesses", NoWitnesses)
+    for module, name, replacement in REPLACED:
+        monkeypatch.setattr(module, name, replacement)
     monkeypatch.setattr("roi_anon_ros.detect.choice.make_detector", LeftPersons)
     trained: list[str] = []
     train = budgets.train

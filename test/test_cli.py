@@ -293,8 +293,8 @@ def test_folder_with_a_broken_image(tmp_path: Path, model: Path, codec: Codec) -
     (source / "empty.png").write_bytes(b"")
     write_image(source / "small.png", 9, 15, 40)
     (source / "notes.txt").write_text("ignored")
-    done = process("encode", source, out, "--model", model)
-    assert done.returncode == 1
+    done = call("encode", source, out, "--model", model)
+    assert done.exit_code == 1
     assert f"{source / 'sub' / 'broken.jpg'}: not a readable image" in done.stderr
     assert f"{source / 'empty.png'}: not a readable image" in done.stderr
     assert f"{source / 'small.png'}: width: 15" in done.stderr

