@@ -26,6 +26,7 @@ from roi_anon_ros.evaluate.methods import make_method
 from roi_anon_ros.evaluate.precision import draw_images
 from roi_anon_ros.files import Frame, write_video
 from roi_anon_ros.study.clips import resample, sum_up_clips
+from roi_anon_ros.train.branches import BranchedConfig, BranchedTraining
 from roi_anon_ros.train.clips import ClipCrops, ClipsConfig, divide_clips
 from roi_anon_ros.train.trainer import read_config
 from roi_anon_ros.train.views import draw_frames
@@ -219,6 +220,16 @@ def test_a_bad_configuration_is_refused(tmp_path: Path, changes: dict, message: 
         read_config(config)
 
 
+def test_images_have_no_actions(tmp_path: Path) -> None:
+    path = tmp_path / "actions.safetensors"
+    save_actions(ActionNetwork(["a", "b"]), path, {})
+    utility = [{"network": str(path), "budget": 0.3, "weight": 1.0}]
+    sets = [{"annotations": "a.json"}]
+    config = BranchedConfig(network="fast", train=sets, utility=utility)
+    with pytest.raises(ValueError, match="utility: got a network of actions, must be of images"):
+        BranchedTraining(config, [], tmp_path)
+
+
 class LeftHalf:
     """Finds a person in the left half of each image."""
 
@@ -239,6 +250,7 @@ def test_budgets_of_an_anonymizer_side_by_side(
     monkeypatch.setattr("roi_anon_ros.detect.choice.make_detector", LeftHalf)
     common = {"train": [{"annotations": str(clips)}], "held": 0.5, "frames": 2, "crop": 32}
     common |= {"steps": 1, "epoch": 1, "batch": 2, "workers": 0, "precision": "32-true"}
+    common |= {"validation_images": 1}  # of one action, of two that are learned
     configs = {
         "actions": {"network": "actions"},
         "actions-judge": {"network": "actions", "seed": 1},

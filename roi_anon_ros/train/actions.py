@@ -13,7 +13,13 @@ from torch import Tensor
 
 from roi_anon_ros.datasets import Clip
 from roi_anon_ros.detect.actions import ActionNetwork, save_actions
-from roi_anon_ros.train.clips import ClipsConfig, ClipTraining, TrainingClips, to_frames
+from roi_anon_ros.train.clips import (
+    ClipsConfig,
+    ClipTraining,
+    TrainingClips,
+    list_labels,
+    to_frames,
+)
 
 #: Share of the certainty that goes to the other actions: there are few clips.
 SMOOTHING = 0.1
@@ -47,8 +53,7 @@ class ActionsTraining(ClipTraining):
 
     def __init__(self, config: ActionsConfig, validation: list[Clip], out: Path) -> None:
         super().__init__(config, validation, out)
-        labels = sorted({clip.label for clip in validation})
-        self.network = ActionNetwork(labels, config.frames, config.crop)
+        self.network = ActionNetwork(list_labels(config), config.frames, config.crop)
         self._right: list[float] = []
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:

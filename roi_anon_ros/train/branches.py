@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from roi_anon_ros.detect.budget import load_guide
+from roi_anon_ros.detect.budget import ActionGuide, load_guide
+from roi_anon_ros.train.clips import ClipsConfig
 from roi_anon_ros.train.losses import Regions
 from roi_anon_ros.train.runs import RunConfig, Training
 from roi_anon_ros.train.views import ViewBranch
@@ -146,6 +147,9 @@ class BranchedTraining(Training):
         self._utility = parse_plans("utility", config.utility, UtilityPlan)
         # In a tuple, not as modules: checkpoints and averages leave them out.
         self._guides = tuple(load_guide(p.network, p.budget, p.layers) for p in self._utility)
+        of_actions = any(isinstance(guide, ActionGuide) for guide in self._guides)
+        if of_actions and not isinstance(config, ClipsConfig):
+            raise ValueError("utility: got a network of actions, must be of images: no clips here")
         self._privacy = parse_plans("privacy", config.privacy, PrivacyPlan)
         self.privacy = nn.ModuleList([PRIVACY[plan.network]() for plan in self._privacy])
 

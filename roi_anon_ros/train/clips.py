@@ -97,6 +97,14 @@ def divide_clips(config: ClipsConfig) -> tuple[list[Clip], list[Clip]]:
     return train, held
 
 
+def list_labels(config: ClipsConfig) -> list[str]:
+    """The actions that are trained on, in the order of their numbers; raises as
+    :func:`divide_clips`.
+    """
+    train, _ = divide_clips(config)
+    return sorted({clip.label for clip in train})
+
+
 def _read_all(sets: list[dict[str, Any]]) -> list[Clip]:
     clips: list[Clip] = []
     for one in parse_sets("train", sets):
@@ -233,12 +241,11 @@ class ClipTraining(Training):
         train, held = divide_clips(config)
         write_split(out / "split.json", {"train": train, "validation": held})
         rank_zero_info(f"{len(train)} clips to train on, {len(held)} of other origins kept apart")
-        labels = sorted({clip.label for clip in train})
+        labels = list_labels(config)
         seen = spread(held, config.validation_images)
         return TrainingClips(train), WholeClips(seen, labels, config.frames, config.crop)
 
     def make_crops(self, images: TrainingClips) -> ClipCrops:  # type: ignore[override]
         """Clips, moved and in other colours."""
         config = self.config
-        labels = sorted({clip.label for clip in images.clips})
-        return ClipCrops(images.clips, labels, config.frames, config.crop, config.seed)
+        return ClipCrops(images.clips, list_labels(config), config.frames, config.crop, config.seed)

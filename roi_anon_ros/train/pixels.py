@@ -16,7 +16,13 @@ from roi_anon_ros.anonymize.pixels import PixelNetwork, load_pixels, save_pixels
 from roi_anon_ros.datasets import Clip
 from roi_anon_ros.detect.actions import load_actions
 from roi_anon_ros.train.branches import BranchedConfig, BranchedTraining
-from roi_anon_ros.train.clips import ClipsConfig, ClipTraining, TrainingClips, to_frames
+from roi_anon_ros.train.clips import (
+    ClipsConfig,
+    ClipTraining,
+    TrainingClips,
+    list_labels,
+    to_frames,
+)
 from roi_anon_ros.train.losses import Regions
 from roi_anon_ros.train.runs import to_bytes
 from roi_anon_ros.train.validation import to_decibels
@@ -76,7 +82,7 @@ class PixelsTraining(ClipTraining, BranchedTraining):
         self.network.train()
         # In a tuple, not as a module: checkpoints and averages leave it out.
         self._judges = tuple(load_actions(Path(one)) for one in [config.actions] if one)
-        labels = sorted({clip.label for clip in validation})
+        labels = list_labels(config)
         for judge in self._judges:
             judge.requires_grad_(False)
             known = (judge.labels, judge.frames)
