@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+# Before torch, whose threads sleep then where they wait for each other. Where several processes
+# share the cores, threads that spin take twenty times as much of them.
+import roi_anon_ros  # noqa: F401
+
 # No property depends on how fast the machine is.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any speed")
