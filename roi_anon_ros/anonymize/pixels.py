@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from roi_anon_ros.storage import draft_of
+
 #: Channels at strides 1, 2, and 4 and more.
 WIDTHS = (8, 24, 48)
 #: The sides of what it takes are multiples of this, pixels.
@@ -112,9 +114,9 @@ def save_pixels(network: PixelNetwork, path: Path, training: dict[str, object]) 
         training: for JSON: what it learned from, and how.
     """
     tensors = {name: one.detach().cpu().contiguous() for name, one in network.state_dict().items()}
-    half = path.with_name(f".{path.name}.part")
-    save_file(tensors, half, {"kind": KIND, "training": json.dumps(training)})
-    os.replace(half, path)
+    draft = draft_of(path)
+    save_file(tensors, draft, {"kind": KIND, "training": json.dumps(training)})
+    os.replace(draft, path)
 
 
 def load_pixels(path: Path) -> PixelNetwork:

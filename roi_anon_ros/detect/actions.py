@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from roi_anon_ros.storage import draft_of
+
 #: Channels of the maps at strides 2, 4, 8 and 16.
 WIDTHS = (24, 48, 96, 128)
 #: What a difference between two frames is multiplied by: most are small.
@@ -103,9 +105,9 @@ def save_actions(network: ActionNetwork, path: Path, training: dict[str, object]
     """
     tensors = {name: one.detach().cpu().contiguous() for name, one in network.state_dict().items()}
     about = {"labels": network.labels, "frames": network.frames, "side": network.side}
-    half = path.with_name(f".{path.name}.part")
-    save_file(tensors, half, {"actions": json.dumps(about), "training": json.dumps(training)})
-    os.replace(half, path)
+    draft = draft_of(path)
+    save_file(tensors, draft, {"actions": json.dumps(about), "training": json.dumps(training)})
+    os.replace(draft, path)
 
 
 def load_actions(path: Path) -> ActionNetwork:
