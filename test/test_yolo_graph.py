@@ -41,7 +41,9 @@ def columns(*rows: list[float]) -> np.ndarray:
         ((1080, 810), 32, Fit(640 / 1080, 0, 0), (640, 480)),
         ((720, 1280), 32, Fit(0.5, 0, 12), (384, 640)),
         ((720, 1280), None, Fit(0.5, 0, 140), (640, 640)),
-        ((90, 120), 32, Fit(640 / 120, 0, 0), (480, 640)),
+        ((321, 200), 32, Fit(640 / 321, 8, 0), (640, 416)),
+        ((240, 320), 32, Fit(1.0, 0, 8), (256, 320)),
+        ((90, 120), 32, Fit(1.0, 4, 3), (96, 128)),
         ((3, 7), None, Fit(640 / 7, 0, 183), (640, 640)),
     ],
 )
@@ -123,6 +125,47 @@ def test_other_networks_are_refused(tmp_path: Path) -> None:
         write_network(tmp_path, rows, names=names, task=task)
         with pytest.raises(ValueError, match=f"{task} with outputs .*must be detect with 6 rows"):
             YoloGraph(tmp_path, 640, 1)
+
+
+def write_cells(folder: Path, height: int, width: int) -> None:
+    """A network as exported for one size: a box of twice its stride around the centre of each cell,
+    whose score is the mean of the cell's pixels.
+    """
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    from openvino import opset13 as ops
+
+    taken = ops.parameter([1, 3, height, width], np.float32)
+    grey = ops.reduce_mean(taken, np.array([1]), True)
+    scales, centres, strides = [], [], []
+    for stride in (8, 16, 32):
+        sides = [stride, stride]
+        none = [0, 0]
+        pooled = ops.avg_pool(grey, sides, none, none, sides, False)
+        scales.append(ops.reshape(pooled, np.array([1, 1, -1]), False))
+        lines, columns = np.mgrid[: height // stride, : width // stride]
+        centres.append(np.stack([columns.reshape(-1), lines.reshape(-1)]) + 0.5)
+        strides.append(np.full(lines.size, stride))
+    cells = np.concatenate(centres, 1)[None].astype(np.float32)
+    # The fixed shape at the end, as exports for one size have it.
+    scores = ops.reshape(ops.concat(scales, 2), np.array([1, 1, cells.shape[2]]), False)
+    sides_of = ops.add(ops.multiply(scores, np.float32(0)), np.full((1, 2, 1), 2, np.float32))
+    steps = np.concatenate(strides)[None, None].astype(np.float32)
+    boxes = ops.multiply(ops.concat([ops.constant(cells), sides_of], 1), steps)
+    given = ops.concat([boxes, scores], 1)
+    openvino.save_model(
+        openvino.Model([given], [taken]), folder / "model.xml", compress_to_fp16=False
+    )
+    (folder / "metadata.yaml").write_text(yaml.safe_dump({"names": {0: "person"}}))
+
+
+def test_a_network_of_one_size_takes_others(tmp_path: Path) -> None:
+    write_cells(tmp_path, 128, 160)
+    graph = YoloGraph(tmp_path, 640, 1)
+    assert not graph.fixed
+    image = np.zeros((100, 230, 3), np.uint8)  # becomes 128 x 256: padded by 14 and 13
+    image[18:50, 51:83] = 255  # a cell of stride 32: the second line, the third column
+    ((boxes, _),) = graph([image], [0], 0.99)
+    assert np.isclose(boxes, [51 - 16, 18 - 16, 83 + 16, 50 + 16]).all(1).any()
 
 
 @pytest.mark.weights

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     pass
 
 
-#: Images, at most, whose ranges the analysis in int8 gets.
+#: Images, at most, whose ranges the networks in int8 get.
 CALIBRATION = 60
 
 
@@ -40,7 +40,7 @@ def export(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write the analysis in int8 instead, for OpenVINO, after these images.",
+            help="Write analysis and synthesis in int8 instead, for OpenVINO, after these images.",
         ),
     ] = None,
 ) -> None:
@@ -51,10 +51,10 @@ def export(
     symbols, MODEL-
     synthesis.onnx symbols to an image, at any size: for the engine onnxruntime.
 
-    With --int8, MODEL-analysis-int8.xml (with .bin and .sha256) is the analysis in integers of 8
-    bits, whose ranges are
-    those of up to 60 images of the folder: for the engine openvino-int8. Take images such as
-    the cameras see.
+    With --int8, MODEL-analysis-int8.xml and MODEL-synthesis-int8.xml (with .bin and .sha256) are
+    the networks in integers of 8 bits, whose ranges are those of up to 60 images of the folder, and
+    of their latents at three qualities: for the engine openvino-int8. Take images such as the
+    cameras see.
     """
     with interruptible():
         if int8 is not None:
@@ -81,7 +81,7 @@ def export(
                 seen = (
                     resize(p, *coded_size(p.shape[1], p.shape[0], DEFAULT_MAX_SIDE)) for p in images
                 )
-                written = {engines.ANALYSIS: engines.calibrate(there, seen)}
+                written = engines.calibrate(there, seen)
                 engine = "openvino-int8"
             codec = Codec(there, engine)
             for half in written:

@@ -1,4 +1,4 @@
-"""The analysis in integers of 8 bits."""
+"""Analysis and synthesis in integers of 8 bits."""
 
 from __future__ import annotations
 
@@ -7,27 +7,33 @@ import sys
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from roi_anon_ros.codec.engines.machine import require
-from roi_anon_ros.codec.engines.openvino_engine import int8_file, write_graph
-from roi_anon_ros.codec.engines.stages import ANALYSIS, MARK, to_batch
+from roi_anon_ros.codec.engines.openvino_engine import INT8_STAGES, int8_file, write_graph
+from roi_anon_ros.codec.engines.stages import ANALYSIS, MARK, SYNTHESIS, Stage, to_batch
 from roi_anon_ros.codec.modelfile import Model
 
+#: Qualities whose latents the synthesis is calibrated with, in turns.
+QUALITIES = (2.0, 4.75, 7.0)
 
-def calibrate(model: Model, images: Iterable[np.ndarray]) -> Path:
-    """Write the analysis in int8 beside the model's file, for the engine ``openvino-int8``.
+
+def calibrate(model: Model, images: Iterable[np.ndarray]) -> dict[Stage, Path]:
+    """Write analysis and synthesis in int8 beside the model's file, for the engine
+    ``openvino-int8``.
 
     NNCF rounds the weights of each convolution, and what goes into it, to 255 steps over the range
-    that is seen in these images.
+    that is seen in these images. The first convolution of the synthesis stays in float: a few
+    large values of a latent would make the steps of all others coarse.
 
     Args:
         model: to calibrate; the folder of its ``path`` is made.
         images: uint8 ``[H, W, 3]`` RGB, as the cameras code them; some dozens.
 
     Returns:
-        The file.
+        The file of each stage.
 
     Raises:
         ValueError: there are no images.
@@ -41,21 +47,53 @@ def calibrate(model: Model, images: Iterable[np.ndarray]) -> Path:
     logging.getLogger("torch.utils.cpp_extension").setLevel(
         logging.ERROR
     )  # nncf's import asks it for a GPU
-    import nncf
     import openvino
+
+    seen = {ANALYSIS: batches, SYNTHESIS: _latents(model, batches)}
+    for stage in INT8_STAGES:
+        graph = openvino.convert_model(stage.program(model))
+        in_float = [_first_convolution(graph)] if stage is SYNTHESIS else []
+        quantized = _quantize(graph, seen[stage], in_float)
+        quantized.set_rt_info(model.fingerprint.hex(), MARK)
+        write_graph(quantized, int8_file(model, stage))
+    return {stage: int8_file(model, stage) for stage in INT8_STAGES}
+
+
+def _latents(model: Model, batches: list[np.ndarray]) -> list[np.ndarray]:
+    """What the synthesis takes of these images, at several qualities."""
+    from roi_anon_ros.codec.engines.torch_engine import TorchEngine
+
+    reference = TorchEngine(model)
+    latents = []
+    for number, batch in enumerate(batches):
+        quality = QUALITIES[number % len(QUALITIES)]
+        symbols = model.latents.quantise(reference.analyse(batch[0]), quality)
+        latents.append(model.latents.dequantise(symbols, quality)[None])
+    return latents
+
+
+def _first_convolution(graph: Any) -> str:
+    """The name of the convolution that sees the input itself."""
+    for op in graph.get_ordered_ops():
+        if "Convolution" in op.get_type_name():
+            return op.get_friendly_name()
+    raise AssertionError("a synthesis without a convolution")
+
+
+def _quantize(graph: Any, batches: list[np.ndarray], in_float: list[str]) -> Any:
+    """A graph with convolutions in int8, but for those of these names."""
+    import nncf
 
     nncf.set_log_level(logging.ERROR)
     with redirect_stdout(sys.stderr):  # its progress
-        graph = nncf.quantize(
-            openvino.convert_model(ANALYSIS.program(model)),
+        return nncf.quantize(
+            graph,
             nncf.Dataset(batches),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(batches),
+            ignored_scope=nncf.IgnoredScope(names=in_float),
             # Processors without VNNI add products of bytes in 16 bits: weights of 7 bits fit.
             advanced_parameters=nncf.AdvancedQuantizationParameters(
                 overflow_fix=nncf.OverflowFix.ENABLE
             ),
         )
-    graph.set_rt_info(model.fingerprint.hex(), MARK)
-    write_graph(graph, int8_file(model))
-    return int8_file(model)

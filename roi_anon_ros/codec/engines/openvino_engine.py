@@ -1,4 +1,4 @@
-"""OpenVINO: x86 processors, in bfloat16 or with the analysis in int8."""
+"""OpenVINO: x86 processors, in bfloat16 or with analysis and synthesis in int8."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.codec.engines.graph_engine import GraphEngine
 from roi_anon_ros.codec.engines.machine import require, version_of
 from roi_anon_ros.codec.engines.onnxruntime_engine import onnx_file
-from roi_anon_ros.codec.engines.stages import ANALYSIS, MARK, Stage
+from roi_anon_ros.codec.engines.stages import ANALYSIS, MARK, SYNTHESIS, Stage
 from roi_anon_ros.codec.errors import EngineError
 from roi_anon_ros.codec.modelfile import Model
 from roi_anon_ros.storage import digest
 
 log = logging.getLogger(__name__)
+
+#: The stages that may be in int8.
+INT8_STAGES = (ANALYSIS, SYNTHESIS)
 
 
 class OpenVinoEngine(GraphEngine):
@@ -84,28 +87,27 @@ class OpenVinoEngine(GraphEngine):
 
 
 class OpenVinoInt8Engine(OpenVinoEngine):
-    """The same with the analysis in int8, from the files that :func:`calibrate` wrote beside the
-    model.
+    """The same with analysis and synthesis in int8, from those files that :func:`calibrate` wrote
+    and that lie beside the model.
     """
 
     name = "openvino-int8"
-    stages = (ANALYSIS,)  # the synthesis in int8 misses every byte by 11 of 255
 
     def __init__(self, model: Model) -> None:
         super().__init__(model)
-        if not int8_file(model).is_file():
+        self.stages = tuple(stage for stage in INT8_STAGES if int8_file(model, stage).is_file())
+        if not self.stages:
+            files = " or ".join(str(int8_file(model, stage)) for stage in INT8_STAGES)
             raise EngineError(
-                f"engine {self.name}: {int8_file(model)}: no such file; roi-anon export --int8 "
-                "writes it"
+                f"engine {self.name}: {files}: no such file; roi-anon export --int8 writes it"
             )
 
     def _build(self, stage: Stage) -> Callable[[np.ndarray], np.ndarray]:
         run = super()._build(stage)
         if stage in self.stages:
             # Another calibration finds other symbols: results are kept under this name.
-            self._on[stage] = (
-                f"int8 {int8_file(self._model).with_suffix('.sha256').read_text()[:8]}"
-            )
+            checksum = int8_file(self._model, stage).with_suffix(".sha256").read_text()
+            self._on[stage] = f"int8 {checksum[:8]}"
         return run
 
     def _graph(self, stage: Stage) -> Any:
@@ -113,7 +115,7 @@ class OpenVinoInt8Engine(OpenVinoEngine):
             return super()._graph(stage)
         import openvino
 
-        kept = int8_file(self._model)
+        kept = int8_file(self._model, stage)
         if not is_intact(kept):
             raise EngineError(
                 f"engine {self.name}: {kept}: damaged; roi-anon export --int8 writes it anew"
@@ -158,8 +160,8 @@ def is_intact(path: Path) -> bool:
         return False
 
 
-def int8_file(model: Model) -> Path:
-    """Where the analysis in int8 lies: beside the model's file, with its weights (.bin) and a
-    checksum (.sha256).
+def int8_file(model: Model, stage: Stage) -> Path:
+    """Where a stage in int8 lies: beside the model's file, with its weights (.bin) and a checksum
+    (.sha256).
     """
-    return model.path.with_name(f"{model.path.stem}-analysis-int8.xml")
+    return model.path.with_name(f"{model.path.stem}-{stage}-int8.xml")

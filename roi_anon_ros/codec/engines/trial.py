@@ -23,12 +23,12 @@ class Tolerance(NamedTuple):
 
 
 #: By engine. bfloat16 has 8 bits of mantissa: where every channel is busy it finds one symbol in
-#: fifty on the other side of a rounding, with the default model one in two thousand; 8-bit integers
-#: find one in five there, and one in two hundred.
+#: fifty on the other side of a rounding, with ``fast`` one in two thousand; 8-bit integers
+#: find one in five there, and one in two hundred, and decode to within a step of 255 on average.
 TOLERANCE: dict[str, Tolerance] = {
     "torch": Tolerance(changed_share=0.0, max_step=0, mean_byte_error=0.0),
     "openvino": Tolerance(changed_share=0.03, max_step=1, mean_byte_error=0.5),
-    "openvino-int8": Tolerance(changed_share=0.3, max_step=4, mean_byte_error=0.5),
+    "openvino-int8": Tolerance(changed_share=0.3, max_step=4, mean_byte_error=2.0),
     "onnxruntime": Tolerance(changed_share=0.0005, max_step=1, mean_byte_error=0.02),
 }
 
