@@ -4,6 +4,7 @@ otherwise.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -731,8 +732,12 @@ def test_export_in_int8_takes_its_ranges_from_images(tmp_path: Path, model: Path
     assert re.search(
         r"tiny-analysis-int8.xml: \d\.\d\d\d% of the symbols differ from torch's", done.stdout
     )
+    assert re.search(
+        r"tiny-synthesis-int8.xml: bytes differ from torch's by [01]\.\d{4} on average", done.stdout
+    )
     written = sorted(file.name for file in (tmp_path / "new").iterdir())
-    assert written == [f"tiny-analysis-int8.{suffix}" for suffix in ("bin", "sha256", "xml")]
+    files_of = itertools.product(("analysis", "synthesis"), ("bin", "sha256", "xml"))
+    assert written == [f"tiny-{stage}-int8.{suffix}" for stage, suffix in files_of]
 
 
 def test_info_of_a_damaged_file_as_a_process(tmp_path: Path, codec: Codec) -> None:

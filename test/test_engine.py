@@ -42,7 +42,7 @@ from roi_anon_ros.codec.networks import FastCodec, PaperCodec
 pytestmark = pytest.mark.slow
 
 OTHERS = [name for name in ENGINES if name != "torch"]
-#: What the analysis in int8 is calibrated with.
+#: What int8 is calibrated with.
 SEEN = [trial_image(*size) for size in ((192, 128), (320, 240), (100, 75), (240, 320))]
 
 
@@ -145,6 +145,18 @@ def test_the_shipped_model_loses_nothing_by_an_engine(name: str, tmp_path: Path)
 
     lost = psnr(there.decode(sent.packet).image) - psnr(here.decode(ours.packet).image)
     assert abs(lost) < 0.1
+
+
+def test_the_default_model_decodes_in_int8() -> None:
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    shipped = load_model(find_model("roi"))
+    there, here = TorchEngine(shipped), make_engine("openvino-int8", shipped)
+    symbols = shipped.latents.quantise(there.analyse(trial_image(320, 240)), 4.75)
+    latent = shipped.latents.dequantise(symbols, 4.75)
+    shown = here.synthesise(latent)
+    assert here.runs(SYNTHESIS).startswith("openvino-int8 (int8 ")
+    error = np.square(shown.astype(float) - there.synthesise(latent)).mean()
+    assert 10 * np.log10(255**2 / error) > 35
 
 
 @pytest.mark.usefixtures("kept_cache")
@@ -300,7 +312,7 @@ def test_an_unknown_engine_is_refused(model: Model) -> None:
     ("name", "lacking"),
     [
         ("onnxruntime", "else-analysis.onnx: no such file; roi-anon export"),
-        ("openvino-int8", "else-analysis-int8.xml: no such file; roi-anon export --int8"),
+        ("openvino-int8", "else-synthesis-int8.xml: no such file; roi-anon export --int8"),
     ],
 )
 def test_an_exported_network_is_of_one_model(
@@ -345,13 +357,14 @@ def test_a_calibration_is_of_images_and_intact(model: Model, tmp_path: Path) -> 
         calibrate(model, [])
     broken = replace(model, path=tmp_path / "broken.safetensors")
     for suffix in (".xml", ".bin", ".sha256"):
-        int8_file(broken).with_suffix(suffix).write_bytes(
-            int8_file(model).with_suffix(suffix).read_bytes()
+        int8_file(broken, ANALYSIS).with_suffix(suffix).write_bytes(
+            int8_file(model, ANALYSIS).with_suffix(suffix).read_bytes()
         )
     engine = make_engine("openvino-int8", broken)
+    assert engine.stages == (ANALYSIS,), "what has no file is not in int8"
     engine.analyse(trial_image(32, 32))
     assert re.fullmatch(r"openvino-int8 \(int8 [0-9a-f]{8}\)", engine.runs(ANALYSIS))
-    weights = int8_file(broken).with_suffix(".bin")
+    weights = int8_file(broken, ANALYSIS).with_suffix(".bin")
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(EngineError, match="broken-analysis-int8.xml: damaged"):
         make_engine("openvino-int8", broken).analyse(trial_image(32, 32))

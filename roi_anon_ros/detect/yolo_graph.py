@@ -108,16 +108,28 @@ class YoloGraph:
             For each image boxes ``[n, 4]``, left, top, right, bottom in its pixels, and scores
             ``[n]``, highest first.
         """
+        fit, batch = self.prepare(images)
+        return [choose(rows, classes, confidence, fit) for rows in self.run(batch)]
+
+    def prepare(self, images: list[np.ndarray]) -> tuple[Fit, np.ndarray]:
+        """Lay images of one size as the network takes them, float32 ``[B, 3, h, w]`` in [0, 1]."""
         height, width = images[0].shape[:2]
-        fit = fit_into((height, width), self._size, None if self.fixed else self._stride)
-        batch = np.stack([lay(image, *fit) for image in images])
-        inputs = [np.multiply(batch.transpose(0, 3, 1, 2), np.float32(1 / 255), order="C")]
+        fit, size = fit_into((height, width), self._size, None if self.fixed else self._stride)
+        batch = np.stack([lay(image, fit, size) for image in images])
+        return fit, np.multiply(batch.transpose(0, 3, 1, 2), np.float32(1 / 255), order="C")
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """The network's answer, ``[B, 4 + classes, n]``; the next call of this thread overwrites
+        it.
+        """
+        inputs = [batch]
         if self._freed:
-            inputs += place_all(*batch.shape[1:3])
+            inputs += place_all(*batch.shape[2:])
         if not hasattr(self._mine, "request"):
             self._mine.request = self._compiled.create_infer_request()
-        rows = self._mine.request.infer(dict(enumerate(inputs)), share_inputs=True)[0]
-        return [choose(of_image, classes, confidence, fit[0]) for of_image in rows]
+        return self._mine.request.infer(
+            dict(enumerate(inputs)), share_inputs=True, share_outputs=True
+        )[0]
 
 
 def fit_into(
@@ -154,6 +166,8 @@ def lay(image: np.ndarray, fit: Fit, size: tuple[int, int]) -> np.ndarray:
         import cv2  # here, for a detector that is only imported costs nothing
 
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    if (height, width) == size:
+        return image
     laid = np.full((*size, 3), PADDING, np.uint8)
     laid[fit.top : fit.top + height, fit.left : fit.left + width] = image
     return laid

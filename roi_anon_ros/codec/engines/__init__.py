@@ -3,9 +3,9 @@ its symbols.
 
 ``torch`` is the reference and always there. ``openvino`` runs the same networks on x86 processors
 in bfloat16 where the processor multiplies in it, ``openvino-int8`` analysis and synthesis in
-integers of 8 bits, as :func:`calibrate` found them. ``onnxruntime`` runs the files that :func:`export` wrote with
-the fastest provider that it was built with (TensorRT, CUDA, CPU). ``auto`` measures those that are
-installed, once for each model and size, and remembers the fastest.
+integers of 8 bits, as :func:`calibrate` found them. ``onnxruntime`` runs the files that
+:func:`export` wrote with the fastest provider that it was built with (TensorRT, CUDA, CPU).
+``auto`` measures those that are installed, once for each model and size, and remembers the fastest.
 
 An engine need not find every symbol as the reference does, for it may sum in another order and at
 another precision:

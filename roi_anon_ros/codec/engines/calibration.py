@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 
 from roi_anon_ros.codec.engines.machine import require
-from roi_anon_ros.codec.engines.openvino_engine import INT8_STAGES, int8_file, write_graph
+from roi_anon_ros.codec.engines.openvino_engine import (
+    INT8_STAGES,
+    OpenVinoEngine,
+    int8_file,
+    write_graph,
+)
 from roi_anon_ros.codec.engines.stages import ANALYSIS, MARK, SYNTHESIS, Stage, to_batch
 from roi_anon_ros.codec.modelfile import Model
 
@@ -47,11 +52,9 @@ def calibrate(model: Model, images: Iterable[np.ndarray]) -> dict[Stage, Path]:
     logging.getLogger("torch.utils.cpp_extension").setLevel(
         logging.ERROR
     )  # nncf's import asks it for a GPU
-    import openvino
-
     seen = {ANALYSIS: batches, SYNTHESIS: _latents(model, batches)}
     for stage in INT8_STAGES:
-        graph = openvino.convert_model(stage.program(model))
+        graph = OpenVinoEngine(model).graph(stage)
         in_float = [_first_convolution(graph)] if stage is SYNTHESIS else []
         quantized = _quantize(graph, seen[stage], in_float)
         quantized.set_rt_info(model.fingerprint.hex(), MARK)

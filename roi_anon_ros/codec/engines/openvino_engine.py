@@ -39,7 +39,7 @@ class OpenVinoEngine(GraphEngine):
         can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._on[stage] = "bfloat16" if "BF16" in can else "float32"
         compiled = core.compile_model(
-            self._graph(stage),
+            self.graph(stage),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in can else "f32",
@@ -57,7 +57,7 @@ class OpenVinoEngine(GraphEngine):
 
         return run
 
-    def _graph(self, stage: Stage) -> Any:
+    def graph(self, stage: Stage) -> Any:
         """OpenVINO's form of one stage: of the ONNX file beside the model, or else converted by
         torch and kept in the cache folder, for making it takes seconds.
         """
@@ -110,9 +110,10 @@ class OpenVinoInt8Engine(OpenVinoEngine):
             self._on[stage] = f"int8 {checksum[:8]}"
         return run
 
-    def _graph(self, stage: Stage) -> Any:
+    def graph(self, stage: Stage) -> Any:
+        """Likewise; of a stage in int8 the file that :func:`calibrate` wrote."""
         if stage not in self.stages:
-            return super()._graph(stage)
+            return super().graph(stage)
         import openvino
 
         kept = int8_file(self._model, stage)
