@@ -16,12 +16,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from roi_anon_ros.evaluate.discrimination import receive_scenes
 from roi_anon_ros.evaluate.identity import SCENE_VERSION, SIDE, TOP, Face, Scene, rank_one
 from roi_anon_ros.evaluate.methods import Method, slug
 from roi_anon_ros.evaluate.precision import count_draws, to_interval
 from roi_anon_ros.evaluate.retrieval import number, worst_by_chance, worst_tenth
 from roi_anon_ros.evaluate.vectors import keep_rows
+from roi_anon_ros.files import read_pixels
 from roi_anon_ros.files.progress import Track
 
 #: Weight of the squared weights of the linear layer, for features of mean square 1.
@@ -60,8 +60,13 @@ def measure_closed_set(
 
 
 def _read(faces: Sequence[Face], method: Method, scene: Scene) -> Iterator[np.ndarray]:
-    for received in receive_scenes(faces, method, scene):
-        yield read_head(received, is_image=method.latent is None)
+    for face in faces:
+        image, _ = scene(read_pixels(face.path), face.landmarks)
+        sent = method.encode(image)
+        if method.latent is None:
+            yield read_head(method.decode(sent).transpose(2, 0, 1), is_image=True)
+        else:
+            yield read_head(method.latent(sent), is_image=False)
 
 
 def read_head(received: np.ndarray, is_image: bool) -> np.ndarray:

@@ -55,14 +55,14 @@ def measure_discrimination(
     path = cache / f"discrimination-{slug(method.name)}-{digest.hexdigest()[:12]}.npy"
     if path.is_file():
         return sum_up_picked(names, np.load(path))
-    received = list(track(receive_scenes(faces, method, scene), len(faces), label))
+    received = list(track(_receive(faces, method, scene), len(faces), label))
     hits = pick(names, lambda one, other: distance(received[one], received[other]))
     write_array(path, hits)
     return sum_up_picked(names, hits)
 
 
-def receive_scenes(faces: Sequence[Face], method: Method, scene: Scene) -> Iterator[np.ndarray]:
-    """Yield all that a receiver has of each scene: ``[C, h, w]``, a latent or a decoded image."""
+def _receive(faces: Sequence[Face], method: Method, scene: Scene) -> Iterator[np.ndarray]:
+    """Yield all that a receiver has of each scene."""
     for face in faces:
         image, _ = scene(read_pixels(face.path), face.landmarks)
         decoded, latent = method.receive(method.encode(image))
