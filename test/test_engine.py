@@ -6,10 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,6 +82,23 @@ def scaled(net: PaperCodec | FastCodec) -> PaperCodec | FastCodec:
 def kept_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """One cache for all tests that ask for it: a graph takes longer to make than to try."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "kept"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    """To trace a network takes seconds: once for all engines and files."""
+    program = Stage.program
+    traced: dict[tuple[str, bytes], Any] = {}
+
+    def find_program(stage: Stage, model: Model) -> Any:
+        key = stage.name, model.fingerprint
+        if key not in traced:
+            traced[key] = program(stage, model)
+        return traced[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stage, "program", find_program)
+        yield
 
 
 #: For what does not depend on the network.

@@ -7,7 +7,9 @@ import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roi_anon_ros.cache import cache_dir
-from roi_anon_ros.detect import choice
+from roi_anon_ros.detect import choice, yolox_export
 from roi_anon_ros.detect.boxes import suppress
 from roi_anon_ros.detect.weights import WeightsError
 from roi_anon_ros.detect.yolox_cells import decode_rows, fit
-from roi_anon_ros.detect.yolox_engine import make_run, onnx_file
+from roi_anon_ros.detect.yolox_engine import digest_of, make_run, onnx_file
 from roi_anon_ros.detect.yolox_export import calibrate, write_graph
 from roi_anon_ros.detect.yolox_persons import OVERLAP, YoloxPersons
 from roi_anon_ros.evaluate import judges
@@ -108,6 +110,23 @@ def test_the_published_network_finds_who_is_there() -> None:
     assert 2 <= len(of_half.boxes) <= 3
 
 
+@pytest.fixture(scope="module")
+def traced_once() -> Iterator[None]:
+    """To trace the network takes seconds: once for all engines of the same weights."""
+    make_program = yolox_export.make_program
+    traced: dict[str, Any] = {}
+
+    def find_program(weights: Path) -> Any:
+        key = digest_of(weights)
+        if key not in traced:
+            traced[key] = make_program(weights)
+        return traced[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yolox_export, "make_program", find_program)
+        yield
+
+
 @pytest.mark.parametrize(
     ("engine", "needs", "off"),
     [
@@ -117,6 +136,7 @@ def test_the_published_network_finds_who_is_there() -> None:
     ],
 )
 @pytest.mark.slow
+@pytest.mark.usefixtures("traced_once")
 def test_engines_give_the_rows_of_torch(
     random_yolox: Path,
     tmp_path: Path,
