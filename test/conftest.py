@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -10,6 +11,10 @@ from hypothesis import HealthCheck, settings
 # Before torch, whose threads sleep then where they wait for each other. Where several processes
 # share the cores, threads that spin take twenty times as much of them.
 import roi_anon_ros  # noqa: F401
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 # No property depends on how fast the machine is.
 settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -27,28 +32,35 @@ def shared_dir() -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def random_yolox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a YOLOX-nano of one class that saw nothing yet, but whose layers are all awake."""
+def wake(network: nn.Module, example: torch.Tensor) -> None:
+    """Scale the layers of an untrained network: activations would vanish from layer to layer."""
     import torch
     from torch import nn
 
-    from roi_anon_ros.detect.yolox import YoloxNano, save_yolox
-
     def scale(layer: nn.Conv2d, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-        size = output.std()  # untrained, activations would vanish from layer to layer
+        size = output.std()
         layer.weight.data /= size
         layer.bias.data /= size
         return output / size
 
-    torch.manual_seed(0)
-    network = YoloxNano(classes=1)
     layers = [one for one in network.modules() if isinstance(one, nn.Conv2d)]
     hooks = [layer.register_forward_hook(scale) for layer in layers]
     with torch.no_grad():
-        network(torch.rand(2, 3, 64, 64))
+        network(example)
     for hook in hooks:
         hook.remove()
+
+
+@pytest.fixture(scope="session")
+def random_yolox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a YOLOX-nano of one class that saw nothing yet, but whose layers are all awake."""
+    import torch
+
+    from roi_anon_ros.detect.yolox import YoloxNano, save_yolox
+
+    torch.manual_seed(0)
+    network = YoloxNano(classes=1)
+    wake(network, torch.rand(2, 3, 64, 64))
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
     save_yolox(network, path, {})
     return path

@@ -32,6 +32,7 @@ from roi_anon_msgs.msg import CompressedLatent  # noqa: E402
 from roi_anon_ros.codec import Codec  # noqa: E402
 from roi_anon_ros.codec import packet as packets  # noqa: E402
 from roi_anon_ros.detect import Detections, WeightsError, YoloPersons, find_weights  # noqa: E402
+from roi_anon_ros.detect.choice import make_latent_detector  # noqa: E402
 from roi_anon_ros.graph.probe import DIAGNOSTICS_PERIOD  # noqa: E402
 from roi_anon_ros.nodes.base.health import REPLACED  # noqa: E402
 from roi_anon_ros.nodes.base.images import to_rgb  # noqa: E402
@@ -279,6 +280,15 @@ def test_two_cameras_at_once(probe: Probe, codec: Codec) -> None:
         assert float(probe.report("/server: server")[f"{stage} median (ms)"]) > 0
 
 
+def set_parameters(probe: Probe, settings: dict[str, object]) -> None:
+    parameters = [
+        Parameter(name, value=value).to_parameter_msg() for name, value in settings.items()
+    ]
+    request = SetParameters.Request(parameters=parameters)
+    answer = probe.call(SetParameters, "/server/set_parameters", request)
+    assert all(one.successful for one in answer.results)
+
+
 def test_it_stays_up_where_it_cannot_be_configured(
     probe: Probe, codec: Codec, folder: Path, weights: Path
 ) -> None:
@@ -288,37 +298,52 @@ def test_it_stays_up_where_it_cannot_be_configured(
         "latent_topics": ["cam1/latent", "/cam2/latent"],
     }
 
-    def set_parameters(settings: dict[str, object]) -> None:
-        parameters = [
-            Parameter(name, value=value).to_parameter_msg() for name, value in settings.items()
-        ]
-        request = SetParameters.Request(parameters=parameters)
-        assert all(
-            r.successful
-            for r in probe.call(SetParameters, "/server/set_parameters", request).results
-        )
-
     assert probe.transit("server", "deactivate") and probe.transit("server", "cleanup")
     for name, value, complaint in (
         ("model", str(folder / "no.safetensors"), "no.safetensors"),
         ("latent_topics", ["a/latent", "a/other"], "latent_topics"),
         ("detector", str(folder / "no.pt"), "no.pt"),
     ):
-        set_parameters(good_settings | {name: value})
+        set_parameters(probe, good_settings | {name: value})
         assert not probe.transit("server", "configure")
         assert probe.state("server") == "unconfigured"
         report = probe.report("/server: server")
         assert report["level"] == ERROR and complaint in report["message"]
-    set_parameters(good_settings | {"latent_topics": ["cam1/no topic"]})
+    set_parameters(probe, good_settings | {"latent_topics": ["cam1/no topic"]})
     assert probe.transit("server", "configure") and not probe.transit("server", "activate")
     assert probe.state("server") == "inactive"
     report = probe.report("/server: server")
     assert report["level"] == ERROR and "topic name must not" in report["message"]
     assert probe.transit("server", "cleanup")
-    set_parameters(good_settings)
+    set_parameters(probe, good_settings)
     assert probe.transit("server", "configure") and probe.transit("server", "activate")
     connect(probe, codec, 0)
     assert probe.report("/server: server")["level"] == OK
+
+
+def test_persons_of_latents_need_no_image(probe: Probe, codec: Codec) -> None:
+    for transition in ("deactivate", "cleanup"):
+        assert probe.transit("server", transition)
+    set_parameters(probe, {"detector": "latent"})
+    for transition in ("configure", "activate"):
+        assert probe.transit("server", transition)
+    connect(probe, codec, 0)
+    probe.cameras[0].publish(latent := good(probe, codec, 8))
+    found = arrives(probe, 0, latent)
+    opened = codec.open(latent.packet.tobytes())
+    (expected,) = make_latent_detector("latent", codec.model, CONFIDENCE, QUICK_ENGINE)([opened])
+    check_boxes(found, expected, latent, SCALE)
+    # Nobody looks at the first camera's images, and so none was made of its packets.
+    report = probe.report("/server: cam1/latent")
+    assert float(report["detect last (ms)"]) > 0 and "synthesis last (ms)" not in report
+    images = probe.listen(Image, "cam1/image_anonymized", RELIABLE)
+
+    def send() -> Header:
+        probe.cameras[0].publish(latent := good(probe, codec, 9))
+        return latent.header
+
+    probe.connect(send, images)  # somebody does
+    assert float(probe.report("/server: cam1/latent")["synthesis last (ms)"]) > 0
 
 
 def test_it_ends_cleanly_on_sigterm(probe: Probe) -> None:

@@ -23,7 +23,7 @@ from roi_anon_ros.train.decoded import cut_truth, join_truth, read_persons
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 
-from roi_anon_ros.train import persons
+from roi_anon_ros.train import detectors, persons
 
 GOLDEN = Path(__file__).resolve().parent / "golden" / "tiny.safetensors"
 
@@ -226,10 +226,10 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(
             raise RuntimeError("power cut")
         return measure_loss(*arguments)
 
-    monkeypatch.setattr(persons, "measure_loss", stop)
+    monkeypatch.setattr(detectors, "measure_loss", stop)
     with pytest.raises(RuntimeError, match="power cut"):
         persons.train(config, tmp_path / "stopped")
-    monkeypatch.setattr(persons, "measure_loss", measure_loss)
+    monkeypatch.setattr(detectors, "measure_loss", measure_loss)
     stopped = persons.train(config, tmp_path / "stopped")
     expected = load_file(whole)
     found = load_file(stopped)

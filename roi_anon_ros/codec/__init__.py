@@ -1,6 +1,6 @@
 """The anonymizing codec: networks, entropy coding, packets, model files. No ROS, no detector."""
 
-from roi_anon_ros.codec.codec import Codec, Decoded, Encoded, find_painted
+from roi_anon_ros.codec.codec import Codec, Decoded, Encoded, Opened, find_painted
 from roi_anon_ros.codec.errors import CodecError, EngineError, ModelFileError, PacketError
 from roi_anon_ros.codec.image import DEFAULT_MAX_SIDE, MAX_SIDE, MIN_SIDE
 from roi_anon_ros.codec.modelfile import (
@@ -25,6 +25,7 @@ __all__ = [
     "EngineError",
     "Header",
     "ModelFileError",
+    "Opened",
     "PacketError",
     "find_model",
     "find_painted",

@@ -71,6 +71,23 @@ class Encoded:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """What a packet holds, before an image is made of it.
+
+    Attributes:
+        latent: what the synthesis takes, ``[N, h, w]``.
+        header: of the packet.
+        seconds: time of each stage: unpack, entropy.
+        regions: what was painted before the coding; empty for models that hide in another way.
+    """
+
+    latent: np.ndarray
+    header: Header
+    seconds: dict[str, float]
+    regions: Regions
+
+
+@dataclass(frozen=True)
 class Decoded:
     """A decoded, anonymized image.
 
@@ -268,17 +285,39 @@ class Codec:
         Raises:
             PacketError: damaged, of another model, too large, or not decodable; see its ``reason``.
         """
+        return self.synthesise(self.open(packet, max_pixels))
+
+    def open(self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS) -> Opened:
+        """The first half of :meth:`decode`: all but the image.
+
+        Args, Raises: as :meth:`decode`.
+        """
         clock = _Clock()
         header, payload, cells = unpack(packet)
         self._check(header, max_pixels)
-        width, height = header.coded_size
-        regions = Regions.from_bytes(cells, width, height)
+        regions = Regions.from_bytes(cells, *header.coded_size)
         clock.lap("unpack")
-        latent = self._latent(header, payload)
+        factor = self.model.downsampling_factor
+        width, height = header.padded_size
+        symbols = self._latents.decode(payload, header.quality, height // factor, width // factor)
+        latent = self._latents.dequantise(symbols, header.quality)
         clock.lap("entropy")
-        image = np.ascontiguousarray(self.engine.synthesise(latent)[:height, :width])
+        return Opened(latent, header, clock.seconds, regions)
+
+    def synthesise(self, opened: Opened) -> Decoded:
+        """The second half of :meth:`decode`: make the image.
+
+        Args:
+            opened: from :meth:`open`.
+
+        Raises:
+            EngineError: the engine is not what the reference is.
+        """
+        clock = _Clock(dict(opened.seconds))
+        width, height = opened.header.coded_size
+        image = np.ascontiguousarray(self.engine.synthesise(opened.latent)[:height, :width])
         clock.lap("synthesis")
-        return Decoded(image, header, clock.seconds, regions)
+        return Decoded(image, opened.header, clock.seconds, opened.regions)
 
     def latent(
         self, packet: bytes | bytearray | memoryview, max_pixels: int = MAX_PIXELS
@@ -293,16 +332,7 @@ class Codec:
         Raises:
             PacketError: as from :meth:`decode`.
         """
-        header, payload, _ = unpack(packet)
-        self._check(header, max_pixels)
-        return self._latent(header, payload).astype(np.float32)
-
-    def _latent(self, header: Header, payload: memoryview) -> np.ndarray:
-        """What the synthesis takes, ``[N, h, w]``, of a packet that was checked."""
-        factor = self.model.downsampling_factor
-        width, height = header.padded_size
-        symbols = self._latents.decode(payload, header.quality, height // factor, width // factor)
-        return self._latents.dequantise(symbols, header.quality)
+        return self.open(packet, max_pixels).latent.astype(np.float32)
 
     def _check(self, header: Header, max_pixels: int) -> None:
         if header.fingerprint != self.model.fingerprint:

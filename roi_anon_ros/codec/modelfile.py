@@ -146,6 +146,15 @@ def fingerprint(tensors: Mapping[str, np.ndarray]) -> bytes:
     return made.digest()[:FINGERPRINT_SIZE]
 
 
+def latent_mark(tensors: Mapping[str, np.ndarray]) -> str:
+    """Mark of what a model's latents mean, 16 hex digits: of its analysis and its gains alone.
+
+    Models that differ in their head map, tables or synthesis have latents that mean the same.
+    """
+    meaning = ("g_a.", "gain", "inverse_gain", "entropy_bottleneck.quantiles")
+    return fingerprint({k: v for k, v in tensors.items() if k.startswith(meaning)}).hex()
+
+
 def model_of(codec: AnonymizingCodec, name: str) -> Model:
     """A model of a network that was never in a file, with its weights as they are."""
     tensors = {key: value.detach().cpu().numpy() for key, value in codec.state_dict().items()}

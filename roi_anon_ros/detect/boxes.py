@@ -83,6 +83,18 @@ def gather(
     label.
     """
     height, width = image.shape[:2]
+    return gather_within(boxes, scores, label, width, height, landmarks)
+
+
+def gather_within(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    label: str,
+    width: int,
+    height: int,
+    landmarks: np.ndarray | None = None,
+) -> Detections:
+    """Do what `gather` does, for an image of which only the sides are known, pixels."""
     boxes = clip_boxes(boxes, width, height)
     scores = np.asarray(scores, np.float32).reshape(-1)
     kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])

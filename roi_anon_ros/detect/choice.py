@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from roi_anon_ros.codec.modelfile import model_folders
+from roi_anon_ros.codec.modelfile import Model, model_folders
 from roi_anon_ros.detect.boxes import AdjustableDetector
+from roi_anon_ros.detect.latent_persons import LatentPersons
 from roi_anon_ros.detect.persons import YoloPersons
 from roi_anon_ros.detect.weights import WeightsError, find_weights
+from roi_anon_ros.detect.yolox_engine import int8_file, read_latent_mark
 from roi_anon_ros.detect.yolox_persons import YoloxPersons
 
 log = logging.getLogger(__name__)
 
-#: The detector whose weights come with the package.
+#: The detectors whose weights come with the package: on images, and on latents.
 OURS = "persons"
+LATENT = "latent"
 #: The detector that the package can do without.
 DEFAULT = "yolov8n"
 
@@ -40,6 +43,10 @@ def make_detector(
         WeightsError, OSError: its weights cannot be had.
         ValueError: an argument is out of range, or a file holds something else.
     """
+    if reads_latents(name):
+        raise ValueError(
+            f"detector: got {name}, which reads packets; must be one that looks at images"
+        )
     if name != OURS and not _is_yolox(Path(name)):
         return YoloPersons(name, confidence, engine=YOLO_ENGINES.get(engine, engine))
     return YoloxPersons(find_detector(name), confidence, engine=engine)
@@ -70,18 +77,50 @@ def make_detector_or_ours(
         return ours
 
 
+def reads_latents(name: str) -> bool:
+    """Return whether a detector looks at packets and not at images.
+
+    Args:
+        name: see `find_detector`.
+    """
+    return name == LATENT or read_latent_mark(Path(name)) is not None
+
+
+def make_latent_detector(
+    name: str, model: Model, confidence: float = 0.25, engine: str = "auto"
+) -> LatentPersons:
+    """Make a detector that `reads_latents`.
+
+    Args:
+        name: see `find_detector`.
+        model: of the codec whose packets are looked at.
+        confidence: least score, 0 to 1.
+        engine: as in `make_detector`; where "openvino-int8" has no form of it, "openvino".
+
+    Raises:
+        ImportError: what the engine needs is not installed.
+        WeightsError, OSError: its weights cannot be had.
+        ValueError: it is for latents of another model, or an argument is out of range.
+    """
+    weights = find_detector(name)
+    if engine == "openvino-int8" and not int8_file(weights).is_file():
+        engine = "openvino"
+    return LatentPersons(weights, model, confidence, engine)
+
+
 def find_detector(name: str) -> Path:
     """Return the file of a detector's weights.
 
     Args:
-        name: "persons", the package's own; "yolov8n", "yolox_nano" or another name that
+        name: "persons" or "latent", the package's own; "yolov8n", "yolox_nano" or another name that
             `find_weights` knows; or a file: ``.safetensors`` as ``roi-anon train
-            config/train/persons.yaml`` writes it, else YOLO's ``.pt`` or ``.onnx``.
+            config/train/persons.yaml`` or ``latent.yaml`` writes it, else YOLO's ``.pt`` or
+            ``.onnx``.
 
     Raises:
         WeightsError: there is no way to it.
     """
-    return own_weights() if name == OURS else find_weights(name)
+    return own_weights(name) if name in (OURS, LATENT) else find_weights(name)
 
 
 def _is_yolox(name: Path) -> bool:
@@ -89,14 +128,17 @@ def _is_yolox(name: Path) -> bool:
     return name.suffix.lower() == ".safetensors" or name.name.startswith("yolox")
 
 
-def own_weights() -> Path:
-    """Return the file of the detector that comes with the package.
+def own_weights(name: str = OURS) -> Path:
+    """Return the file of a detector that comes with the package.
+
+    Args:
+        name: "persons" or "latent".
 
     Raises:
         WeightsError: this installation has none.
     """
-    files = [folder / "detectors" / f"{OURS}.safetensors" for folder in model_folders()]
+    files = [folder / "detectors" / f"{name}.safetensors" for folder in model_folders()]
     for file in files:
         if file.is_file():
             return file
-    raise WeightsError(f"detector {OURS}: there is none of {', '.join(map(str, files))}")
+    raise WeightsError(f"detector {name}: there is none of {', '.join(map(str, files))}")

@@ -245,7 +245,7 @@ def load_yolox(path: Path, classes: Sequence[int] | None = None) -> YoloxNano:
     return network.eval()
 
 
-def save_yolox(network: YoloxNano, path: Path, metadata: dict[str, str]) -> None:
+def save_yolox(network: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     """Write the weights, in place of what was there only when they are whole.
 
     Args:

@@ -1,10 +1,12 @@
-"""What runs YOLOX-nano: torch, ONNX Runtime, or OpenVINO in float, bfloat16 or int8.
+"""What runs YOLOX-nano, and its kin on latents: torch, ONNX Runtime, or OpenVINO in float,
+bfloat16 or int8.
 
 The exported networks beside the weights run without torch, whose import alone costs seconds and
 half a gigabyte.
 
 Every engine takes a batch as a camera or a decoder has it, uint8 ``[B, H, W, 3]`` RGB with sides
-that are multiples of 32, and gives `YoloxNano.forward`'s rows, float32 ``[B, n, 5 + classes]``.
+that are multiples of 32, and gives `YoloxNano.forward`'s rows, float32 ``[B, n, 5 + classes]``. Of
+weights for latents it takes a batch of them, float32 ``[B, N, h, w]`` with even sides.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from roi_anon_ros.cache import cache_dir
 from roi_anon_ros.processors import adopt_threads, count_threads, has_gpu
@@ -31,13 +34,16 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 #: Under which name an exported network carries the SHA-256 of the weights that it was made of.
 MARK = "weights"
+#: Under which name weights for latents carry the mark of these, see `latent_mark`.
+LATENT = "latent"
 
 
 def make_run(weights: Path, engine: str) -> tuple[str, Run]:
     """Load a network into an engine.
 
     Args:
-        weights: a file for `load_yolox`; of the published one, only persons are kept.
+        weights: a file for `load_yolox`; of the published one, only persons are kept; or one for
+            `load_latent`.
         engine: "torch", "onnxruntime", "openvino", "openvino-int8", or "auto": on a processor
             OpenVINO, in int8 where `calibrate` wrote that, then ONNX Runtime, then torch; torch
             first where there is a GPU.
@@ -71,6 +77,21 @@ def onnx_file(weights: Path) -> Path:
     return weights.with_name(f"{weights.stem}-float.onnx")
 
 
+def read_latent_mark(weights: Path) -> str | None:
+    """Return the mark of the latents that weights are for; None: they are for images.
+
+    Args:
+        weights: any file.
+    """
+    if weights.suffix.lower() != ".safetensors" or not weights.is_file():
+        return None
+    try:
+        with safe_open(weights, "np") as file:
+            return (file.metadata() or {}).get(LATENT)
+    except SafetensorError:
+        return None  # who loads it says what is wrong
+
+
 def _candidates(weights: Path) -> list[str]:
     """Return the engines to try, the fastest first, at least one."""
     there = {name: find_spec(name.partition("-")[0]) is not None for name in ENGINES}
@@ -86,13 +107,11 @@ def _torch(weights: Path) -> Run:
     require("torch", "server")
     import torch
 
-    from roi_anon_ros.detect.yolox import load_yolox
-    from roi_anon_ros.detect.yolox_export import Bytes
+    from roi_anon_ros.detect.yolox_export import make_network
 
     adopt_threads()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    detector = load_yolox(weights, classes=[0]).to(device).to(memory_format=torch.channels_last)
-    network = Bytes(detector).eval().requires_grad_(False)
+    network = make_network(weights).to(device).to(memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def run(batch: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""YOLOX-nano as files that engines run without torch."""
+"""YOLOX-nano, and its kin on latents, as files that engines run without torch."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.engines.export import write_onnx
+from roi_anon_ros.detect.latent import LatentNano, load_latent
 from roi_anon_ros.detect.yolox import YoloxNano, load_yolox
-from roi_anon_ros.detect.yolox_engine import MARK, digest_of, int8_file, onnx_file, require
+from roi_anon_ros.detect.yolox_engine import (
+    MARK,
+    digest_of,
+    int8_file,
+    onnx_file,
+    read_latent_mark,
+    require,
+)
 
 #: Longest side that an exported network takes, pixels.
 MAX_SIDE = 4096
@@ -37,7 +45,7 @@ def write_graph(weights: Path) -> Path:
     """Write the network in float as ONNX beside its weights, for engines without torch.
 
     Args:
-        weights: a file for `load_yolox`.
+        weights: a file for `load_yolox` or `load_latent`.
 
     Returns:
         The ``.onnx`` file.
@@ -59,9 +67,9 @@ def calibrate(weights: Path, images: Iterable[np.ndarray]) -> Path:
     exponents and offsets of a few pixels, which 255 steps over a wide range would blur.
 
     Args:
-        weights: a file for `load_yolox`.
+        weights: a file for `load_yolox` or `load_latent`.
         images: uint8 ``[H, W, 3]`` RGB with sides that are multiples of 32: decoded, as the
-            detector will see them; some dozens.
+            detector will see them; or latents, float32 ``[N, h, w]`` with even sides; some dozens.
 
     Returns:
         The .xml file; a .bin file lies beside it.
@@ -99,15 +107,35 @@ def calibrate(weights: Path, images: Iterable[np.ndarray]) -> Path:
     return target
 
 
+def make_network(weights: Path) -> nn.Module:
+    """Return what takes a batch as an engine gets it, in evaluation mode.
+
+    Args:
+        weights: a file for `load_yolox` or `load_latent`.
+
+    Raises:
+        ValueError: the file holds neither network.
+    """
+    if read_latent_mark(weights) is not None:
+        network: nn.Module = load_latent(weights)
+    else:
+        network = Bytes(load_yolox(weights, classes=[0]))
+    return network.eval().requires_grad_(False)
+
+
 def make_program(weights: Path) -> torch.export.ExportedProgram:
-    """Return the graph, for any number of images of any size."""
+    """Return the graph, for any number of images of any size, or of latents."""
+    network = make_network(weights)
     batch = torch.export.Dim("batch", max=64)
     rows = torch.export.Dim("rows", max=MAX_SIDE // 32)
     columns = torch.export.Dim("columns", max=MAX_SIDE // 32)
-    example = torch.zeros(2, 96, 128, 3, dtype=torch.uint8)
-    shapes = ({0: batch, 1: 32 * rows, 2: 32 * columns},)
-    network = Bytes(load_yolox(weights, classes=[0])).eval()
-    return torch.export.export(network, (example,), dynamic_shapes=shapes)
+    if isinstance(network, LatentNano):
+        example = torch.zeros(2, network.channels, 6, 8)
+        shapes = {0: batch, 2: 2 * rows, 3: 2 * columns}
+    else:
+        example = torch.zeros(2, 96, 128, 3, dtype=torch.uint8)
+        shapes = {0: batch, 1: 32 * rows, 2: 32 * columns}
+    return torch.export.export(network, (example,), dynamic_shapes=(shapes,))
 
 
 def _ends_a_branch(op: Any) -> bool:

@@ -12,10 +12,16 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 
 from roi_anon_msgs.msg import CompressedLatent
-from roi_anon_ros.codec import Decoded
+from roi_anon_ros.codec import Codec, Decoded, Opened
 from roi_anon_ros.codec.engines import SYNTHESIS
 from roi_anon_ros.detect import Detections
-from roi_anon_ros.detect.choice import make_detector_or_ours
+from roi_anon_ros.detect.boxes import AdjustableDetector
+from roi_anon_ros.detect.choice import (
+    make_detector_or_ours,
+    make_latent_detector,
+    reads_latents,
+)
+from roi_anon_ros.detect.latent_persons import LatentPersons
 from roi_anon_ros.nodes.base.codec_node import CodecNode
 from roi_anon_ros.nodes.base.detections import DetectionOutput, declare_detector
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb
@@ -24,7 +30,7 @@ from roi_anon_ros.nodes.base.latents import (
     PIXELS,
     SOURCE_PIXELS,
     coded_pixels,
-    decode,
+    open_message,
 )
 from roi_anon_ros.nodes.base.parameters import read_list
 from roi_anon_ros.nodes.base.process import run
@@ -43,17 +49,29 @@ class Outputs:
     images: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Frame:
-    """One camera's frame, decoded."""
+    """One camera's frame, opened; decoded only where somebody looks at the image."""
 
     topic: str
     message: CompressedLatent
-    decoded: Decoded
+    opened: Opened
+    decoded: Decoded | None = None
+
+    def decode(self, codec: Codec) -> Decoded:
+        """Return the image, made once."""
+        if self.decoded is None:
+            self.decoded = codec.synthesise(self.opened)
+        return self.decoded
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Time of each stage so far."""
+        return self.opened.seconds if self.decoded is None else self.decoded.seconds
 
 
 class ServerNode(CodecNode):
-    """Decodes the newest latents of its cameras, which take turns, and publishes the images and who
+    """Opens the newest latents of its cameras, which take turns, and publishes the images and who
     is in them.
     """
 
@@ -118,15 +136,27 @@ class ServerNode(CodecNode):
         self._max_pixels: int = self.value("max_pixels")
         self._max_source_pixels: int = self.value("max_source_pixels")
         self.say(f"loading detector {self.value('detector')}, fetched where it is not here yet")
-        self._detect = make_detector_or_ours(
-            self.value("detector"), self.value("confidence"), engine=self.value("engine")
-        )
+        chosen = self.value("detector"), self.value("confidence"), self.value("engine")
+        self._detect = self._make_detector(*chosen)
         self._outputs_of = {
             topic: Outputs(namespace, DetectionOutput(self, namespace))
             for topic, namespace in namespaces.items()
         }
         self._follow_parameters()
         return {topic: CompressedLatent for topic in topics}
+
+    def _make_detector(
+        self, name: str, confidence: float, engine: str
+    ) -> AdjustableDetector | LatentPersons:
+        if reads_latents(name):
+            return make_latent_detector(name, self.codec.model, confidence, engine)
+        return make_detector_or_ours(name, confidence, engine)
+
+    def _find_in(self, frames: list[Frame]) -> list[Detections]:
+        """Find the persons in frames of one size, in coded pixels."""
+        if isinstance(self._detect, LatentPersons):
+            return self._detect([frame.opened for frame in frames])
+        return self._detect([frame.decode(self.codec).image for frame in frames])
 
     def _follow_parameters(self) -> None:
         """Take what may be set while the node runs."""
@@ -151,36 +181,41 @@ class ServerNode(CodecNode):
         return result
 
     def process_batch(self, frames: list[tuple[str, CompressedLatent]]) -> None:
-        """Decode each latent, find the persons in all images of a size at once, publish those of
+        """Open each packet, find the persons in all images of a size at once, publish those of
         each camera.
 
-        The seconds of ``detect`` are each image's equal share of its call; the other stages are
-        each frame's own.
+        A detector of latents needs no image: then one is made only for who wants to see it. The
+        seconds of ``detect`` are each frame's equal share of its call; the other stages are each
+        frame's own.
         """
         # Images of one size go together: a detector may see one differently that is padded to
         # another's size.
         self._follow_parameters()
-        groups: dict[tuple[int, ...], list[Frame]] = defaultdict(list)
+        looks = not isinstance(self._detect, LatentPersons)
+        groups: dict[tuple[int, int], list[Frame]] = defaultdict(list)
         for topic, message in sorted(frames, key=lambda frame: coded_pixels(frame[1])):
             with self.worker.at_the_cost_of([topic]):
                 self.check_age(message)  # what is too old by now costs no other camera its time
                 shown = self._outputs_of[topic].images
                 most = self._max_source_pixels if shown else PIXELS[1]
-                decoded = decode(self.codec, message, self._max_pixels, most)
-                groups[decoded.image.shape].append(Frame(topic, message, decoded))
+                opened = open_message(self.codec, message, self._max_pixels, most)
+                frame = Frame(topic, message, opened)
+                if looks:
+                    frame.decode(self.codec)  # here, where what it takes is this camera's
+                groups[opened.header.coded_size].append(frame)
         for group in groups.values():
             with self.worker.at_the_cost_of([frame.topic for frame in group]):
                 started = time.perf_counter()
-                found_in = self._detect([frame.decoded.image for frame in group])
+                found_in = self._find_in(group)
                 share = (time.perf_counter() - started) / len(group)
                 pairs = list(zip(group, found_in, strict=True))  # raises before anything goes out
                 for frame, found in pairs:
                     with self.worker.at_the_cost_of([frame.topic]):
                         self._publish(frame, found)
-                        bits_per_pixel = frame.decoded.header.bits_per_pixel(
+                        bits_per_pixel = frame.opened.header.bits_per_pixel(
                             len(frame.message.packet)
                         )
-                        seconds = frame.decoded.seconds | {"detect": share}
+                        seconds = frame.seconds | {"detect": share}
                         figures = {"bits per pixel": bits_per_pixel}
                         age = self.age_of(frame.message)
                         self.worker.sent(frame.topic, seconds, figures, age)
@@ -188,7 +223,7 @@ class ServerNode(CodecNode):
     def _publish(self, frame: Frame, found: Detections) -> None:
         """Publish who was found, in the pixels of the source, and the images that are asked for."""
         self.check_age(frame.message)
-        found.boxes = frame.decoded.header.to_source(found.boxes)
+        found.boxes = frame.opened.header.to_source(found.boxes)
         header = frame.message.header
         outputs = self._outputs_of[frame.topic]
         outputs.detections.publish(found, header, self._detect.confidence)
@@ -199,7 +234,7 @@ class ServerNode(CodecNode):
         }
         if not watched:
             return
-        image = frame.decoded.at_source_size()
+        image = frame.decode(self.codec).at_source_size()
         for parameter, publisher in watched.items():
             annotated = parameter == "publish_annotated"
             shown = draw_boxes(image, found.boxes, found.scores) if annotated else image

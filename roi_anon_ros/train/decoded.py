@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -133,22 +134,13 @@ def decode_once(
         make_teacher: makes the detector that looks at the originals, if it is needed.
         folder: for the decoded images, and for what the teacher found.
     """
-    teacher: Detector | None = None
+    make_teacher = cache(make_teacher)
     samples = []
     for number, (record, complete) in enumerate(images):
         if number % 100 == 0:
             log.info("decoding: %d of %d images", number, len(images))
         mark = hashlib.sha256(record.path.read_bytes()).hexdigest()[:20]
-        found = None
-        if not complete:
-            file = folder / "teacher" / f"{mark}.json"
-            if not file.is_file():
-                teacher = teacher or make_teacher()
-                (seen,) = teacher([read_pixels(record.path)])
-                rows = np.column_stack([seen.boxes, seen.scores]).astype(float).round(4)
-                write_bytes(file, json.dumps(rows.tolist()).encode())
-            rows = np.array(json.loads(file.read_text()), np.float32).reshape(-1, 5)
-            found = Detections(rows[:, :4], rows[:, 4], ["person"] * len(rows))
+        found = None if complete else find_once(record, mark, make_teacher, folder)
         files = []
         chosen: list[float] = list(qualities) or [AUTO_QUALITY]
         for quality in chosen:
@@ -163,6 +155,26 @@ def decode_once(
         scale = np.array([width / record.width, height / record.height] * 2 + [1], np.float32)
         samples.append(Sample(tuple(files), join_truth(record, complete, found) * scale))
     return samples
+
+
+def find_once(
+    record: Record, mark: str, make_teacher: Callable[[], Detector], folder: Path
+) -> Detections:
+    """Have a teacher look at an original, or take what it found in a former run.
+
+    Args:
+        record: the image.
+        mark: of the image's content.
+        make_teacher: makes the detector, if it is needed.
+        folder: for what it found.
+    """
+    file = folder / "teacher" / f"{mark}.json"
+    if not file.is_file():
+        (seen,) = make_teacher()([read_pixels(record.path)])
+        rows = np.column_stack([seen.boxes, seen.scores]).astype(float).round(4)
+        write_bytes(file, json.dumps(rows.tolist()).encode())
+    rows = np.array(json.loads(file.read_text()), np.float32).reshape(-1, 5)
+    return Detections(rows[:, :4], rows[:, 4], ["person"] * len(rows))
 
 
 def encoded_size(file: Path) -> tuple[int, int]:

@@ -3,8 +3,9 @@
 What is trained is the file's ``network``: ``heads`` is the head map,
 ``second-look`` the second look at what it finds, ``gained`` the codec for
 every rate, ``actions`` says what is done in clips, ``pixels`` anonymizes their frames,
-``yolox-nano`` is the detector of persons (``train.persons``), ``reversible`` an anonymizer to
-compare with (``train.reversible``), the others are codecs that hide heads by their loss.
+``yolox-nano`` is the detector of persons (``train.persons``), ``latent`` the one that needs no
+image (``train.latent``), ``reversible`` an anonymizer to compare with (``train.reversible``), the
+others are codecs that hide heads by their loss.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import lightning
 import torch
 import yaml
 
-from roi_anon_ros.train import persons, reversible
+from roi_anon_ros.train import latent, persons, reversible
 from roi_anon_ros.train.actions import ActionsTraining
+from roi_anon_ros.train.detectors import DetectorConfig
 from roi_anon_ros.train.gained import GainedTraining
 from roi_anon_ros.train.heads import HeadsTraining
 from roi_anon_ros.train.pixels import PixelsTraining
@@ -40,7 +42,7 @@ def find_training(network: str) -> type[Training]:
     return TRAININGS.get(network, RoiTraining)
 
 
-def read_config(path: Path) -> RunConfig | persons.Config | reversible.Config:
+def read_config(path: Path) -> RunConfig | DetectorConfig | reversible.Config:
     """Read a YAML file.
 
     Raises:
@@ -53,6 +55,8 @@ def read_config(path: Path) -> RunConfig | persons.Config | reversible.Config:
             raise ValueError("must be fields and their values")
         if content["network"] == persons.NAME:
             return persons.Config(**content)
+        if content["network"] == latent.NAME:
+            return latent.Config(**content)
         if content["network"] == reversible.NAME:
             return reversible.Config(**content)
         return find_training(content["network"]).config_type(**content)
@@ -86,8 +90,11 @@ def train(config_file: Path, out: Path) -> Path:
     out = Path(out)
     if isinstance(config, persons.Config):
         return persons.train(config_file, out)
+    if isinstance(config, latent.Config):
+        return latent.train(config_file, out)
     if isinstance(config, reversible.Config):
         return reversible.train(config_file, out)
+    assert isinstance(config, RunConfig)
     kind = find_training(config.network)
     lightning.seed_everything(config.seed, verbose=False)
     out.mkdir(parents=True, exist_ok=True)

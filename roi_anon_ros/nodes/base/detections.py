@@ -25,7 +25,8 @@ def declare_detector(node: SettingsNode) -> None:
     node.setting(
         "detector",
         DEFAULT,
-        "The person detector: persons, the package's own; yolov8n; or a file of weights",
+        "The person detector: persons, the package's own; latent, which needs no image, of a "
+        "server; yolov8n; or a file of weights",
     )
     node.setting("confidence", 0.25, "Least score of a detection", (0.0, 1.0), float)
 

@@ -8,7 +8,16 @@ import numpy as np
 from std_msgs.msg import Header as HeaderMessage
 
 from roi_anon_msgs.msg import CompressedLatent, SealedRegions
-from roi_anon_ros.codec import DEFAULT_MAX_SIDE, MAX_SIDE, MIN_SIDE, Codec, Decoded, Encoded, Header
+from roi_anon_ros.codec import (
+    DEFAULT_MAX_SIDE,
+    MAX_SIDE,
+    MIN_SIDE,
+    Codec,
+    Decoded,
+    Encoded,
+    Header,
+    Opened,
+)
 from roi_anon_ros.codec.packet import MAX_PIXELS
 from roi_anon_ros.errors import RoiAnonError
 
@@ -62,6 +71,16 @@ def decode(
 ) -> Decoded:
     """Decode a message whose fields and packet agree.
 
+    Args, Raises: as :func:`open_message`.
+    """
+    return codec.synthesise(open_message(codec, message, max_pixels, max_source_pixels))
+
+
+def open_message(
+    codec: Codec, message: CompressedLatent, max_pixels: int, max_source_pixels: int = PIXELS[1]
+) -> Opened:
+    """Open the packet of a message, whose fields and packet agree; no image is made.
+
     The fields are checked before the packet is touched, and the packet's own before anything is
     decoded.
 
@@ -87,9 +106,9 @@ def decode(
             f"{message.coded_width}x{message.coded_height} coded pixels, must be at most "
             f"{max_pixels}: max_pixels"
         )
-    decoded = codec.decode(message.packet, max_pixels)
-    _check_fields(message, decoded.header)
-    return decoded
+    opened = codec.open(message.packet, max_pixels)
+    _check_fields(message, opened.header)
+    return opened
 
 
 def _check_fields(message: CompressedLatent, header: Header) -> None:
