@@ -150,7 +150,7 @@ class ServerNode(CodecNode):
     ) -> AdjustableDetector | LatentPersons:
         if reads_latents(name):
             return make_latent_detector(name, self.codec.model, confidence, engine)
-        return make_detector_or_ours(name, confidence, engine)
+        return make_detector_or_ours(name, confidence, engine=engine)
 
     def _find_in(self, frames: list[Frame]) -> list[Detections]:
         """Find the persons in frames of one size, in coded pixels."""
