@@ -61,9 +61,9 @@ def look_at_packets(
     for record in records:
         opened = codec.open(codec.encode(read_pixels(record.path), quality=quality).packet)
         found[LATENT].append(_to_source(latents([opened])[0], opened))
-        image = codec.synthesise(opened).image
         for name, detector in detectors.items():
-            found[name].append(_to_source(detector([image])[0], opened))
+            (seen,) = detector([codec.synthesise(opened).image])
+            found[name].append(_to_source(seen, opened))
     return found
 
 
