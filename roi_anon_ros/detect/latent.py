@@ -18,6 +18,7 @@ from roi_anon_ros.detect.yolox import (
     Conv,
     CrossStage,
     DepthwiseConv,
+    Head,
     PyramidPooling,
     YoloxNano,
 )
@@ -97,12 +98,17 @@ class LatentNano(nn.Module):
         double = F.interpolate(narrow, scale_factor=2.0, mode="nearest")
         merged = self.merge(torch.cat([double, sixteenth], 1))
         maps = [self.up(merged), merged, thirtysecond]
-        return [branch.stem(m) for branch, m in zip(self.branches, maps, strict=True)]
+        features = []
+        for branch, m in zip(self.branches, maps, strict=True):
+            assert isinstance(branch, Branch)
+            features.append(branch.stem(m))
+        return features
 
     def judge(self, features: list[Tensor]) -> Tensor:
         """Return logits ``[B, n, 6]`` of what `features` gave."""
         cells = []
         for branch, m in zip(self.branches, features, strict=True):
+            assert isinstance(branch, Branch)
             cells.append(branch.rows(branch.branch(m)).flatten(2))
         return torch.cat(cells, 2).transpose(1, 2)
 
@@ -125,11 +131,14 @@ class LatentNano(nn.Module):
             detector: of one class.
         """
         for branch, head in zip(self.branches, detector.heads, strict=True):
+            assert isinstance(branch, Branch) and isinstance(head, Head)
             branch.branch.load_state_dict(head.box_branch.state_dict())
             class_row = torch.zeros_like(head.objectness.weight)
             rows = [head.box.weight, head.objectness.weight, class_row]
             branch.rows.weight.copy_(torch.cat(rows))
+            assert head.box.bias is not None and head.objectness.bias is not None
             bias = [head.box.bias, head.objectness.bias, torch.full((1,), 2.2)]
+            assert branch.rows.bias is not None
             branch.rows.bias.copy_(torch.cat(bias))
 
 

@@ -25,7 +25,7 @@ from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.latents import Latents
 from roi_anon_ros.codec.modelfile import latent_mark
 from roi_anon_ros.detect.choice import OURS, find_detector, make_detector
-from roi_anon_ros.detect.latent import LatentNano
+from roi_anon_ros.detect.latent import Branch, LatentNano
 from roi_anon_ros.detect.latent_persons import CELL
 from roi_anon_ros.detect.yolox import Conv, load_yolox, save_yolox
 from roi_anon_ros.detect.yolox_engine import LATENT, require
@@ -148,9 +148,10 @@ class LatentTraining(DetectorTraining):
 
     def groups(self) -> list[dict[str, Any]]:
         """Return two groups of weights: what was taken over learns slower than the rest."""
-        taken_over = [*self.network.branches.parameters()]
-        stems = [one for branch in self.network.branches for one in branch.stem.parameters()]
-        slow = {id(one) for one in taken_over} - {id(one) for one in stems}
+        slow: set[int] = set()
+        for branch in self.network.branches:
+            assert isinstance(branch, Branch)
+            slow |= {id(one) for one in (*branch.branch.parameters(), *branch.rows.parameters())}
         everything = list(self.network.parameters())
         return [
             {"params": [one for one in everything if id(one) not in slow]},
@@ -200,6 +201,7 @@ def start_network(network: LatentNano) -> None:
             module.insert(1, nn.BatchNorm2d(convolution.out_channels))
     # What is taken over has its normalisation in its weights.
     for branch in network.branches:
+        assert isinstance(branch, Branch)
         for module in branch.branch.modules():
             if isinstance(module, Conv):
                 del module[1]
@@ -220,7 +222,9 @@ def scale_inputs(network: LatentNano, samples: list[Sample], latents: Latents) -
             latent = quantise(file["latent"], latents, sample.quality)
         squares += np.square(latent).mean((1, 2)) / len(samples)
     deviation = torch.from_numpy(np.sqrt(squares) + 1e-2).float()
-    network.sixteenth[0][0].weight.div_(deviation[None, :, None, None])
+    first = network.sixteenth[0]
+    assert isinstance(first, Conv)
+    first[0].get_parameter("weight").div_(deviation[None, :, None, None])
 
 
 def fold_network(network: LatentNano) -> LatentNano:
@@ -228,7 +232,9 @@ def fold_network(network: LatentNano) -> LatentNano:
     folded = copy.deepcopy(network).eval()
     for module in folded.modules():
         if isinstance(module, Conv) and isinstance(module[1], nn.BatchNorm2d):
-            module[0] = fuse_conv_bn_eval(module[0], module[1])
+            convolution = module[0]
+            assert isinstance(convolution, nn.Conv2d)
+            module[0] = fuse_conv_bn_eval(convolution, module[1])
             del module[1]
     return folded
 
