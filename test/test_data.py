@@ -270,6 +270,26 @@ def test_coco_counts_what_it_clips_and_drops(tmp_path: Path) -> None:
     assert (reading.clipped, reading.dropped, reading.problems) == (1, 2, [])
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("head", "helmet"), [0, 1]),
+        (("head", "Hardhat", "no helmet"), [-1, 1, 0]),
+        (("head", "face"), [-1, -1]),
+    ],
+)
+def test_the_classes_tell_who_wears_a_helmet(
+    tmp_path: Path, names: tuple[str, ...], told: list[int]
+) -> None:
+    rows = [(name, 10 + 20 * i, 10, 25 + 20 * i, 30) for i, name in enumerate(names)]
+    rows.append((names[0], 170, 4, 170.5, 9))  # dropped: too narrow
+    write_image(tmp_path / "a.png")
+    content = coco({"a.png": rows}, names)
+    (a,) = read_coco(write_json(tmp_path / "all.json", content)).records
+    assert len(a.heads.xyxy) == len(a.helmets)
+    assert a.helmets.tolist() == told[: len(a.helmets)]
+
+
 def test_coco_ignores_crowds(tmp_path: Path) -> None:
     content = coco(
         {"a.png": [("person", 1, 1, 9, 9), ("person", 2, 2, 9, 9), ("head", 3, 3, 9, 9)]}

@@ -98,6 +98,17 @@ def test_not_even_the_head_map_sees_a_zone(codec: Codec) -> None:
     assert codec.encode(image, hiding=Hiding([ZONE])).hidden.heads == 0
 
 
+def test_a_helmet_is_painted_on_what_is_hidden_and_nowhere_else() -> None:
+    image = np.full((96, 128, 3), 100, np.uint8)
+    bare = Regions.of_heads(np.array([[64, 48, 40]]), 128, 96)
+    worn = Regions(bare.cells, bare.heads, np.array([True])).union(Regions.empty(128, 96))
+    changed = paint(image, worn) != paint(image, bare)
+    assert not changed[~bare.mask(128, 96)].any()
+    red, green, blue = paint(image, worn)[36, 64].tolist()
+    assert red > 150 and green > 120 and blue < 90, "yellow"
+    assert not changed[56:].any(), "below the brim the head is as before"
+
+
 def test_a_head_that_is_lost_is_held(codec: Codec) -> None:
     hiding = Hiding(hold=0.5)
     seen = codec.encode(with_head(48, 24), hiding=hiding, stamp=10.0)

@@ -65,10 +65,11 @@ def test_a_coarse_level_sees_the_large_ones() -> None:
     assert large.heads[0].tolist() == [208, 144, 97]
 
 
-def say(value: float) -> SecondLook:
-    """A second look that says the same of every place."""
+def say(value: float, helmet: float = -5.0) -> SecondLook:
+    """A second look that says the same of every place: of its head, and of a helmet."""
     network = networks.SecondLook()
-    torch.nn.init.constant_(network.last.bias, value)
+    with torch.no_grad():
+        network.last.bias.copy_(torch.tensor([value, helmet]))
     return as_numbers(network)
 
 
@@ -122,6 +123,17 @@ def test_what_the_map_is_sure_of_needs_no_second_look() -> None:
     assert regions.cells.any() and len(regions.heads) == 1
 
 
+@pytest.mark.parametrize("probability", [SURE_PROBABILITY - 0.1, SURE_PROBABILITY + 0.1])
+def test_helmets_are_told_of_sure_and_unsure_heads(probability: float) -> None:
+    run = make_unsure_map(probability)
+    for helmet in (-1.0, 1.0):
+        regions, _ = find_heads(run, IMAGE, look=say(LEAST_LOOK + 0.1, helmet), helmets=True)
+        assert regions.with_helmet.tolist() == [helmet > 0]
+    unasked, _ = find_heads(run, IMAGE, look=say(LEAST_LOOK + 0.1, 1.0))
+    assert unasked.with_helmet.tolist() == [False]
+    assert (unasked.cells == regions.cells).all(), "helmets change nothing of what is hidden"
+
+
 def test_numpy_looks_as_torch_does() -> None:
     torch.manual_seed(0)
     network = networks.SecondLook()
@@ -133,7 +145,7 @@ def test_numpy_looks_as_torch_does() -> None:
         images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
         expected = network(images, torch.from_numpy(evidence)).numpy()
     np.testing.assert_allclose(as_numbers(network)(crops, evidence), expected, atol=1e-5)
-    assert as_numbers(network)(crops[:0], evidence[:0]).shape == (0,)
+    assert as_numbers(network)(crops[:0], evidence[:0]).shape == (0, 2)
 
 
 def test_a_crop_shows_its_head_in_the_middle() -> None:

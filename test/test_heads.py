@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from roi_anon_ros.cli import app
 from roi_anon_ros.datasets import Boxes, Frame, Record, read_coco, read_sequences
 from roi_anon_ros.evaluate.heads import judge_paint, sum_up_paint
+from roi_anon_ros.evaluate.helmets import Helmets, judge_helmets
 from roi_anon_ros.evaluate.methods import make_method, parse_name, slug
 from roi_anon_ros.evaluate.tracks import judge_frame, sum_up_video
 from roi_anon_ros.evaluate.views import VIEWS, find_view
@@ -239,3 +240,14 @@ def test_names_of_models_have_qualities(folder: Path) -> None:
     ):
         with pytest.raises(ValueError, match=message):
             make_method(wrong)
+
+
+def test_helmets_are_counted_on_painted_heads_of_which_something_is_known() -> None:
+    one = record(Path("a.png"), (0, 0, 20, 20), (40, 0, 60, 20), (70, 0, 90, 20), (0, 50, 20, 70))
+    told = dataclasses.replace(one, helmets=np.array([1, 0, -1, 1], np.int8))
+    heads = np.array([[12, 10, 20], [50, 12, 18], [80, 10, 20]])
+    with_helmet = np.array([True, True, True])
+    found = judge_helmets(told, heads, with_helmet)
+    assert found == Helmets(worn=1, kept=1, bare=1, added=1)
+    assert judge_helmets(told, heads, ~with_helmet) == Helmets(worn=1, bare=1)
+    assert judge_helmets(told, heads[:0], with_helmet[:0]) == Helmets()

@@ -59,6 +59,9 @@ def encode(
     rotation: Annotated[
         int, typer.Option(help="Degrees to turn clockwise to stand upright: 0, 90, 180, 270.")
     ] = 0,
+    helmets: Annotated[
+        bool, typer.Option("--helmets", help="Paint heads with a helmet as such.")
+    ] = False,
     officers: Annotated[
         Path | None,
         typer.Option(help="Folder of public keys of those who may see what is hidden: seal it."),
@@ -112,6 +115,7 @@ def encode(
                 read_zones(zones),
                 hold,
                 rotation,
+                helmets,
             )
         if officers is not None:
             if not encoder.paints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,6 +67,7 @@ def heads(
 ) -> None:
     """Count the heads that a model paints: by height, kind of image and view, and in videos.
 
+    Where it is annotated who wears a helmet, count the heads that are painted with one (--helmets).
     Also encode images again with noise, black and another image under the painted regions, and
     count the packets that stay the same. Results: heads.md and heads.json in OUT, for roi-anon
     report.
@@ -117,6 +119,7 @@ def heads(
                 about["kinds"] = {
                     kind: {
                         "views": _count_heads(codec, kind, found.records, chosen, run),
+                        "helmets": _count_helmets(codec, kind, found.records, run),
                         "packets": _count_packets(codec, quality, found.records, packets, run),
                     }
                     for kind, found in kinds.items()
@@ -144,6 +147,15 @@ def _count_heads(
         if painted:
             counted[name] = sum_up_paint(painted)
     return counted
+
+
+def _count_helmets(codec: Codec, kind: str, records: list[Record], run: Run) -> dict[str, int]:
+    """What a model says of the helmets in one kind of images."""
+    from roi_anon_ros.evaluate.helmets import Helmets, look_at_helmets
+
+    steps = look_at_helmets(records, codec)
+    counted = run.track(steps, len(records), f"{kind}, helmets")
+    return asdict(sum(counted, Helmets()))
 
 
 def _count_packets(

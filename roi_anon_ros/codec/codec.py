@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -225,18 +226,23 @@ class Codec:
             scale = coded[0] / upright.shape[1], coded[1] / upright.shape[0]
             hiding = hiding or Hiding()
             zones = turn_zones(hiding.zones, (width, height), turns)
-            fitted, hidden = hiding.find(self.find_heads, fitted, zones, scale, stamp)
+            find_heads = partial(self.find_heads, helmets=hiding.helmets)
+            fitted, hidden = hiding.find(find_heads, fitted, zones, scale, stamp)
             clock.lap("heads")
         return Found(fitted, (width, height), turns, hidden, clock.seconds)
 
-    def find_heads(self, image: np.ndarray, threshold: float = THRESHOLD) -> tuple[Regions, float]:
+    def find_heads(
+        self, image: np.ndarray, threshold: float = THRESHOLD, helmets: bool = False
+    ) -> tuple[Regions, float]:
         """Find the heads in an image, see :func:`~roi_anon_ros.codec.headmap.find_heads`.
 
         Args:
             image: uint8 ``[H, W, 3]`` RGB at the coded size.
             threshold: on the probability of a head, 0 to 1.
+            helmets: whether the regions say which heads wear one.
         """
-        return find_heads(self.engine.map_heads, image, threshold, self.model.second_look)
+        look = self.model.second_look
+        return find_heads(self.engine.map_heads, image, threshold, look, helmets)
 
     def encode_found(self, found: Found, quality: float = AUTO_QUALITY) -> Encoded:
         """The second half of :meth:`encode`: paint, and compress.

@@ -43,6 +43,8 @@ SURE = 0.7
 LEAST_LOOK = -0.75
 LEAST_LOOK_LARGE = -2.5
 LARGE = 64
+#: From this logit on a head wears a helmet.
+LEAST_HELMET = 0.0
 
 
 def find_heads(
@@ -50,6 +52,7 @@ def find_heads(
     image: np.ndarray,
     threshold: float = THRESHOLD,
     look: SecondLook | None = None,
+    helmets: bool = False,
 ) -> tuple[Regions, float]:
     """Find the heads in an image.
 
@@ -58,6 +61,7 @@ def find_heads(
         image: uint8 ``[H, W, 3]`` RGB.
         threshold: on the probability of a cell, 0 to 1.
         look: the second look at each head; None: what the map says counts.
+        helmets: whether the regions say which heads wear one; it needs the second look.
 
     Returns:
         The regions, and the highest probability of any cell.
@@ -69,14 +73,18 @@ def find_heads(
     heads, owners = merge_heads(votes)
     stays = np.ones(len(heads), bool)
     if look is not None:
-        unsure = np.flatnonzero(heads[:, 3] < SURE)
-        asked = heads[unsure]
+        unsure = heads[:, 3] < SURE
+        looked = np.flatnonzero(unsure | helmets)
+        asked = heads[looked]
+        answer = look(crop_heads(image, asked), weigh(asked))
         least = np.where(asked[:, 2] >= LARGE, LEAST_LOOK_LARGE, LEAST_LOOK)
-        stays[unsure] = look(crop_heads(image, asked), weigh(asked)) >= least
+        stays[looked] = (answer[:, 0] >= least) | ~unsure[looked]
+    worn = answer[stays, 1] >= LEAST_HELMET if helmets and look is not None else None
     covered = Regions.of_heads(heads[stays, :3], width, height)
     # What belongs to no head, since there are too many, is painted.
     painted = votes[(owners < 0) | stays[owners]]
-    return Regions(covered.cells | _cells_of(painted, *covered.cells.shape), covered.heads), highest
+    cells = covered.cells | _cells_of(painted, *covered.cells.shape)
+    return Regions(cells, covered.heads, worn), highest
 
 
 def _cells_of(votes: np.ndarray, rows: int, columns: int) -> np.ndarray:

@@ -5,7 +5,7 @@ and of the next moment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Hidden:
             return self
         rows, columns = self.regions.cells.shape
         covered = Regions.of_heads(np.array(grown), columns * CELL, rows * CELL)
-        regions = Regions(self.regions.cells | covered.cells, self.regions.heads)
+        regions = replace(self.regions, cells=self.regions.cells | covered.cells)
         return Hidden(regions, self.heads, self.held + len(grown), self.confidence)
 
 
@@ -71,6 +71,7 @@ class Hiding:
             map sees what is in them.
         hold: seconds for which a head that is no longer found stays hidden, 0 or more.
         threshold: on the probability of a head, 0 to 1.
+        helmets: whether heads with a helmet are painted with one, for sites that look for helmets.
 
     Raises:
         ValueError: a zone, the hold or the threshold is out of bounds.
@@ -81,6 +82,7 @@ class Hiding:
         zones: Sequence[Sequence[Sequence[float]]] = (),
         hold: float = DEFAULT_HOLD,
         threshold: float = THRESHOLD,
+        helmets: bool = False,
     ) -> None:
         if not 0 <= hold <= 60:
             raise ValueError(f"hold: got {hold} s, must be from 0 to 60")
@@ -89,6 +91,7 @@ class Hiding:
         self.zones = check_zones(zones)
         self.hold = hold
         self.threshold = threshold
+        self.helmets = helmets
         self._remembered: list[tuple[float, np.ndarray]] = []
 
     def find(

@@ -57,10 +57,12 @@ class Regions:
         cells: bool ``[ceil(H / 8), ceil(W / 8)]``, True where all pixels are painted.
         heads: int32 ``[n, 3]``, centre x, centre y and side of each stamp, coded pixels; the side
             is 1 or more. A stamp shows only where cells are painted.
+        helmets: bool ``[n]``, which of them get the stamp with a helmet; None: none does.
     """
 
     cells: np.ndarray
     heads: np.ndarray
+    helmets: np.ndarray | None = None
 
     @classmethod
     def empty(cls, width: int, height: int) -> Regions:
@@ -118,7 +120,14 @@ class Regions:
             raise ValueError(
                 f"cells: got {other.cells.shape}, must be {self.cells.shape}, of the same image"
             )
-        return Regions(self.cells | other.cells, np.concatenate([self.heads, other.heads]))
+        heads = np.concatenate([self.heads, other.heads])
+        helmets = np.concatenate([self.with_helmet, other.with_helmet])
+        return Regions(self.cells | other.cells, heads, helmets)
+
+    @property
+    def with_helmet(self) -> np.ndarray:
+        """:attr:`helmets`, False where they are None."""
+        return np.zeros(len(self.heads), bool) if self.helmets is None else self.helmets
 
     @property
     def share(self) -> float:
@@ -189,7 +198,7 @@ def paint(image: np.ndarray, regions: Regions, stamp: str = "average") -> np.nda
     Args:
         image: uint8 ``[H, W, 3]`` RGB.
         regions: of that image.
-        stamp: one of :data:`STAMPS`.
+        stamp: one of :data:`STAMPS`; heads with a helmet get "helmet", but with "ring".
 
     Returns:
         uint8 ``[H, W, 3]``, a new array; the input where nothing is painted.
@@ -211,8 +220,11 @@ def paint(image: np.ndarray, regions: Regions, stamp: str = "average") -> np.nda
     if stamp != "ring":
         # Small stamps last: in a crowd the near ones would cover them.
         order = np.argsort(-regions.heads[:, 2], kind="stable")
-        for x, y, side in regions.heads[order]:
-            _place_stamp(canvas, fill, int(x), int(y), int(side), stamp)
+        with_helmet = regions.with_helmet
+        for index in order.tolist():
+            x, y, side = regions.heads[index].tolist()
+            kind = "helmet" if with_helmet[index] else stamp
+            _place_stamp(canvas, fill, x, y, side, kind)
     return cv2.copyTo(canvas, mask.astype(np.uint8), image.copy())
 
 
@@ -268,8 +280,8 @@ def _pull(colour: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 #: What a head is painted with: only the colours around it; a grey ellipse; a dark head from behind;
-#: the mean of many heads.
-STAMPS = ("ring", "grey", "silhouette", "average")
+#: the mean of many heads; the same under a yellow helmet.
+STAMPS = ("ring", "grey", "silhouette", "average", "helmet")
 
 
 @lru_cache(maxsize=512)
@@ -304,7 +316,30 @@ def _master(kind: str) -> tuple[np.ndarray, np.ndarray]:
         with np.load(Path(__file__).with_name("average_head.npz")) as kept:
             colours = kept["colours"].astype(np.float32)
             cover = kept["cover"].astype(np.float32) / 255
+        if kind == "helmet":
+            colours, cover = _put_helmet(colours, cover, u, v)
     return colours, cover
+
+
+def _put_helmet(
+    colours: np.ndarray, cover: np.ndarray, u: np.ndarray, v: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw a yellow helmet on a head.
+
+    Args:
+        colours: of the head, float32 ``[h, w, 3]``.
+        cover: of it, float32 ``[h, w]``, 0 to 1.
+        u: float64 ``[h, w]``, across, -1 to 1 over the head's width.
+        v: the same, down, over its height.
+    """
+    dome = np.clip((1 - np.hypot(u / 0.98, (v + 0.16) / 0.84)) / 0.1, 0, 1) * (v <= -0.16)
+    brim = (np.abs(u) <= 1.02) & (np.abs(v + 0.12) <= 0.07)
+    helmet = np.maximum(dome, brim).astype(np.float32)[..., None]
+    # Light from above, a ridge along the middle, a darker brim.
+    light = 1.05 - 0.25 * np.abs(u) - 0.12 * (v + 1) + 0.1 * (np.abs(u) < 0.12) - 0.2 * brim
+    yellow = np.array([250, 200, 30], np.float32)
+    painted = np.clip(light[..., None] * yellow, 0, 255).astype(np.float32)
+    return colours * (1 - helmet) + painted * helmet, np.maximum(cover, helmet[..., 0])
 
 
 def _place_stamp(

@@ -2,7 +2,8 @@
 
 The map answers for every cell of an image, so it must be small. Of the few places that it names,
 most people and all false ones can be told apart by a network that sees nothing else. It says no to
-false ones alone: nothing is hidden that the map did not name.
+false ones alone: nothing is hidden that the map did not name. And it says whether a head wears a
+helmet, for sites that look for helmets.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ class SecondLook:
             evidence: float32 ``[n, 3]``, of :func:`weigh`.
 
         Returns:
-            float32 ``[n]``, the logit of "this is a head".
+            float32 ``[n, 2]``, the logits of "this is a head" and "it wears a helmet".
         """
         if not len(crops):
-            return np.zeros(0, np.float32)
+            return np.zeros((0, 2), np.float32)
         x = crops.astype(np.float32) / 255 - 0.5
         for (matrix, bias, kernel), stride in zip(self._layers, STRIDES, strict=True):
             x = np.maximum(_convolve(x, matrix, kernel, stride) + bias, 0)
@@ -64,7 +65,7 @@ class SecondLook:
         weight, bias = self._hidden
         hidden = np.maximum(flat @ weight + bias, 0)
         weight, bias = self._last
-        return (np.concatenate([hidden, evidence], axis=1) @ weight + bias)[:, 0]
+        return np.concatenate([hidden, evidence], axis=1) @ weight + bias
 
 
 def _convolve(x: np.ndarray, matrix: np.ndarray, kernel: int, stride: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from roi_anon_ros.datasets.reading import (
     read_flag,
     read_size,
     reports,
+    tell_helmet,
     to_corners,
 )
 from roi_anon_ros.datasets.records import KINDS
@@ -100,12 +101,14 @@ def _read_image(
     boxes = defaultdict(list)
     found = set()
     for one in of_this:
-        kind = KIND_OF.get(names[_key(one["category_id"])])
+        name = names[_key(one["category_id"])]
+        kind = KIND_OF.get(name)
         if kind:
             if one.get("origin") == "pseudo":
                 found.add(kind)
             ignored = read_flag(one.get("ignore")) or read_flag(one.get("iscrowd"))
-            boxes[kind].append((*to_corners(one["bbox"]), ignored))
+            helmet = tell_helmet(name, names.values())
+            boxes[kind].append((*to_corners(one["bbox"]), ignored, helmet))
     partial = set(image.get("partial", ()))
     complete = kinds - partial - found
     annotated = kinds - partial

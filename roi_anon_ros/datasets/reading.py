@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,8 @@ KIND_OF = {
 #: Those of them that are heads only where something is worn: alone, they leave bare heads without a
 #: box.
 COVERED = {"helmet", "hardhat", "safetyhelmet", "withhelmet"}
+#: Those that are heads without a helmet.
+BARE = {"nohelmet", "nohardhat", "withouthelmet"}
 
 
 class Problems(Protocol):
@@ -69,7 +71,8 @@ def add_record(
     complete: frozenset[str] | None = None,
     collection: str = "",
 ) -> None:
-    """Take up an image with its boxes, x1 y1 x2 y2 ignored, by kind.
+    """Take up an image with its boxes by kind: x1 y1 x2 y2 ignored, and of heads what
+    :func:`tell_helmet` says; where that is missing, nothing is known.
 
     Without ``complete``, all that is annotated and was not found by a detector is.
     """
@@ -77,18 +80,23 @@ def add_record(
         complete = annotated - by_detector
     boxes = {}
     for kind in KINDS:
-        table = np.array(rows.get(kind, ()), np.float32).reshape(-1, 5)
+        given_rows = rows.get(kind, ())
+        table = np.array([row[:5] for row in given_rows], np.float32).reshape(-1, 5)
         xyxy = clip_boxes(table[:, :4], *size)
         kept = at_least(xyxy, 1)
         moved = np.abs(xyxy - table[:, :4]).max(axis=1, initial=0) > 0.5
         reading.clipped += int((moved & kept).sum())
         reading.dropped += int((~kept).sum())
         boxes[kind] = Boxes(xyxy[kept], table[kept, 4] > 0)
+        if kind == "head":
+            worn = [row[5] if len(row) > 5 else -1 for row in given_rows]
+            helmets = np.array(worn, np.int8)[kept]
     if "face" in annotated and "head" not in annotated:
         given = boxes["head"]
         grown = heads_of(boxes["face"], *size)
         pairs = ((given.xyxy, grown.xyxy), (given.ignore, grown.ignore))
         boxes["head"] = Boxes(*(np.concatenate(pair) for pair in pairs))
+        helmets = np.concatenate([helmets, np.full(len(grown.ignore), -1, np.int8)])
         annotated |= {"head"}
     reading.records.append(
         Record(
@@ -102,6 +110,7 @@ def add_record(
             by_detector,
             complete,
             collection,
+            helmets,
         )
     )
 
@@ -188,6 +197,20 @@ def first_file(candidates: Iterable[Path]) -> Path:
 def plain_name(name: str) -> str:
     """The name of a class in lower case, letters only, without the plural's s."""
     return re.sub("[^a-z]", "", name.lower()).removesuffix("s")
+
+
+def tell_helmet(name: str, names: Collection[str]) -> int:
+    """Whether a class of heads wears a helmet: 1, not: 0, or nothing is known: -1.
+
+    Args:
+        name: of the class, plain.
+        names: of all classes of the set; where one is of helmets and none of heads without,
+            "head" is a head without.
+    """
+    if name in COVERED:
+        return 1
+    told = not BARE.isdisjoint(names)
+    return 0 if name in BARE or (not told and not COVERED.isdisjoint(names)) else -1
 
 
 def find_kinds(names: Iterable[str], where: str) -> frozenset[str]:

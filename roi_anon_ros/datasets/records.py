@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,8 @@ class Record:
             that was drawn on some of the people only; its boxes are there, and it is not
             ``annotated``.
         collection: name of the set that the image came from, in a file that joins several.
+        helmets: int8, for each head 1 where a helmet is on it, 0 where none is, -1 where that is
+            not known; empty: of no head.
     """
 
     path: Path
@@ -58,6 +60,7 @@ class Record:
     by_detector: frozenset[str] = frozenset()
     complete: frozenset[str] = frozenset()
     collection: str = ""
+    helmets: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int8))
 
     @property
     def source(self) -> str:

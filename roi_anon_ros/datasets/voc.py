@@ -20,6 +20,7 @@ from roi_anon_ros.datasets.reading import (
     read_content,
     read_size,
     reports,
+    tell_helmet,
 )
 from roi_anon_ros.storage import IMAGE_SUFFIXES
 
@@ -58,15 +59,16 @@ def read_voc(annotations: Path, images: Path | None = None) -> Reading:
             path = first_file(b / name for name in candidates for b in bases)
             boxes = defaultdict(list)
             for one in root.iterfind("object"):
-                kind = KIND_OF.get(plain_name(one.findtext("name") or ""))
+                name = plain_name(one.findtext("name") or "")
+                kind = KIND_OF.get(name)
                 if kind:
                     x1, y1, x2, y2 = finite_box(
                         [one.findtext(f"bndbox/{s}") for s in ("xmin", "ymin", "xmax", "ymax")]
                     )
                     check_order(x1 - 1, y1 - 1, x2, y2)
-                    boxes[kind].append(
-                        (x1 - 1, y1 - 1, x2, y2, one.findtext("difficult", "0").strip() == "1")
-                    )
+                    ignored = one.findtext("difficult", "0").strip() == "1"
+                    helmet = tell_helmet(name, names)
+                    boxes[kind].append((x1 - 1, y1 - 1, x2, y2, ignored, helmet))
             stated = (
                 int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height")
             )

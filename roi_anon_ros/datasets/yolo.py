@@ -25,6 +25,7 @@ from roi_anon_ros.datasets.reading import (
     read_content,
     read_size,
     reports,
+    tell_helmet,
 )
 from roi_anon_ros.storage import IMAGE_SUFFIXES
 
@@ -64,7 +65,8 @@ def read_yolo(annotations: Path, images: Path | None = None) -> Reading:
                     with located(f"{labels}: line {number}"):
                         label = read_label(line, told, size)
                         if label.name in KIND_OF:
-                            boxes[KIND_OF[label.name]].append((*label.box, False))
+                            helmet = tell_helmet(label.name, told.names.values())
+                            boxes[KIND_OF[label.name]].append((*label.box, False, helmet))
                             if label.scored:
                                 found.add(KIND_OF[label.name])
             annotated = kinds if labels.is_file() else frozenset()

@@ -94,6 +94,7 @@ def close_up(image: np.ndarray, record: Record) -> tuple[np.ndarray, Record]:
         persons=_crop_boxes(record.persons, *window),
         heads=_crop_boxes(record.heads, *window),
         faces=_crop_boxes(record.faces, *window),
+        helmets=np.zeros(0, np.int8),
     )
     return np.ascontiguousarray(crop), seen
 

@@ -39,6 +39,7 @@ class Encoder:
         zones: polygons ``[[x, y], ...]`` in pixels of the source that are always hidden.
         hold: seconds before and after a head is found for which its place is hidden in videos.
         rotation: degrees clockwise to stand upright: 0, 90, 180 or 270.
+        helmets: whether heads with a helmet are painted with one.
         sealer: seals what is hidden; None: nothing is sealed.
 
     Raises:
@@ -51,6 +52,7 @@ class Encoder:
     zones: list[list[list[float]]] = field(default_factory=list)
     hold: float = 0.5
     rotation: int = 0
+    helmets: bool = False
     sealer: Sealer | None = None
 
     def __post_init__(self) -> None:
@@ -59,7 +61,8 @@ class Encoder:
         self._make_hiding()
         if self.rotation not in (0, 90, 180, 270):
             raise ValueError(f"rotation: got {self.rotation}, must be 0, 90, 180 or 270")
-        if not self.paints and (self.quality != AUTO_QUALITY or self.zones or self.rotation):
+        asked = self.quality != AUTO_QUALITY or self.zones or self.rotation or self.helmets
+        if not self.paints and asked:
             raise ValueError(f"model {self.codec.name}: has one rate and does not paint")
         if not self.paints and self.sealer is not None:
             raise ValueError(f"model {self.codec.name}: does not paint, nothing to seal")
@@ -100,7 +103,7 @@ class Encoder:
         return encode_stream(self.codec, images, hiding, *settings, skip)
 
     def _make_hiding(self) -> Hiding:
-        return Hiding(self.zones, self.hold)
+        return Hiding(self.zones, self.hold, helmets=self.helmets)
 
 
 @dataclass

@@ -89,6 +89,11 @@ class EdgeNode(CodecNode):
             check=read_zones,
         )
         self.setting(
+            "helmets",
+            False,
+            "Whether heads with a helmet are painted with one, for sites that look for helmets",
+        )
+        self.setting(
             "rotation",
             0,
             "How the camera is mounted: degrees by which its images are turned clockwise to stand "
@@ -115,7 +120,7 @@ class EdgeNode(CodecNode):
         self.max_side: int = self.value("max_side")
         coded_size(MIN_SIDE, MIN_SIDE, self.max_side)  # raises where it is out of bounds
         self._hiding: Hiding | None = None
-        self._hiding_of: tuple[float, tuple[str, ...]] | None = None
+        self._hiding_of: tuple[float, tuple[str, ...], bool] | None = None
         self._rate: RateControl | None = None
         self._rate_of = 0.0, AUTO_QUALITY
         self._follow_parameters()
@@ -203,9 +208,10 @@ class EdgeNode(CodecNode):
         """Make what hides, and what holds the bit rate, anew where their parameters were set;
         forget what was found before.
         """
-        wanted = self.value("hold"), tuple(self.value("zones"))
+        wanted = self.value("hold"), tuple(self.value("zones")), self.value("helmets")
         if wanted != self._hiding_of:
-            self._hiding = Hiding(read_zones(wanted[1]), wanted[0])
+            hold, zones, helmets = wanted
+            self._hiding = Hiding(read_zones(zones), hold, helmets=helmets)
             self._hiding_of = wanted
         rate = self.value("bitrate"), self.value("quality")
         if rate != self._rate_of:

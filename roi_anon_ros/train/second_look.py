@@ -49,6 +49,10 @@ MARGIN = 8
 SCALED = 0.12
 TILTED = 8.0
 MOVED = 1.2
+#: A head of which it is known whether it wears a helmet is drawn this many times as often.
+TOLD = 4.0
+#: Weight of the cross entropy of "it wears a helmet".
+HELMET_WEIGHT = 0.3
 #: Share of the values before the hidden layer that a step leaves out.
 DROPPED = 0.2
 
@@ -75,12 +79,14 @@ class Places:
         crops: uint8 ``[n, 56, 56, 3]``.
         evidence: float32 ``[n, 3]``, see :func:`~roi_anon_ros.codec.second_look.weigh`.
         heads: bool ``[n]``, whether each is one.
+        helmets: int8 ``[n]``, 1 a head with a helmet, 0 one without, -1 not known, or no head.
         weights: float64 ``[n]``, how likely each is drawn, of sum 1.
     """
 
     crops: np.ndarray
     evidence: np.ndarray
     heads: np.ndarray
+    helmets: np.ndarray
     weights: np.ndarray
 
 
@@ -116,6 +122,25 @@ def judge_places(labels: HeadLabels, places: np.ndarray, known: bool) -> np.ndar
     return result
 
 
+def tell_helmets(record: Record, places: np.ndarray) -> np.ndarray:
+    """Say which heads wear a helmet.
+
+    Args:
+        record: of the image.
+        places: heads in it, ``[n, 3]`` or wider: centre x, centre y, side, pixels.
+
+    Returns:
+        int8 ``[n]``: 1 with a helmet, 0 without, -1 not known.
+    """
+    boxes = record.heads.xyxy
+    if not len(record.helmets) or not len(places):
+        return np.full(len(places), -1, np.int8)
+    x = (boxes[:, 0] + boxes[:, 2]) / 2
+    y = (boxes[:, 1] + boxes[:, 3]) / 2
+    distance = np.hypot(places[:, :1] - x, places[:, 1:2] - y)
+    return record.helmets[distance.argmin(axis=1)]
+
+
 def find_places(
     images: TrainingImages, ask: Callable[[np.ndarray], np.ndarray], seed: int
 ) -> Places:
@@ -133,6 +158,7 @@ def find_places(
     crops = []
     evidence = []
     heads = []
+    helmets = []
     weights = []
     for index, record in enumerate(images.records):
         if index % 200 == 0:
@@ -153,6 +179,8 @@ def find_places(
             crops.append(crop_heads(image, places[of_kind], KEPT))
             evidence.append(weigh(places[of_kind]))
             heads.append(np.full(len(of_kind), is_head == 1))
+            worn = tell_helmets(record, upright[of_kind])
+            helmets.append(worn if is_head else np.full(len(of_kind), -1, np.int8))
             # Images are alike, and so are the places of one kind in an image.
             weights.append(np.full(len(of_kind), each / max(len(of_kind), 1)))
     is_head = np.concatenate(heads)
@@ -163,8 +191,13 @@ def find_places(
         )
     weight[is_head] /= 2 * weight[is_head].sum()
     weight[~is_head] /= 2 * weight[~is_head].sum()
-    rank_zero_info(f"places: {len(is_head)}, {int(is_head.sum())} of them heads")
-    return Places(np.concatenate(crops), np.concatenate(evidence), is_head, weight)
+    helmet = np.concatenate(helmets)
+    weight[helmet >= 0] *= TOLD
+    rank_zero_info(
+        f"places: {len(is_head)}, {int(is_head.sum())} of them heads, "
+        f"{int((helmet == 1).sum())} with a helmet, {int((helmet == 0).sum())} without"
+    )
+    return Places(np.concatenate(crops), np.concatenate(evidence), is_head, helmet, weight)
 
 
 def turn_back(places: np.ndarray, width: int, height: int, turns: int) -> np.ndarray:
@@ -198,8 +231,10 @@ class LookCrops(PreloadedCrops):
     def preload(self) -> None:
         """All of them are in memory."""
 
-    def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Crop ``item``: uint8 ``[3, 32, 32]``, float32 ``[3]`` of evidence, 1 or 0."""
+    def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Crop ``item``: uint8 ``[3, 32, 32]``, float32 ``[3]`` of evidence, 1 or 0 for a head,
+        and 1, 0 or -1 for its helmet.
+        """
         rng = np.random.default_rng((self.seed, item))
         place = int(np.searchsorted(self._ends, rng.random() * self._ends[-1], "right"))
         places = self._places
@@ -209,6 +244,7 @@ class LookCrops(PreloadedCrops):
             torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))),
             torch.from_numpy(places.evidence[index]),
             torch.tensor(float(places.heads[index])),
+            torch.tensor(float(places.helmets[index])),
         )
 
 
@@ -249,7 +285,7 @@ class NormalisedLook(nn.Module):
             x = torch.relu(norm(layer(x)))
         x = F.dropout(x.flatten(1), DROPPED, self.training)
         hidden = torch.relu(look.hidden(x))
-        return look.last(torch.cat([hidden, evidence], 1))[:, 0]
+        return look.last(torch.cat([hidden, evidence], 1))
 
     def fold(self) -> SecondLook:
         """The same with the normalisations in the weights."""
@@ -264,7 +300,8 @@ class NormalisedLook(nn.Module):
 class SecondLookTraining(HeadsTraining):
     """A :class:`~roi_anon_ros.codec.networks.SecondLook` behind a head map that stays as it is.
 
-    The loss is the cross entropy of "this is a head", half of the places of a batch being heads.
+    The loss is the cross entropy of "this is a head", about half of the places of a batch being
+    heads, and that of "it wears a helmet" over those heads of which it is known.
     """
 
     config_type = SecondLookConfig
@@ -284,16 +321,23 @@ class SecondLookTraining(HeadsTraining):
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         """Loss of one batch."""
-        crops, evidence, heads = batch
-        logits = self.second_look(crops.float() / 255, evidence).float()
-        loss = F.binary_cross_entropy_with_logits(logits, heads)
+        crops, evidence, heads, helmets = batch
+        answer = self.second_look(crops.float() / 255, evidence).float()
+        logits = answer[:, 0]
+        told = (helmets >= 0).float()
+        worn = helmets.clamp(min=0)
+        of_helmets = F.binary_cross_entropy_with_logits(answer[:, 1], worn, told, reduction="sum")
+        helmet = of_helmets / told.sum().clamp(min=1)
+        loss = F.binary_cross_entropy_with_logits(logits, heads) + HELMET_WEIGHT * helmet
+        right = ((answer[:, 1].detach() >= headmap.LEAST_HELMET) == (worn > 0)).float()
         kept = (logits.detach() >= headmap.LEAST_LOOK).float()
         terms = {
             "loss": loss,
             "recall": (kept * heads).sum() / heads.sum().clamp(min=1),
             "false": (kept * (1 - heads)).sum() / (1 - heads).sum().clamp(min=1),
+            "helmet_right": (right * told).sum() / told.sum().clamp(min=1),
         }
-        self.log_terms(terms, ("recall", "false"), len(crops))
+        self.log_terms(terms, ("recall", "false", "helmet_right"), len(crops))
         return loss
 
     def find(self, image: np.ndarray) -> Regions:

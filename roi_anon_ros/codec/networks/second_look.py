@@ -17,15 +17,15 @@ EVIDENCE = 3
 
 
 class SecondLook(nn.Module):
-    """Says of a crop around a place whether there is a head in its middle.
+    """Says of a crop around a place whether there is a head in its middle, and a helmet on it.
 
     .. code-block:: none
 
         [3, 32, 32]  conv5(→16, stride 2) │ conv3(→32, stride 2) │ conv3(→32) │
-                     conv3(→64, stride 2) │ conv3(→64) │ flat │ 1024→48 │ 48 + 3 → 1
+                     conv3(→64, stride 2) │ conv3(→64) │ flat │ 1024→48 │ 48 + 3 → 2
 
     ReLU after each but the last. About 2.1 million multiply-adds a place. As it is made, it says
-    yes to everything.
+    yes to every head, and to no helmet.
     """
 
     def __init__(self) -> None:
@@ -35,12 +35,13 @@ class SecondLook(nn.Module):
             for i, kernel in enumerate(KERNELS)
         )
         self.hidden = nn.Linear(16 * WIDTHS[-1], HIDDEN)
-        self.last = nn.Linear(HIDDEN + EVIDENCE, 1)
+        self.last = nn.Linear(HIDDEN + EVIDENCE, 2)
         nn.init.zeros_(self.last.weight)
-        nn.init.constant_(self.last.bias, 5.0)
+        with torch.no_grad():
+            self.last.bias.copy_(torch.tensor([5.0, -5.0]))
 
     def forward(self, crops: Tensor, evidence: Tensor) -> Tensor:
-        """The logit ``[n]`` of "this is a head".
+        """The logits ``[n, 2]`` of "this is a head" and "it wears a helmet".
 
         Args:
             crops: ``[n, 3, 32, 32]`` in [0, 1].
@@ -50,4 +51,4 @@ class SecondLook(nn.Module):
         for layer in self.layers:
             x = torch.relu(layer(x))
         hidden = torch.relu(self.hidden(x.flatten(1)))
-        return self.last(torch.cat([hidden, evidence], 1))[:, 0]
+        return self.last(torch.cat([hidden, evidence], 1))

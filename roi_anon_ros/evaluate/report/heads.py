@@ -30,7 +30,10 @@ def tables(about: Mapping[str, Any]) -> list[Table]:
     """All tables: heads painted, packets compared, videos."""
     found = []
     if about["kinds"]:
-        found += [paint_table(about["kinds"]), packet_table(about["kinds"])]
+        found.append(paint_table(about["kinds"]))
+        if any(has_helmets(kind) for kind in about["kinds"].values()):
+            found.append(helmet_table(about["kinds"]))
+        found.append(packet_table(about["kinds"]))
     if about["videos"]:
         found += [video_table(about["videos"]), track_table(about["videos"])]
     return found
@@ -45,6 +48,23 @@ def paint_table(kinds: Mapping[str, Any]) -> Table:
             outside = figures["outside"]
             rest = [f"{figures['share']:.3f}", "–" if outside is None else f"{outside:.3f}"]
             table.append([kind, view, str(figures["images"]), *cells, *rest])
+    return table
+
+
+def has_helmets(figures: Mapping[str, Any]) -> bool:
+    """Whether it is known of a head of this kind if it wears a helmet."""
+    helmets = figures.get("helmets", {})
+    return helmets.get("worn", 0) + helmets.get("bare", 0) > 0
+
+
+def helmet_table(kinds: Mapping[str, Any]) -> Table:
+    """Painted heads with and without a helmet, and how many of both are painted with one."""
+    table = [["painted with a helmet", "of heads with a helmet", "of heads without"]]
+    for kind, figures in kinds.items():
+        if has_helmets(figures):
+            found = figures["helmets"]
+            with_one = f"{found['kept']} of {found['worn']}"
+            table.append([kind, with_one, f"{found['added']} of {found['bare']}"])
     return table
 
 
