@@ -49,8 +49,8 @@ MARGIN = 8
 SCALED = 0.12
 TILTED = 8.0
 MOVED = 1.2
-#: A head of which it is known whether it wears a helmet is drawn this many times as often.
-TOLD = 4.0
+#: Heads with a helmet are few: they are drawn this many times as often.
+WITH_HELMET = 4.0
 #: Weight of the cross entropy of "it wears a helmet".
 HELMET_WEIGHT = 0.3
 #: Share of the values before the hidden layer that a step leaves out.
@@ -192,7 +192,7 @@ def find_places(
     weight[is_head] /= 2 * weight[is_head].sum()
     weight[~is_head] /= 2 * weight[~is_head].sum()
     helmet = np.concatenate(helmets)
-    weight[helmet >= 0] *= TOLD
+    weight[helmet == 1] *= WITH_HELMET
     rank_zero_info(
         f"places: {len(is_head)}, {int(is_head.sum())} of them heads, "
         f"{int((helmet == 1).sum())} with a helmet, {int((helmet == 0).sum())} without"
@@ -301,7 +301,8 @@ class SecondLookTraining(HeadsTraining):
     """A :class:`~roi_anon_ros.codec.networks.SecondLook` behind a head map that stays as it is.
 
     The loss is the cross entropy of "this is a head", about half of the places of a batch being
-    heads, and that of "it wears a helmet" over those heads of which it is known.
+    heads, and that of "it wears a helmet" over those heads of which it is known, half of its weight
+    on those that do.
     """
 
     config_type = SecondLookConfig
@@ -324,11 +325,13 @@ class SecondLookTraining(HeadsTraining):
         crops, evidence, heads, helmets = batch
         answer = self.second_look(crops.float() / 255, evidence).float()
         logits = answer[:, 0]
-        told = (helmets >= 0).float()
-        worn = helmets.clamp(min=0)
-        of_helmets = F.binary_cross_entropy_with_logits(answer[:, 1], worn, told, reduction="sum")
-        helmet = of_helmets / told.sum().clamp(min=1)
+        worn = (helmets == 1).float()
+        bare = (helmets == 0).float()
+        # Both count the same, however few heads with a helmet there are.
+        each = worn / worn.sum().clamp(min=1) + bare / bare.sum().clamp(min=1)
+        helmet = F.binary_cross_entropy_with_logits(answer[:, 1], worn, each / 2, reduction="sum")
         loss = F.binary_cross_entropy_with_logits(logits, heads) + HELMET_WEIGHT * helmet
+        told = worn + bare
         right = ((answer[:, 1].detach() >= headmap.LEAST_HELMET) == (worn > 0)).float()
         kept = (logits.detach() >= headmap.LEAST_LOOK).float()
         terms = {
