@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 #: Pixels of the image that one cell of each scale stands for, one after the other.
@@ -18,6 +17,8 @@ def fit(image: np.ndarray, max_side: int) -> np.ndarray:
     if longest > max_side:
         height = max(round(height * max_side / longest), 1)
         width = max(round(width * max_side / longest), 1)
+        import cv2  # here, for a detector that is only imported costs nothing
+
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     if height % 32 == 0 and width % 32 == 0:
         return image
