@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from array import array
 from collections.abc import Iterator
@@ -267,3 +269,22 @@ def test_a_node_imports_nothing_heavy(tmp_path: Path, node: str, without: set[st
     loaded = {module.partition(".")[0] for module in process.output.split()}
     assert "rclpy" in loaded
     assert loaded.isdisjoint(without)
+
+
+EARLY = """
+import os, signal, rclpy
+from rclpy.node import Node
+from roi_anon_ros.nodes.base.process import run
+
+init = rclpy.init
+def init_late(args):
+    os.kill(os.getpid(), signal.SIGINT)
+    init(args=args)
+rclpy.init = init_late
+run(lambda: Node("early"))
+"""
+
+
+def test_a_node_that_is_interrupted_before_ros_listens_ends() -> None:
+    process = subprocess.run([sys.executable, "-c", EARLY], timeout=START_LIMIT, check=False)
+    assert process.returncode == 0

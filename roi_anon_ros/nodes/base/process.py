@@ -30,10 +30,13 @@ def run(node_type: Callable[[], Node], args: list[str] | None = None) -> None:
     it. It ends here: exit handlers are not called.
     """
     # rclpy's own handlers end the spinning on both signals; Python's would raise KeyboardInterrupt
-    # anywhere.
-    signal.signal(signal.SIGINT, lambda *_: None)
+    # anywhere. A signal that comes before they are there must not be lost.
+    asked_to_end = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: asked_to_end.set())
     announce_often()
     rclpy.init(args=args)
+    if asked_to_end.is_set():
+        _leave()
     try:
         node = node_type()
     except ParameterException as error:
