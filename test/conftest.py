@@ -56,11 +56,12 @@ def random_yolox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a YOLOX-nano of one class that saw nothing yet, but whose layers are all awake."""
     import torch
 
-    from roi_anon_ros.detect.yolox import YoloxNano, save_yolox
+    from roi_anon_ros.detect.network_file import write_network
+    from roi_anon_ros.detect.yolox import YoloxNano
 
     torch.manual_seed(0)
     network = YoloxNano(classes=1)
     wake(network, torch.rand(2, 3, 64, 64))
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_yolox(network, path, {})
+    write_network(network, path, {})
     return path

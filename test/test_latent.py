@@ -19,7 +19,8 @@ from roi_anon_ros.detect import Detections
 from roi_anon_ros.detect.choice import make_detector, make_latent_detector
 from roi_anon_ros.detect.latent import LatentNano, load_latent
 from roi_anon_ros.detect.latent_persons import LatentPersons, pad_even
-from roi_anon_ros.detect.yolox import YoloxNano, load_yolox, save_yolox
+from roi_anon_ros.detect.network_file import write_network
+from roi_anon_ros.detect.yolox import YoloxNano, load_yolox
 from roi_anon_ros.detect.yolox_cells import decode_rows
 from roi_anon_ros.detect.yolox_engine import LATENT, make_run
 
@@ -39,7 +40,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, codec: Codec) -> Path:
     latent = codec.open(codec.encode(image, quality=8).packet).latent
     wake(network, torch.from_numpy(latent[None]))
     path = tmp_path_factory.mktemp("latent") / "own.safetensors"
-    save_yolox(network, path, {LATENT: latent_mark(codec.model.tensors)})
+    write_network(network, path, {LATENT: latent_mark(codec.model.tensors)})
     return path
 
 

@@ -7,17 +7,16 @@ measured to compare with.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from roi_anon_ros.storage import draft_of
+from roi_anon_ros.detect.network_file import write_network
 
 #: Channels at strides 1, 2, and 4 and more.
 WIDTHS = (8, 24, 48)
@@ -113,10 +112,7 @@ def save_pixels(network: PixelNetwork, path: Path, training: dict[str, object]) 
         path: a ``.safetensors`` file.
         training: for JSON: what it learned from, and how.
     """
-    tensors = {name: one.detach().cpu().contiguous() for name, one in network.state_dict().items()}
-    draft = draft_of(path)
-    save_file(tensors, draft, {"kind": KIND, "training": json.dumps(training)})
-    os.replace(draft, path)
+    write_network(network, path, {"kind": KIND, "training": json.dumps(training)})
 
 
 def load_pixels(path: Path) -> PixelNetwork:

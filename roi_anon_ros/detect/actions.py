@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from roi_anon_ros.storage import draft_of
+from roi_anon_ros.detect.network_file import write_network
 
 #: Channels of the maps at strides 2, 4, 8 and 16.
 WIDTHS = (24, 48, 96, 128)
@@ -103,11 +102,9 @@ def save_actions(network: ActionNetwork, path: Path, training: dict[str, object]
         path: a ``.safetensors`` file.
         training: for JSON: what it learned from, and how.
     """
-    tensors = {name: one.detach().cpu().contiguous() for name, one in network.state_dict().items()}
     about = {"labels": network.labels, "frames": network.frames, "side": network.side}
-    draft = draft_of(path)
-    save_file(tensors, draft, {"actions": json.dumps(about), "training": json.dumps(training)})
-    os.replace(draft, path)
+    metadata = {"actions": json.dumps(about), "training": json.dumps(training)}
+    write_network(network, path, metadata)
 
 
 def load_actions(path: Path) -> ActionNetwork:

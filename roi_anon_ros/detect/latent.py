@@ -146,7 +146,7 @@ def load_latent(path: Path) -> LatentNano:
     """Load a network out of a file.
 
     Args:
-        path: ``.safetensors``, as `save_yolox` writes it.
+        path: ``.safetensors``, as `write_network` writes it.
 
     Returns:
         The network in evaluation mode.

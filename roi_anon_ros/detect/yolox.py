@@ -7,18 +7,16 @@ folded into the convolutions, as in the published ONNX file, of which the weight
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from roi_anon_ros.detect.yolox_cells import STRIDES
-from roi_anon_ros.storage import draft_of
 
 #: Width of the three scales, and of the head.
 WIDTHS = (64, 128, 256)
@@ -224,7 +222,7 @@ def load_yolox(path: Path, classes: Sequence[int] | None = None) -> YoloxNano:
     """Load a network out of a file.
 
     Args:
-        path: ``.safetensors``, as `save_yolox` writes it, or the published ``.onnx``.
+        path: ``.safetensors``, as `write_network` writes it, or the published ``.onnx``.
         classes: of the published file, see `read_onnx`; the other kind has the classes it has.
 
     Returns:
@@ -243,21 +241,6 @@ def load_yolox(path: Path, classes: Sequence[int] | None = None) -> YoloxNano:
     except (KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"{path}: holds no YOLOX-nano: {error}") from error
     return network.eval()
-
-
-def save_yolox(network: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write the weights, in place of what was there only when they are whole.
-
-    Args:
-        network: to be written.
-        path: a ``.safetensors`` file.
-        metadata: what else the file tells, such as the origin of its weights.
-    """
-    path = Path(path)
-    tensors = {name: one.detach().cpu().contiguous() for name, one in network.state_dict().items()}
-    draft = draft_of(path)
-    save_file(tensors, draft, metadata)
-    os.replace(draft, path)
 
 
 def read_onnx(path: Path, classes: Sequence[int] | None = None) -> YoloxNano:

@@ -173,17 +173,36 @@ def sum_up(judged: list[Judged], people: list[People], steps: int) -> dict[str, 
         steps: of the attacker.
     """
     images = np.concatenate([np.ones((1, len(judged)), int), count_draws(len(judged))])
-    network = learn_links(People.join(people[::2]), steps)
-    others = People.join(people[1::2])
-    if len(others) < 2:
-        raise ValueError(f"images: got {len(others)} persons to be linked, must be at least 2")
-    right = link(network, others)
+    right = link_others(people[::2], people[1::2], steps, "images")
     persons = np.concatenate([np.ones((1, len(right)), int), count_draws(len(right))])
     return {
         "ap50": average_precisions(judged, images).tolist(),
         "linked": (persons @ right / len(right)).tolist(),
         "people": len(right),
     }
+
+
+def link_others(own: list[People], others: list[People], steps: int, field: str) -> np.ndarray:
+    """Let an attacker learn from his own people to link others.
+
+    Args:
+        own: his own, of each image.
+        others: to be linked, of each image.
+        steps: of the attacker.
+        field: that an error names.
+
+    Returns:
+        As from :func:`~roi_anon_ros.evaluate.attack.linking.link`, of the others one after the
+        other.
+
+    Raises:
+        ValueError: there are fewer than 2 persons for the attacker, or to be linked.
+    """
+    network = learn_links(People.join(own), steps)
+    linked = People.join(others)
+    if len(linked) < 2:
+        raise ValueError(f"{field}: got {len(linked)} persons to be linked, must be at least 2")
+    return link(network, linked)
 
 
 def describe(

@@ -17,12 +17,12 @@ import torch
 from roi_anon_ros.datasets import Clip, read_clips, read_frames, squash, without_overlap
 from roi_anon_ros.detect import Detector
 from roi_anon_ros.detect.actions import ActionNetwork
-from roi_anon_ros.evaluate.attack.linking import People, learn_links, link
+from roi_anon_ros.evaluate.attack.linking import People
 from roi_anon_ros.evaluate.methods import Method
 from roi_anon_ros.evaluate.precision import count_draws
 from roi_anon_ros.files.progress import Track
 from roi_anon_ros.storage import digest
-from roi_anon_ros.study.budgets import measure_each
+from roi_anon_ros.study.budgets import link_others, measure_each
 from roi_anon_ros.train.clips import divide_clips, to_frames, to_tensor
 from roi_anon_ros.train.pixels import PixelsConfig
 
@@ -159,17 +159,13 @@ def sum_up_clips(
     known = sorted(set(origins))
     place = np.array([known.index(origin) for origin in origins])
     own = [one for one, number in zip(people, place, strict=True) if number % 2 == 0]
-    network = learn_links(People.join(own), steps)
     others = [one for one, number in zip(people, place, strict=True) if number % 2]
-    linked = People.join(others)
-    if len(linked) < 2:
-        raise ValueError(f"clips: got {len(linked)} persons to be linked, must be at least 2")
+    hits = link_others(own, others, steps, "clips")
     owner = np.repeat(place[place % 2 == 1], [len(one) for one in others])
-    hits = link(network, linked)
     return {
         "top1": resample(np.array(right, float), place, len(known)),
         "linked": resample(hits, owner, len(known)),
-        "people": len(linked),
+        "people": len(hits),
     }
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -25,6 +26,7 @@ from roi_anon_ros.datasets import Record, split, spread, without_overlap
 from roi_anon_ros.detect import Detections
 from roi_anon_ros.detect.boxes import suppress
 from roi_anon_ros.detect.matching import match, overlaps
+from roi_anon_ros.detect.network_file import write_network
 from roi_anon_ros.detect.yolox_cells import decode_rows
 from roi_anon_ros.detect.yolox_persons import OVERLAP as SUPPRESSION
 from roi_anon_ros.train.assignment import measure_loss
@@ -342,3 +344,38 @@ def load_crops(
         persistent_workers=config.workers > 0,
         collate_fn=collate,
     )
+
+
+def write_detector(
+    network: nn.Module,
+    path: Path,
+    card: str,
+    metadata: dict[str, str],
+    training: dict[str, Any],
+    config: DetectorConfig,
+) -> None:
+    """Write the weights, and beside them their card, ``.md``.
+
+    Args:
+        network: that was trained.
+        path: of the weights.
+        card: a text with fields, of what is in ``training`` and ``file``, ``megabytes``,
+            ``weights`` (millions), ``score``, ``overlap``, ``config``.
+        metadata: of the weights, besides their licence and training.
+        training: what it was.
+        config: of the run.
+    """
+    configured = asdict(config)
+    told = json.dumps(training | {"config": configured})
+    write_network(network, path, metadata | {"licence": "Apache-2.0", "training": told})
+    text = card.format(
+        name=path.stem,
+        file=path.name,
+        megabytes=path.stat().st_size / 1e6,
+        weights=sum(one.numel() for one in network.parameters()) / 1e6,
+        score=SCORE,
+        overlap=OVERLAP,
+        config=yaml.safe_dump(configured, sort_keys=False, width=90).rstrip(),
+        **training,
+    )
+    path.with_suffix(".md").write_text(text)

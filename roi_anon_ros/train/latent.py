@@ -7,16 +7,14 @@ detector of decoded images, whose last branches it takes over, makes of the same
 from __future__ import annotations
 
 import copy
-import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.data import DataLoader
@@ -27,20 +25,19 @@ from roi_anon_ros.codec.modelfile import latent_mark
 from roi_anon_ros.detect.choice import OURS, find_detector, make_detector
 from roi_anon_ros.detect.latent import Branch, LatentNano
 from roi_anon_ros.detect.latent_persons import CELL
-from roi_anon_ros.detect.yolox import Conv, load_yolox, save_yolox
+from roi_anon_ros.detect.yolox import Conv, load_yolox
 from roi_anon_ros.detect.yolox_engine import LATENT, require
 from roi_anon_ros.detect.yolox_export import write_graph
 from roi_anon_ros.train import decoded
 from roi_anon_ros.train.assignment import measure_loss
 from roi_anon_ros.train.decoded import UNSURE
 from roi_anon_ros.train.detectors import (
-    OVERLAP,
-    SCORE,
     DetectorConfig,
     DetectorTraining,
     choose_images,
     fit,
     load_crops,
+    write_detector,
 )
 from roi_anon_ros.train.latent_crops import (
     Imitated,
@@ -287,7 +284,8 @@ def train(config_file: Path, out: Path) -> Path:
         **module.figures,
     }
     result = out / f"{Path(config_file).stem}.safetensors"
-    write_result(fold_network(module.network), result, training, config)
+    about = {LATENT: str(training["mark"])}
+    write_detector(fold_network(module.network), result, CARD, about, training, config)
     if config.export:
         write_graph(result)
     return result
@@ -319,24 +317,3 @@ def read_samples(config: Config, codec: Codec) -> tuple[list[Sample], list[Sampl
             )
         )
     return parts[0], parts[1]
-
-
-def write_result(network: LatentNano, path: Path, training: dict[str, Any], config: Config) -> None:
-    """Write the weights, and beside them their card, ``.md``."""
-    metadata = {
-        LATENT: training["mark"],
-        "licence": "Apache-2.0",
-        "training": json.dumps(training | {"config": asdict(config)}),
-    }
-    save_yolox(network, path, metadata)
-    card = CARD.format(
-        name=path.stem,
-        file=path.name,
-        megabytes=path.stat().st_size / 1e6,
-        weights=sum(one.numel() for one in network.parameters()) / 1e6,
-        score=SCORE,
-        overlap=OVERLAP,
-        config=yaml.safe_dump(asdict(config), sort_keys=False, width=90).rstrip(),
-        **training,
-    )
-    path.with_suffix(".md").write_text(card)

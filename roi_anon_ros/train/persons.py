@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
-import yaml
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -18,7 +15,7 @@ from roi_anon_ros.codec import Codec
 from roi_anon_ros.datasets import spread
 from roi_anon_ros.detect import find_weights
 from roi_anon_ros.detect.choice import make_detector
-from roi_anon_ros.detect.yolox import YoloxNano, load_yolox, save_yolox
+from roi_anon_ros.detect.yolox import YoloxNano, load_yolox
 from roi_anon_ros.detect.yolox_cells import fit as fit_image
 from roi_anon_ros.detect.yolox_engine import require
 from roi_anon_ros.detect.yolox_export import calibrate, write_graph
@@ -32,13 +29,12 @@ from roi_anon_ros.train.decoded import (
     decode_once,
 )
 from roi_anon_ros.train.detectors import (
-    OVERLAP,
-    SCORE,
     DetectorConfig,
     DetectorTraining,
     choose_images,
     fit,
     load_crops,
+    write_detector,
 )
 
 log = logging.getLogger(__name__)
@@ -187,7 +183,8 @@ def train(config_file: Path, out: Path) -> Path:
         **module.figures,
     }
     result = out / f"{Path(config_file).stem}.safetensors"
-    write_result(module.network, result, training, config)
+    about = {"origin": "YOLOX-nano, Megvii, trained on COCO, Apache-2.0"}
+    write_detector(module.network, result, CARD, about, training, config)
     if config.int8:
         files = [sample.files[number % len(sample.files)] for number, sample in enumerate(samples)]
         seen = (
@@ -196,24 +193,3 @@ def train(config_file: Path, out: Path) -> Path:
         calibrate(result, seen)
         write_graph(result)
     return result
-
-
-def write_result(network: YoloxNano, path: Path, training: dict[str, Any], config: Config) -> None:
-    """Write the weights, and beside them their card, ``.md``."""
-    metadata = {
-        "origin": "YOLOX-nano, Megvii, trained on COCO, Apache-2.0",
-        "licence": "Apache-2.0",
-        "training": json.dumps(training | {"config": asdict(config)}),
-    }
-    save_yolox(network, path, metadata)
-    card = CARD.format(
-        name=path.stem,
-        file=path.name,
-        megabytes=path.stat().st_size / 1e6,
-        weights=sum(one.numel() for one in network.parameters()) / 1e6,
-        score=SCORE,
-        overlap=OVERLAP,
-        config=yaml.safe_dump(asdict(config), sort_keys=False, width=90).rstrip(),
-        **training,
-    )
-    path.with_suffix(".md").write_text(card)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from roi_anon_ros.codec.networks import Bottleneck, pad_to_multiple
 from roi_anon_ros.storage import write_bytes
+from roi_anon_ros.train.views import make_strided
 
 FORMAT_VERSION = 1
 METADATA = "roi_anon_reversible"
@@ -103,13 +104,8 @@ class Identities(nn.Module):
 
     def __init__(self, people: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for width in (16, 32, 64, 64):
-            layers += [nn.Conv2d(before, width, 3, 2, 1), nn.GroupNorm(8, width), nn.ReLU()]
-            before = width
-        self.layers = nn.Sequential(*layers)
-        self.place = nn.Linear(before, 64)
+        self.layers = make_strided((16, 32, 64, 64))
+        self.place = nn.Linear(64, 64)
         self.name = nn.Linear(64, people)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:

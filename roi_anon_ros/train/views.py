@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,20 @@ MOST = 32
 TEMPERATURE = 0.1
 
 
+def make_strided(widths: Sequence[int]) -> nn.Sequential:
+    """Convolutions that halve the sides of an RGB image, each with a group norm and a ReLU.
+
+    Args:
+        widths: channels of each, multiples of 8.
+    """
+    layers: list[nn.Module] = []
+    before = 3
+    for width in widths:
+        layers += [nn.Conv2d(before, width, 3, 2, 1), nn.GroupNorm(8, width), nn.ReLU()]
+        before = width
+    return nn.Sequential(*layers)
+
+
 class ViewNetwork(nn.Module):
     """From views to places on a sphere.
 
@@ -34,13 +49,8 @@ class ViewNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        before = 3
-        for width in (32, 64, 128, 128):
-            layers += [nn.Conv2d(before, width, 3, 2, 1), nn.GroupNorm(8, width), nn.ReLU()]
-            before = width
-        self.layers = nn.Sequential(*layers)
-        self.last = nn.Linear(before, 64)
+        self.layers = make_strided((32, 64, 128, 128))
+        self.last = nn.Linear(128, 64)
 
     def forward(self, views: Tensor) -> Tensor:
         """Return ``[n, 64]`` of length 1, of views ``[n, 3, 64, 32]`` around [0, 1]."""
