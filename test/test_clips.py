@@ -283,7 +283,7 @@ def test_budgets_of_an_anonymizer_side_by_side(
     words += ["--judge", models["actions-judge"]]
     first = CliRunner().invoke(app, words)
     assert first.exit_code == 0, first.output
-    monkeypatch.setattr("roi_anon_ros.study.clips.learn_links", None)  # judged is judged
+    monkeypatch.setattr("roi_anon_ros.study.budgets.learn_links", None)  # judged is judged
     again = CliRunner().invoke(app, words)
     assert again.exit_code == 0 and first.stdout.endswith(again.stdout)
     about = json.loads(Path("out/budget.json").read_text())
