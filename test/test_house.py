@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -368,3 +369,14 @@ def test_statements_say_one_thing() -> None:
             if said := _is_dense(node):
                 dense.append(f"{path.relative_to(ROOT)}:{node.lineno}: {said}")
     assert not dense
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("models/**/*.safetensors")), ids=lambda path: str(path.name)
+)
+def test_a_model_names_no_path_of_a_machine(path: Path) -> None:
+    """What a training wrote of itself says which sets it saw, not where they lay."""
+    content = path.read_bytes()
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")].decode()
+    metadata = json.loads(header).get("__metadata__", {})
+    assert not re.findall(r'["\s](/[\w.-]+)+', json.dumps(metadata).replace("\\", ""))
