@@ -6,6 +6,7 @@ strides, and the number of cells in the shapes of the last layers.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy as np
 from roi_anon_ros.detect.yolox_cells import STRIDES, place_cells
 
 
+@lru_cache(maxsize=8)
 def place_all(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the cells of an image are, as the freed network takes it.
+    """Where the cells of an image are, as the freed network takes it; kept for the next image.
 
     Args:
         height: pixels, a multiple of 32.
