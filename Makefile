@@ -3,7 +3,7 @@ PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
 # The longest first.
-TESTS = test-slow-g test-slow-a test-ros-a test-quick-a test-ros-g test-weights lint test-quick-s
+TESTS = test-slow-g test-slow-a test-ros-a test-ros-g test-quick-a test-quick-f test-weights lint test-quick-s
 # Each on one thread, its output in one piece.
 TOGETHER = OMP_NUM_THREADS=1 $(MAKE) --keep-going --output-sync=target --no-print-directory
 PYTEST = . build/env.sh && python -X faulthandler -m pytest --durations=10
@@ -26,9 +26,9 @@ lint: env
 
 # With every test that is quick and needs neither nodes nor a detector's weights.
 check: env
-	+@$(TOGETHER) --jobs=$$(nproc) test-quick lint
+	+@$(TOGETHER) --jobs=$$(nproc) $(QUICK_TESTS) lint
 
-# Seven processes: one that had run all tests crashed in the native code of an engine or a detector.
+# Eight processes: one that had run all tests crashed in the native code of an engine or a detector.
 # One more at a time than there are cores, for nodes wait much of the time.
 test: env
 	+@$(TOGETHER) --jobs=$$(($$(nproc) + 1)) $(TESTS)
@@ -52,11 +52,15 @@ test-slow-g: env
 test-weights: env
 	$(PYTEST) -m "weights and not slow and not ros" $(call marked,weights,a-z)
 
-# In two processes: one that has run networks crashes when a training forks its workers.
-test-quick: test-quick-a test-quick-s
+# In three processes: one that has run networks crashes when a training forks its workers.
+QUICK_TESTS = test-quick-a test-quick-f test-quick-s
+test-quick: $(QUICK_TESTS)
 
 test-quick-a: env
-	$(QUICK) $(call unmarked,a-r)
+	$(QUICK) $(call unmarked,a-e)
+
+test-quick-f: env
+	$(QUICK) $(call unmarked,f-r)
 
 test-quick-s: env
 	$(QUICK) $(call unmarked,s-z)

@@ -399,6 +399,7 @@ def test_decoding_a_folder_again(tmp_path: Path, installed: Path, other_model: P
     assert refused.stderr.count("fingerprint: of model") == 3
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_ctrl_c(tmp_path: Path, model: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     write_image(source / "0.png", 0, 320, 240)
@@ -535,6 +536,7 @@ app()
 """
 
 
+@pytest.mark.slow
 def test_a_killed_video_goes_on(tmp_path: Path, model: Path) -> None:
     video, out = write_video(tmp_path / "v.avi", 60), tmp_path / "v.ran"
     words = ["encode", str(video), str(out), "--model", str(model)]

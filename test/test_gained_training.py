@@ -167,6 +167,7 @@ def test_a_codec_is_trained_and_continued_to_the_very_same_model(
         assert straight.metadata["figures"][f"mse_{level}"] > 0
 
 
+@pytest.mark.slow
 def test_a_collapsed_latent_stops_the_run(folder: Path, head_map: str, tmp_path: Path) -> None:
     net = GainedCodec(8)
     with torch.no_grad():
