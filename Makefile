@@ -3,7 +3,7 @@ PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
 # The longest first.
-TESTS = test-slow-g test-slow-a test-ros-a test-ros-g test-quick-a test-quick-f test-weights lint test-quick-s
+TESTS = test-slow-g test-slow-a test-ros-a test-ros-g lint test-quick-a test-quick-f test-weights test-quick-s
 # Each on one thread, its output in one piece.
 TOGETHER = OMP_NUM_THREADS=1 $(MAKE) --keep-going --output-sync=target --no-print-directory
 PYTEST = . build/env.sh && python -X faulthandler -m pytest --durations=10
@@ -26,7 +26,7 @@ lint: env
 
 # With every test that is quick and needs neither nodes nor a detector's weights.
 check: env
-	+@$(TOGETHER) --jobs=$$(nproc) $(QUICK_TESTS) lint
+	+@$(TOGETHER) --jobs=$$(nproc) lint $(QUICK_TESTS)
 
 # Eight processes: one that had run all tests crashed in the native code of an engine or a detector.
 # One more at a time than there are cores, for nodes wait much of the time.

@@ -188,6 +188,7 @@ def test_bytes_do_not_depend_on_the_batch(small: PaperCodec) -> None:
     assert torch.equal(small.decompress(**together)["x_hat"], torch.cat(images))
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_threads() -> None:
     """In a fresh process, so that what the import of the networks leaves out shows as well."""
     script = """
