@@ -8,6 +8,7 @@ stdout.
 from roi_anon_ros.cli import (
     anonymize,
     bag,
+    budgets,
     comparison,
     decoding,
     encoding,
@@ -29,6 +30,7 @@ __all__ = [
     "app",
     "anonymize",
     "bag",
+    "budgets",
     "comparison",
     "decoding",
     "encoding",

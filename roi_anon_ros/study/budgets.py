@@ -24,13 +24,13 @@ from roi_anon_ros.evaluate.methods import ORIGINAL, PIXELS, Method, make_method
 from roi_anon_ros.evaluate.precision import (
     Judged,
     average_precisions,
-    count_draws,
     judge,
     to_interval,
 )
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.files.progress import Track
 from roi_anon_ros.storage import digest, write_bytes
+from roi_anon_ros.study.judges import FIGURES, Judges, Seen, resamples
 from roi_anon_ros.train.branches import BranchedConfig
 from roi_anon_ros.train.pixels import PixelsConfig
 from roi_anon_ros.train.trainer import read_config, train
@@ -91,6 +91,7 @@ def judge_budgets(
     records: Sequence[Record],
     detector: Detector,
     mark: str,
+    judges: Judges,
     steps: int,
     out: Path,
     track: Track,
@@ -104,23 +105,27 @@ def judge_budgets(
         records: annotated images for tests.
         detector: of persons, from low scores on; one that took no part in the trainings.
         mark: tells the detector from others.
+        judges: of what else is asked for.
         steps: of the attacker.
         out: gets a file for each method.
         track: shows how far it is.
 
     Returns:
-        By name ``bpp``, bits per pixel; ``ap50`` and ``linked``, each the figure and then those of
-        200 resamples; ``people``, among how many the attacker guesses.
+        By name ``bpp``, bits per pixel; ``ap50``, ``linked`` and the figures of the judges, each
+        the figure and then those of 200 resamples; ``people``, among how many the attacker
+        guesses.
 
     Raises:
         ValueError: an image cannot be read, or too few persons are on them.
     """
     images = [[str(one.path.name), digest(one.path, one.persons.xyxy.tobytes())] for one in records]
     told = {"detector": mark, "steps": steps, "images": digest(json.dumps(images).encode())}
+    told |= judges.marks
 
     def measure(name: str, method: Method) -> dict[str, Any]:
         judged: list[Judged] = []
         people: list[People] = []
+        seen = Seen(judges)
         bits = 0.0
         pixels = 0
         for record in track(records, len(records), f"{name}: images"):
@@ -130,9 +135,11 @@ def judge_budgets(
             persons = record.persons
             judged.append(judge(detector([received])[0], persons, OVERLAP))
             people.append(People.cut(received, image, persons.xyxy[~persons.ignore]))
+            seen.add(received, image, record)
             bits += 8 * len(sent)
             pixels += image.shape[0] * image.shape[1]
-        return {"bpp": bits / pixels} | sum_up(judged, people, steps)
+        figures = {"bpp": bits / pixels} | sum_up(judged, people, steps)
+        return figures | seen.sum_up(people[1::2])
 
     return measure_each(methods, told, measure, out)
 
@@ -172,12 +179,10 @@ def sum_up(judged: list[Judged], people: list[People], steps: int) -> dict[str, 
         people: each image's.
         steps: of the attacker.
     """
-    images = np.concatenate([np.ones((1, len(judged)), int), count_draws(len(judged))])
     right = link_others(people[::2], people[1::2], steps, "images")
-    persons = np.concatenate([np.ones((1, len(right)), int), count_draws(len(right))])
     return {
-        "ap50": average_precisions(judged, images).tolist(),
-        "linked": (persons @ right / len(right)).tolist(),
+        "ap50": average_precisions(judged, resamples(len(judged))).tolist(),
+        "linked": (resamples(len(right)) @ right / len(right)).tolist(),
         "people": len(right),
     }
 
@@ -219,7 +224,8 @@ def describe(
         figures: of :func:`judge_budgets`, or of ``judge_clips``.
         utility: which of them says how useful an image is.
         judged: by whom and on what, for JSON: ``detector``, the name of the judge of utility;
-            ``images``, or ``clips`` and ``origins``, their numbers.
+            ``images``, or ``clips`` and ``origins``, their numbers; perhaps ``pose``,
+            ``recogniser`` and ``attributes``, the names of the other judges.
         steps: of the attacker.
     """
     config = read_config(training)
@@ -227,7 +233,8 @@ def describe(
     shown: dict[str, dict[str, Any]] = {}
     for name, one in figures.items():
         shown[name] = {"bpp": one["bpp"]}
-        for figure in (utility, "linked"):
+        more = [figure for figure in FIGURES if figure in one]
+        for figure in (utility, "linked", *more):
             differences = np.array(one[figure]) - np.array(figures[NONE][figure])
             shown[name][figure] = {
                 "value": one[figure][0],

@@ -17,12 +17,14 @@ import torch
 from roi_anon_ros.datasets import Clip, read_clips, read_frames, squash, without_overlap
 from roi_anon_ros.detect import Detector
 from roi_anon_ros.detect.actions import ActionNetwork
+from roi_anon_ros.detect.bodies import BodyRecogniser
 from roi_anon_ros.evaluate.attack.linking import People
 from roi_anon_ros.evaluate.methods import Method
 from roi_anon_ros.evaluate.precision import count_draws
 from roi_anon_ros.files.progress import Track
 from roi_anon_ros.storage import digest
 from roi_anon_ros.study.budgets import link_others, measure_each
+from roi_anon_ros.study.judges import identify_bodies
 from roi_anon_ros.train.clips import divide_clips, to_frames, to_tensor
 from roi_anon_ros.train.pixels import PixelsConfig
 
@@ -89,6 +91,7 @@ def judge_clips(
     clips: Sequence[HeldClip],
     judge: ActionNetwork,
     mark: str,
+    recogniser: BodyRecogniser | None,
     steps: int,
     out: Path,
     track: Track,
@@ -102,19 +105,23 @@ def judge_clips(
         clips: of :func:`read_held_clips`.
         judge: tells actions; one that took no part in the trainings.
         mark: tells the judge from others.
+        recogniser: of persons, for ``identified``; None: that is left out.
         steps: of the attacker.
         out: gets a file for each method.
         track: shows how far it is.
 
     Returns:
-        By name ``bpp``, bits per pixel; ``top1`` and ``linked``, each the figure and then those of
-        200 resamples of origins; ``people``, among how many the attacker guesses.
+        By name ``bpp``, bits per pixel; ``top1``, ``linked`` and perhaps ``identified``, each the
+        figure and then those of 200 resamples of origins; ``people``, among how many the attacker
+        guesses.
 
     Raises:
         ValueError: too few persons are on them.
     """
     seen = [[str(one.clip), digest(one.frames.tobytes(), one.persons.tobytes())] for one in clips]
     told = {"judge": mark, "steps": steps, "clips": digest(json.dumps(seen).encode())}
+    if recogniser is not None:
+        told["recogniser"] = recogniser.fingerprint
 
     def measure(name: str, method: Method) -> dict[str, Any]:
         right: list[bool] = []
@@ -130,7 +137,7 @@ def judge_clips(
             size += sum(len(frame) for frame in sent)
         pixels = sum(one.frames[..., 0].size for one in clips)
         origins = [one.clip.source for one in clips]
-        return {"bpp": 8 * size / pixels} | sum_up_clips(right, people, origins, steps)
+        return {"bpp": 8 * size / pixels} | sum_up_clips(right, people, origins, steps, recogniser)
 
     return measure_each(methods, told, measure, out)
 
@@ -143,7 +150,11 @@ def tell_action(judge: ActionNetwork, frames: np.ndarray) -> str:
 
 
 def sum_up_clips(
-    right: Sequence[bool], people: Sequence[People], origins: Sequence[str], steps: int
+    right: Sequence[bool],
+    people: Sequence[People],
+    origins: Sequence[str],
+    steps: int,
+    recogniser: BodyRecogniser | None = None,
 ) -> dict[str, Any]:
     """The figures of one method, each followed by those of the resamples.
 
@@ -152,6 +163,7 @@ def sum_up_clips(
         people: of each clip.
         origins: of each clip.
         steps: of the attacker.
+        recogniser: see :func:`judge_clips`.
 
     Raises:
         ValueError: there are fewer than 2 persons for the attacker, or to be linked.
@@ -162,11 +174,15 @@ def sum_up_clips(
     others = [one for one, number in zip(people, place, strict=True) if number % 2]
     hits = link_others(own, others, steps, "clips")
     owner = np.repeat(place[place % 2 == 1], [len(one) for one in others])
-    return {
+    figures = {
         "top1": resample(np.array(right, float), place, len(known)),
         "linked": resample(hits, owner, len(known)),
         "people": len(hits),
     }
+    if recogniser is not None:
+        found = identify_bodies(others, recogniser)
+        figures["identified"] = resample(found, owner, len(known))
+    return figures
 
 
 def resample(values: np.ndarray, origin: np.ndarray, count: int) -> list[float]:

@@ -9,10 +9,26 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from roi_anon_ros.evaluate.report.markdown import Table
+from roi_anon_ros.evaluate.methods import ORIGINAL
+from roi_anon_ros.evaluate.report.markdown import Table, to_markdown
 
 #: What says how useful an image is, by its figure: the head of its column.
 MEASURED = {"ap50": "AP50 of persons", "top1": "actions told right"}
+#: What other networks say, likewise.
+JUDGED = {
+    "poses": "average precision of poses",
+    "identified": "persons identified",
+    "sex": "sex told, AUC",
+}
+
+
+def to_page(about: Mapping[str, Any]) -> str:
+    """The tables, with what they are of, as Markdown."""
+    parts = [describe_budgets(about), to_markdown(table(about)).rstrip()]
+    judged = judged_table(about)
+    if len(judged[0]) > 1:
+        parts += [describe_judges(about), to_markdown(judged).rstrip()]
+    return "\n\n".join(parts) + "\n"
 
 
 def table(about: Mapping[str, Any]) -> Table:
@@ -29,6 +45,34 @@ def table(about: Mapping[str, Any]) -> Table:
             line.append(f"{figure['difference']:+.3f} ({low:+.3f} to {high:+.3f})")
         rows.append(line)
     return rows
+
+
+def judged_table(about: Mapping[str, Any]) -> Table:
+    """What the other networks say of each budget."""
+    names = [name for name in JUDGED if name in about["figures"][ORIGINAL]]
+    rows = [["budget", *(f"{JUDGED[name]} (95 %)" for name in names)]]
+    for budget, figures in about["figures"].items():
+        line = [budget]
+        for name in names:
+            low, high = figures[name]["interval"]
+            line.append(f"{figures[name]['value']:.3f} ({low:.3f} to {high:.3f})")
+        rows.append(line)
+    return rows
+
+
+def describe_judges(about: Mapping[str, Any]) -> str:
+    """What :func:`judged_table` is of."""
+    sentences = {
+        "poses": "Poses: average precision at a keypoint similarity of 0.5, by the points below "
+        "the head, of the persons that the same network finds in the originals.",
+        "identified": "Persons identified: how often a network for re-identification that took "
+        "no part finds a received person most similar to its own original, among as many. Both "
+        "are the same box: without any change it is always right.",
+        "sex": "Sex told: by a network that took no part, of annotated faces; 0.5 is chance, and "
+        "the truth is what it says of the original.",
+    }
+    there = about["figures"][ORIGINAL]
+    return " ".join(sentence for name, sentence in sentences.items() if name in there)
 
 
 def describe_budgets(about: Mapping[str, Any]) -> str:
