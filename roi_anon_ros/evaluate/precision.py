@@ -59,10 +59,22 @@ def judge(
     box = match(detections, counted, least_overlap)
     on_ignored = (overlaps(detections.boxes, truth.xyxy[ignored]) >= least_overlap).any(axis=1)
     kept = (box >= 0) | (~on_ignored & _within(detections.boxes, heights))
-    found = np.full(len(counted), -1, np.float32)
-    found[box[box >= 0]] = detections.scores[box >= 0]
-    sizes = (counted[:, 2:] - counted[:, :2]).max(axis=1, initial=0).astype(float)
-    return Judged(detections.scores[kept], box[kept] >= 0, sizes, found)
+    return to_judged(detections.scores, counted, box, kept)
+
+
+def to_judged(scores: np.ndarray, boxes: np.ndarray, taken: np.ndarray, kept: np.ndarray) -> Judged:
+    """What was matched, as it is summed up.
+
+    Args:
+        scores: ``[n]``, of what was found.
+        boxes: ``[m, 4]``, of what is annotated and counts.
+        taken: int ``[n]``, which of these each found, or -1.
+        kept: bool ``[n]``, what of the found counts.
+    """
+    found = np.full(len(boxes), -1, np.float32)
+    found[taken[taken >= 0]] = scores[taken >= 0]
+    sizes = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0).astype(float)
+    return Judged(scores[kept], taken[kept] >= 0, sizes, found)
 
 
 def _within(boxes: np.ndarray, heights: tuple[float, float]) -> np.ndarray:
@@ -115,6 +127,13 @@ def count_draws(count: int, seed: int = 0) -> np.ndarray:
     """How often each resample of :func:`draw_images` has each image: ``[RESAMPLES, count]``."""
     draws = draw_images(count, seed)
     return np.array([np.bincount(draw, minlength=count) for draw in draws])
+
+
+def resamples(count: int) -> np.ndarray:
+    """How often each image counts: once each, then as in :func:`count_draws`:
+    ``[1 + RESAMPLES, count]``.
+    """
+    return np.concatenate([np.ones((1, count), int), count_draws(count)])
 
 
 def bootstrap(

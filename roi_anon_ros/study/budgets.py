@@ -25,12 +25,13 @@ from roi_anon_ros.evaluate.precision import (
     Judged,
     average_precisions,
     judge,
+    resamples,
     to_interval,
 )
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.files.progress import Track
 from roi_anon_ros.storage import digest, write_bytes
-from roi_anon_ros.study.judges import FIGURES, Judges, Seen, resamples
+from roi_anon_ros.study.judges import FIGURES, Judges, Seen
 from roi_anon_ros.train.branches import BranchedConfig
 from roi_anon_ros.train.pixels import PixelsConfig
 from roi_anon_ros.train.trainer import read_config, train
@@ -224,8 +225,7 @@ def describe(
         figures: of :func:`judge_budgets`, or of ``judge_clips``.
         utility: which of them says how useful an image is.
         judged: by whom and on what, for JSON: ``detector``, the name of the judge of utility;
-            ``images``, or ``clips`` and ``origins``, their numbers; perhaps ``pose``,
-            ``recogniser`` and ``attributes``, the names of the other judges.
+            ``images``, or ``clips`` and ``origins``, their numbers.
         steps: of the attacker.
     """
     config = read_config(training)

@@ -20,7 +20,7 @@ from roi_anon_ros.detect.actions import ActionNetwork
 from roi_anon_ros.detect.bodies import BodyRecogniser
 from roi_anon_ros.evaluate.attack.linking import People
 from roi_anon_ros.evaluate.methods import Method
-from roi_anon_ros.evaluate.precision import count_draws
+from roi_anon_ros.evaluate.precision import resamples
 from roi_anon_ros.files.progress import Track
 from roi_anon_ros.storage import digest
 from roi_anon_ros.study.budgets import link_others, measure_each
@@ -196,7 +196,7 @@ def resample(values: np.ndarray, origin: np.ndarray, count: int) -> list[float]:
     Returns:
         201 means; nan where a resample has no value.
     """
-    times = np.concatenate([np.ones((1, count), int), count_draws(count)])
+    times = resamples(count)
     sums = times @ np.bincount(origin, values, count)
     numbers = times @ np.bincount(origin, minlength=count)
     means = np.divide(sums, numbers, out=np.full(len(times), np.nan), where=numbers > 0)

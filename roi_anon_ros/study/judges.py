@@ -18,7 +18,8 @@ from roi_anon_ros.detect.matching import assign
 from roi_anon_ros.detect.poses import FIRST_OF_BODY, PoseNetwork, Poses
 from roi_anon_ros.evaluate.attack.linking import People
 from roi_anon_ros.evaluate.inference import tell_sex
-from roi_anon_ros.evaluate.precision import Judged, average_precisions, count_draws
+from roi_anon_ros.evaluate.precision import Judged, average_precisions, resamples, to_judged
+from roi_anon_ros.study.scores import POINT_SPREADS, compare_points
 
 #: What they say.
 FIGURES = ("poses", "identified", "sex")
@@ -28,9 +29,8 @@ CLEAR = 0.5
 FEWEST_POINTS = 4
 #: Least similarity of a pose that is right.
 LEAST_SIMILARITY = 0.5
-#: COCO's standard deviations of the points of the body, in square roots of a person's area:
-#: shoulders, elbows, wrists, hips, knees, ankles.
-SPREADS = np.repeat([0.079, 0.072, 0.062, 0.107, 0.087, 0.089], 2)
+#: Of the points below the head.
+SPREADS = POINT_SPREADS[FIRST_OF_BODY:]
 #: Faces narrower or lower than this are left out, pixels.
 SMALLEST_FACE = 16
 
@@ -109,11 +109,6 @@ class Seen:
         return figures
 
 
-def resamples(count: int) -> np.ndarray:
-    """How often each image counts: once, then in 200 resamples; int ``[201, count]``."""
-    return np.concatenate([np.ones((1, count), int), count_draws(count)])
-
-
 def judge_poses(found: Poses, clear: Poses) -> Judged:
     """Judge the poses in what arrived by those in the original.
 
@@ -130,22 +125,12 @@ def judge_poses(found: Poses, clear: Poses) -> Judged:
     taken = assign(found.scores, alike[:, counted], LEAST_SIMILARITY)
     on_others = (alike[:, ~counted] >= LEAST_SIMILARITY).any(axis=1)
     kept = (taken >= 0) | ~on_others
-    boxes = clear.boxes[counted]
-    scores = np.full(len(boxes), -1, np.float32)
-    scores[taken[taken >= 0]] = found.scores[taken >= 0]
-    sizes = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, initial=0).astype(float)
-    return Judged(found.scores[kept], taken[kept] >= 0, sizes, scores)
+    return to_judged(found.scores, clear.boxes[counted], taken, kept)
 
 
 def compare_poses(found: Poses, clear: Poses) -> np.ndarray:
-    """COCO's object keypoint similarity of poses, of the points below the head.
-
-    .. code-block:: none
-
-        mean over the points that are sure in the original of exp(− d² / (2 · a · (2 σ)²))
-
-    d is the distance of a point, a the area of the person's box in the original, σ of
-    :data:`SPREADS`.
+    """:func:`~roi_anon_ros.study.scores.compare_points` with the points below the head that are
+    sure in the original; the area is that of the person's box there.
 
     Args:
         found: n poses.
@@ -154,13 +139,15 @@ def compare_poses(found: Poses, clear: Poses) -> np.ndarray:
     Returns:
         float64 ``[n, m]``, 0 to 1; 0 where no point is sure.
     """
-    away = found.points[:, None, FIRST_OF_BODY:] - clear.points[None, :, FIRST_OF_BODY:]
-    squares = np.square(away.astype(float)).sum(axis=3)
-    sides = (clear.boxes[:, 2:] - clear.boxes[:, :2]).astype(float)
-    areas = np.maximum(sides.prod(axis=1), 1)
-    near = np.exp(-squares / (2 * areas[None, :, None] * np.square(2 * SPREADS)))
-    sure = clear.seen[:, FIRST_OF_BODY:] >= CLEAR
-    return (near * sure).sum(axis=2) / np.maximum(sure.sum(axis=1), 1)
+    alike = np.zeros((len(found.scores), len(clear.scores)))
+    points = found.points[:, FIRST_OF_BODY:].astype(float)
+    areas = (clear.boxes[:, 2:] - clear.boxes[:, :2]).astype(float).prod(axis=1)
+    for column, area in enumerate(areas):
+        sure = clear.seen[column, FIRST_OF_BODY:] >= CLEAR
+        if sure.any():
+            original = clear.points[column, FIRST_OF_BODY:][sure]
+            alike[:, column] = compare_points(points[:, sure], original, SPREADS[sure], area)
+    return alike
 
 
 def identify_bodies(people: Sequence[People], recogniser: BodyRecogniser) -> np.ndarray:

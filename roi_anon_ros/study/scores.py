@@ -16,7 +16,7 @@ from roi_anon_ros.evaluate.precision import (
     RESAMPLES,
     Judged,
     average_precisions,
-    count_draws,
+    resamples,
     to_interval,
 )
 
@@ -34,6 +34,8 @@ SPREADS = {
     "knee": 0.087,
     "ankle": 0.089,
 }
+#: The same, ``[17]``, in the order of the keypoints.
+POINT_SPREADS = np.array([SPREADS[name.rpartition("_")[2]] for name in KEYPOINTS])
 #: Figures, and the overlaps that each is a mean over, by their places in :data:`LEAST_OVERLAPS`.
 FIGURES = {"ap50": [0], "ap": list(range(len(LEAST_OVERLAPS)))}
 
@@ -137,22 +139,38 @@ def _fill(outlines: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
 def keypoint_overlaps(
     found: Found, persons: Sequence[Instance], size: tuple[int, int]
 ) -> np.ndarray:
-    """COCO's similarity of keypoints, ``[n, m]``.
-
-    The mean over the annotated keypoints of exp(-d² / (2 a (2 s)²)): d is the distance in pixels,
-    a the person's area, s the keypoint's spread.
-    """
-    spreads = np.array([SPREADS[name.rpartition("_")[2]] for name in KEYPOINTS])
+    """:func:`compare_points` with the annotated keypoints of each person, ``[n, m]``."""
     overlap = np.zeros((len(found.scores), len(persons)))
     for column, person in enumerate(persons):
         if person.keypoints is None:
             continue
         known = person.keypoints[:, 2] > 0
-        away = found.keypoints[:, known] - person.keypoints[known, :2]
-        squares = (away**2).sum(axis=2)
-        widths = 2 * max(person.area, 1.0) * (2 * spreads[known]) ** 2
-        overlap[:, column] = np.exp(-squares / widths).mean(axis=1)
+        points = person.keypoints[known, :2]
+        spreads = POINT_SPREADS[known]
+        overlap[:, column] = compare_points(found.keypoints[:, known], points, spreads, person.area)
     return overlap
+
+
+def compare_points(
+    found: np.ndarray, points: np.ndarray, spreads: np.ndarray, area: float
+) -> np.ndarray:
+    """COCO's similarity of keypoints.
+
+    The mean over the keypoints of exp(-d² / (2 a (2 s)²)): d is the distance in pixels, a the
+    person's area, s the keypoint's spread.
+
+    Args:
+        found: ``[n, k, 2]``, of n detections, pixels.
+        points: ``[k, 2]``, of the person, k at least 1.
+        spreads: ``[k]``, of :data:`POINT_SPREADS`.
+        area: of the person, pixels.
+
+    Returns:
+        ``[n]``, 0 to 1.
+    """
+    squares = ((found - points) ** 2).sum(axis=2)
+    widths = 2 * max(area, 1.0) * (2 * spreads) ** 2
+    return np.exp(-squares / widths).mean(axis=1)
 
 
 _OVERLAPS = {"detect": _box_overlaps, "segment": mask_overlaps, "pose": keypoint_overlaps}
@@ -165,7 +183,7 @@ def precisions(judged: Sequence[Judgement]) -> dict[str, np.ndarray]:
         float ``[1 + RESAMPLES]`` by the figure's name. The resamples are the same for all tests on
         as many images.
     """
-    times = np.concatenate([np.ones((1, len(judged)), int), count_draws(len(judged))])
+    times = resamples(len(judged))
     at = []
     for place in range(len(LEAST_OVERLAPS)):
         at.append(average_precisions([image.at(place) for image in judged], times))

@@ -30,7 +30,7 @@ from roi_anon_ros.train.heads import HeadsConfig, HeadsTraining, write_codec
 from roi_anon_ros.train.sets import TrainingImages
 from roi_anon_ros.train.weights import put_head_map
 
-#: Places of at least this probability are learned from: some more than are painted.
+#: Places of at least this probability are learned from.
 LEAST_PROBABILITY = 0.3
 #: Places of one image at most.
 MOST_PLACES = 80
