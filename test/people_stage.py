@@ -106,6 +106,10 @@ class Stage(Probe):
         """The time, as a message."""
         return Time(sec=self.time // 10**9, nanosec=self.time % 10**9)
 
+    def now(self) -> int:
+        """The time, nanoseconds: that of the node's diagnostics too."""
+        return self.time
+
     def seconds(self) -> float:
         """The time, as a number."""
         return self.time * 1e-9

@@ -58,6 +58,11 @@ class Passer(NewestFramesNode):
         self.say("loading")
         while not Path(sys.argv[1]).exists():
             time.sleep(0.05)
+        if Path(sys.argv[1]).read_text():
+            raise ValueError("no model")
+    def unload(self):
+        while Path(sys.argv[1]).exists() and Path(sys.argv[1]).read_text():
+            time.sleep(0.05)
     def setup(self):
         self.out = self.output(CompressedImage, "out", QoSProfile(depth=10))
         return {"in": CompressedImage}
@@ -251,6 +256,19 @@ def test_a_wrong_parameter_keeps_it_up_and_is_named(gate: Path, tmp_path: Path) 
         process = probe.processes.pop("passer")
         assert process.end() == 0
         assert "FREED" in process.output, "others see it until its lease ends"
+
+
+def test_a_failed_configure_is_told_before_all_is_unloaded(tmp_path: Path) -> None:
+    gate = tmp_path / "broken"
+    gate.write_text("as long as this stands here")
+    with Probe(tmp_path) as probe:
+        start(probe, gate, "-p", "autostart:=true")
+        probe.wait_for(lambda: "/passer: passer" in probe.diagnostics, "diagnostics", START_LIMIT)
+        found = reported(probe, "message", "configure: no model")
+        assert found["level"] == ERROR and probe.state("passer") == "configuring"
+        gate.write_text("")
+        assert report(probe)["message"] != "unconfigured"
+        reported(probe, "message", "no frame yet")  # it tries again unasked
 
 
 #: What takes seconds and half a gigabyte to import.

@@ -36,14 +36,15 @@ class Probe(Graph):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="probe")
         self.environment["OMP_NUM_THREADS"] = "1"
-        self._reports: dict[str, int] = {}
+        self._reported: dict[str, int] = {}  # when, by name, nanoseconds
         self._stamps = 0
 
     def on_diagnostics(self, array: DiagnosticArray) -> None:
-        """Note what nodes say of themselves, and how often."""
+        """Note what nodes say of themselves, and when they said it."""
         super().on_diagnostics(array)
+        stamp = array.header.stamp
         for status in array.status:
-            self._reports[status.name] = self._reports.get(status.name, 0) + 1
+            self._reported[status.name] = stamp.sec * 10**9 + stamp.nanosec
 
     def start_node(self, name: str, **parameters: Any) -> Process:
         """Start one of the nodes, by default with the engine that is there at once, and wait for
@@ -163,9 +164,11 @@ class Probe(Graph):
         )
 
     def report(self, name: str) -> dict[str, str]:
-        """Wait for the next report of this name; return its values, level and message."""
-        count = self._reports.get(name, 0)
-        self.wait_for(lambda: self._reports.get(name, 0) > count, f"diagnostics of {name}")
+        """Wait for a report of this name that was made from now on, not one that was on its way;
+        return its values, level and message.
+        """
+        asked = self.now()
+        self.wait_for(lambda: self._reported.get(name, -1) >= asked, f"diagnostics of {name}")
         status = self.diagnostics[name]
         values = {pair.key: pair.value for pair in status.values}
         return values | {"level": int.from_bytes(status.level, "little"), "message": status.message}

@@ -228,8 +228,8 @@ class NewestFramesNode(SettingsNode):
                 self._topics = self.setup()
                 self.warm_up()
             except Exception as error:
+                self._fail(f"configure: {error}")  # before the state goes: a report tells it
                 self._release()
-                self._fail(f"configure: {error}")
                 return TransitionCallbackReturn.FAILURE
             self._fault = ""
             self._state = "inactive"
@@ -254,8 +254,8 @@ class NewestFramesNode(SettingsNode):
                 for topic in self._topics:
                     self._listen(topic, self._reliability_for(topic))
             except Exception as error:
-                self._stop()
                 self._fail(f"activate: {error}")
+                self._stop()
                 return TransitionCallbackReturn.FAILURE
             self._fault = ""
             self._state = ""
@@ -280,8 +280,8 @@ class NewestFramesNode(SettingsNode):
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """After a transition that raised: back to unconfigured."""
-        self._release()
         self._fail(f"transition from {state.label} failed")
+        self._release()
         return TransitionCallbackReturn.SUCCESS
 
     def destroy_node(self) -> None:
