@@ -24,6 +24,7 @@ def find_library(compiler: str, name: str) -> str:
     return path
 
 
+@pytest.mark.slow
 def test_no_argument_leads_outside_memory(tmp_path: Path) -> None:
     compiler = shutil.which("gcc") or pytest.skip("gcc is not there")
     libraries = [find_library(compiler, name) for name in ("libasan.so", "libubsan.so")]

@@ -354,6 +354,7 @@ def test_an_interrupted_run_uses_what_was_found(
     assert not journal.exists()
 
 
+@pytest.mark.slow
 def test_the_codec_makes_latents_and_decoded_images(tmp_path: Path) -> None:
     source, target = paths(tmp_path, "rosbag2-mcap")
     WRITERS["rosbag2-mcap"](source)

@@ -210,6 +210,7 @@ def test_each_image_is_sent_once_for_all_judges(tmp_path: Path) -> None:
     assert sent == [(128, 128, 3)] * 6
 
 
+@pytest.mark.slow
 def test_a_key_holder_sees_what_was_painted_over(tmp_path: Path) -> None:
     pytest.importorskip("cryptography", reason="needs the extra seal")
     pytest.importorskip("Cryptodome", reason="needs the extra seal")

@@ -139,6 +139,7 @@ def test_what_was_seen_is_summed_up_with_resamples() -> None:
     assert "Poses" not in describe_judges(about)
 
 
+@pytest.mark.slow
 def test_a_pose_network_finds_17_points_or_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("ultralytics", reason="ultralytics is not installed")
     from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics

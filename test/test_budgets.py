@@ -35,6 +35,7 @@ def draw_people(count: int, seed: int) -> torch.Tensor:
     return torch.nn.functional.interpolate(coarse, size=(128, 64), mode="bilinear")
 
 
+@pytest.mark.slow
 def test_an_attacker_links_whom_he_sees_and_guesses_whom_he_does_not() -> None:
     own = draw_people(12, 1)
     others = draw_people(12, 2)

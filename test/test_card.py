@@ -191,6 +191,7 @@ def test_the_page_has_all_and_needs_nothing_else(card: dict[str, Any]) -> None:
     assert json.loads(json.dumps(card))["model"] == {"name": "<roi>", "fingerprint": MARK}
 
 
+@pytest.mark.slow
 def test_results_of_another_model_are_refused_by_name(tmp_path: Path) -> None:
     codec = Codec.load(str(GOLDEN))
     folder = write(tmp_path / "of", identity=identity())

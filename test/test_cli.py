@@ -140,6 +140,7 @@ def state(folder: Path) -> dict[str, tuple[int, int]]:
 # one image
 
 
+@pytest.mark.slow
 def test_round_trip_of_an_image(tmp_path: Path, model: Path, codec: Codec) -> None:
     image = write_image(tmp_path / "a.png", 1, 57, 41)
     done = process("encode", tmp_path / "a.png", tmp_path / "a.ran", "--model", model)
@@ -214,6 +215,7 @@ def test_a_truncated_image_is_no_image(tmp_path: Path, suffix: str) -> None:
 # usage
 
 
+@pytest.mark.slow
 def test_help_and_a_wrong_path_are_quick() -> None:
     slow = (
         "import sys, roi_anon_ros.cli; "
@@ -596,6 +598,7 @@ def test_what_an_interrupted_video_left(
     assert done.stderr.endswith(f"{kept}\n") if kept else done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_sequence_that_was_cut_off(tmp_path: Path, installed: Path) -> None:
     video, packets = write_video(tmp_path / "v.avi", 5), tmp_path / "packets"
     packets.mkdir()
@@ -742,6 +745,7 @@ def test_export_in_int8_takes_its_ranges_from_images(tmp_path: Path, model: Path
     assert written == [f"tiny-{stage}-int8.{suffix}" for stage, suffix in files_of]
 
 
+@pytest.mark.slow
 def test_info_of_a_damaged_file_as_a_process(tmp_path: Path, codec: Codec) -> None:
     (tmp_path / "a.ran").write_bytes(codec.encode(make_image(1)).packet[:-1])
     done = process("info", tmp_path / "a.ran", "--json")

@@ -159,6 +159,7 @@ def test_the_log_is_on_the_disk_before_the_pixels(
     assert not (site / "x.png.part").exists()
 
 
+@pytest.mark.slow
 def test_keys_are_listed_revoked_wrapped_and_destroyed(site: Path) -> None:
     listed = call("key", "list", site / "officers").output.splitlines()
     assert [line.split()[1] for line in listed] == ["a", "b"]
@@ -223,6 +224,7 @@ def scene(number: int) -> np.ndarray:
     return image
 
 
+@pytest.mark.slow
 def test_encode_seals_for_officers(tmp_path: Path, painting_model: Path) -> None:
     """Images and a video: what is opened is what was there, and nobody else opens it."""
     for name in ("a", "stranger"):

@@ -180,6 +180,7 @@ def test_large_whole_images_shrink_to_what_a_camera_codes(tmp_path: Path) -> Non
     assert heads.tolist() == [[x1, y1, x2, y2]] == [[300, 100, 350, 200]]
 
 
+@pytest.mark.slow
 def test_heads_come_in_all_sizes(tmp_path: Path) -> None:
     """Images with heads of 12 to 400 pixels: in crops of 192 pixels, every octave from 8 on has
     its share.
@@ -198,6 +199,7 @@ def test_heads_come_in_all_sizes(tmp_path: Path) -> None:
     assert min(sides) <= 10 and max(sides) >= 160
 
 
+@pytest.mark.slow
 def test_a_share_of_the_crops_has_the_size_at_which_a_camera_codes(tmp_path: Path) -> None:
     """A head of 50 pixels in an image that a camera would halve is one of 25 in them, and of all
     sizes in others.

@@ -508,6 +508,7 @@ def test_no_way_out_says_what_to_do(elsewhere: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_silent_network_does_not_hang(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, never answers
         for name in ("HTTPS_PROXY", "https_proxy"):

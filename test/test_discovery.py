@@ -39,6 +39,7 @@ def complaints(profile: Path) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_fast_dds_can_read_it(tmp_path: Path) -> None:
     broken = tmp_path / "broken.xml"
     broken.write_text(PROFILE.read_text().replace("leaseAnnouncement", "announcement"))

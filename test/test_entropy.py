@@ -146,6 +146,7 @@ def test_any_bytes_decode_or_raise_the_typed_error(payload: bytes, height: int, 
         assert abs(symbols).max() <= 32768
 
 
+@pytest.mark.slow
 def test_hostile_payloads_do_not_crash_the_process() -> None:
     """Bit flips, cuts, splices and noise on real payloads, many, in a separate process."""
     script = """

@@ -189,6 +189,7 @@ def test_what_a_detector_finds_is_counted_from_each_score_on(tmp_path: Path) -> 
     assert line[8:10] == ["1.00, 1.00", "1.00, 1.00"]
 
 
+@pytest.mark.slow
 @given(st.integers(0, 1000))
 def test_resamples_at_once_are_those_one_by_one(seed: int) -> None:
     rng = np.random.default_rng(seed)

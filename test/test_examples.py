@@ -28,6 +28,7 @@ def run(name: str) -> None:
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
+@pytest.mark.slow
 def test_encode_decode(tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / "encode_decode.py")]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -39,6 +40,7 @@ def test_encode_decode(tmp_path: Path) -> None:
     assert 0 < bits_per_pixel < 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_own_detector(capsys: pytest.CaptureFixture[str]) -> None:
     run("own_detector.py")

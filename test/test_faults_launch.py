@@ -110,6 +110,7 @@ def test_what_the_launch_files_and_docs_name_is_installed(monkeypatch: pytest.Mo
         assert not missing, folder
 
 
+@pytest.mark.slow
 def test_an_edge_has_the_parameters_that_were_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -68,6 +68,7 @@ def test_a_stream_without_a_period_loses_nothing() -> None:
     assert Stamps().share_lost() == 0.0
 
 
+@pytest.mark.slow
 @given(st.floats(0.5, 3.0), st.floats(0.01, 0.2))
 def test_streams_share_the_time_and_not_the_turns(costly: float, cheap: float) -> None:
     mailbox: Mailbox[int] = Mailbox()

@@ -380,6 +380,7 @@ def unpainted_cells(packet: bytes, index: int) -> int:
     return int((head & ~painted).sum())
 
 
+@pytest.mark.slow
 def test_a_head_is_hidden_before_and_after_it_is_found(
     tmp_path: Path, painting_model: Path
 ) -> None:

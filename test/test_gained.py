@@ -168,6 +168,7 @@ def test_a_packet_of_one_rate_is_refused_by_a_model_of_every_rate(codec: Codec) 
     assert caught.value.reason == "version"
 
 
+@pytest.mark.slow
 def test_the_file_gives_the_same_codec_back(codec: Codec, tmp_path: Path) -> None:
     net = codec.model.codec
     again = load_model(codec.model.path)

@@ -116,6 +116,7 @@ def test_pairs_that_are_mixed_up_are_noticed() -> None:
         calibrate("north", make_points(content))
 
 
+@pytest.mark.slow
 def test_focal_length_and_height_cannot_be_told_apart_from_straight_above() -> None:
     camera = make_camera(down=np.pi / 2, position=(0, 0, 8.0), distorted=False)
     around = [(-2, -3), (-2, 3), (2, -3), (2, 3), (0, 1), (1, 0)]
@@ -147,6 +148,7 @@ def test_grid_goes_through_the_points_of_the_metres() -> None:
         draw_grid(camera, np.zeros((10, 10, 3), np.uint8))
 
 
+@pytest.mark.slow
 def test_command_prints_the_entry_and_draws_the_grid(tmp_path: Path) -> None:
     points = tmp_path / "points.yaml"
     points.write_text(yaml.safe_dump(points_of(make_camera())))

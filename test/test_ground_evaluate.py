@@ -99,6 +99,7 @@ def test_tsai_calibration_of_pets_casts_feet_where_the_truth_is(ground_dir: Path
     assert np.median(errors) < 0.001
 
 
+@pytest.mark.slow
 def test_boxes_of_wildtrack_lie_where_its_check_says(ground_dir: Path) -> None:
     """The published boxes' feet lie 0.091 m from the truth in the median."""
     sequence = read_wildtrack(ground_dir)
@@ -114,6 +115,7 @@ def test_boxes_of_wildtrack_lie_where_its_check_says(ground_dir: Path) -> None:
     assert np.median(errors) == pytest.approx(0.1, abs=0.02)
 
 
+@pytest.mark.slow
 def test_seven_cameras_are_one_set_of_people(ground_dir: Path) -> None:
     whole = read_wildtrack(ground_dir)
     sequence = Sequence(whole.name, whole.cameras, whole.moments[:12], whole.period)

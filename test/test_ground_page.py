@@ -148,6 +148,7 @@ def test_file_that_is_no_recording_is_named(tmp_path: Path, recording: Path) -> 
             check_recording(file)
 
 
+@pytest.mark.slow
 def test_command_serves_standard_input_live() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

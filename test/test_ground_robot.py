@@ -62,6 +62,7 @@ class Site:
         return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latency", [0.1, 0.3])
 def test_robot_stops_before_a_person_goes_on_and_stops_when_the_server_is_killed(
     latency: float,

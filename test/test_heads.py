@@ -187,6 +187,7 @@ def test_frames_are_read_in_order(folder: Path) -> None:
         read_sequences(file)
 
 
+@pytest.mark.slow
 def test_the_command_counts_and_reports(folder: Path) -> None:
     """A tiny model with random weights, on a set and on a video of the same images."""
     model = folder / "tiny.safetensors"
@@ -215,6 +216,7 @@ def test_the_command_counts_and_reports(folder: Path) -> None:
     assert refused.exit_code == 2 and "has no head map" in refused.output
 
 
+@pytest.mark.slow
 def test_names_of_models_have_qualities(folder: Path) -> None:
     name = parse_name("a/b.safetensors@openvino:4.5")
     assert (name.subject, name.engine, name.quality) == ("a/b.safetensors", "openvino", 4.5)

@@ -131,6 +131,7 @@ def test_rounds_are_drawn_in_pairs(clock: Clock) -> None:
     )
 
 
+@pytest.mark.slow
 def test_methods_take_turns(clock: Clock) -> None:
     """In each round every method encodes and then decodes what it made; the order is another one,
     and the seed's.
@@ -171,6 +172,7 @@ def test_methods_take_turns(clock: Clock) -> None:
     assert orders[0] == orders[1] != orders[2]
 
 
+@pytest.mark.slow
 def test_what_makes_no_sense_is_refused(clock: Clock) -> None:
     one, two = (timed(name, clock, lambda i: 1.0, lambda i: 1.0) for name in ("one", "two"))
     for arguments, message in (
@@ -282,6 +284,7 @@ def test_the_papers_own_way_is_its_network(size: tuple[int, int]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_network_that_nobody_trained_has_a_realistic_rate() -> None:
     image = make_image(192, 192)
     for target in (0.1, 0.25, 0.6):

@@ -113,6 +113,7 @@ class Page(HTMLParser):
         self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
 
 
+@pytest.mark.slow
 def test_the_page_needs_nothing_else(folder: Path) -> None:
     text = html(read_results(folder), folder)
     page = Page(text)
@@ -125,6 +126,7 @@ def test_the_page_needs_nothing_else(folder: Path) -> None:
     assert "<b>.json" not in text and "&lt;b&gt;.json" in text
 
 
+@pytest.mark.slow
 def test_it_says_what_it_cannot_tell(folder: Path) -> None:
     text = markdown(read_results(folder), folder)
     assert (
@@ -146,6 +148,7 @@ def test_it_says_what_it_cannot_tell(folder: Path) -> None:
     assert "95 % of bootstrap" in text
 
 
+@pytest.mark.slow
 def test_attacked_methods_stand_beside_their_methods(folder: Path) -> None:
     text = markdown(read_results(folder), folder)
     before, after = text.split("## streets: what an attacker recovers")
@@ -161,6 +164,7 @@ def test_attacked_methods_stand_beside_their_methods(folder: Path) -> None:
     assert "| fast | -15% |" in before
 
 
+@pytest.mark.slow
 def test_the_command_writes_both_and_refuses_an_empty_folder(folder: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(folder)])
     assert done.exit_code == 0 and done.stdout.strip() == str(folder / "report.html")

@@ -73,6 +73,7 @@ def test_an_officer_opens_what_a_camera_sealed(tmp_path: Path) -> None:
     assert refusal(opened.paste_into, np.zeros((24, 24, 3), np.uint8)) == "image"
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_refused_by_name(tmp_path: Path) -> None:
     key, _ = officers(tmp_path, "a", "b")
     part = Sealer(tmp_path, quality=1).seal(PACKET, STAMP, IMAGE[:16, :16], CELLS[:2, :2])
@@ -179,6 +180,7 @@ if child:
 """
 
 
+@pytest.mark.slow
 def test_a_forked_process_begins_another_segment(tmp_path: Path) -> None:
     officers(tmp_path, "a")
     command = [sys.executable, "-c", FORKING, str(tmp_path)]

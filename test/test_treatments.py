@@ -201,6 +201,7 @@ def test_the_distance_that_a_latent_is_optimised_for_is_that_of_wasserstein() ->
     assert float(found) == pytest.approx(expected, abs=0.003)
 
 
+@pytest.mark.slow
 def test_a_generator_is_read_and_its_latent_is_optimised(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     from torch import nn

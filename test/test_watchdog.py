@@ -131,6 +131,7 @@ def test_files_end_with_1_where_too_many_show_a_face(watched: Path) -> None:
     assert nothing.exit_code == 2 and "no image could be looked at" in nothing.output
 
 
+@pytest.mark.slow
 def test_in_packets_a_face_on_the_paint_is_nobodys(
     watched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,6 +98,7 @@ def test_large_items_of_one_stream_starve_no_other() -> None:
     assert 8.0 < gaps["a"] < 9.0
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.lists(st.floats(0.01, 1.0), min_size=2, max_size=12))
 def test_no_stream_waits_for_longer_than_its_share(costs: list[float]) -> None:

@@ -179,6 +179,7 @@ for engine in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_the_packages_own_detector_leaves_torch_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
