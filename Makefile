@@ -3,7 +3,7 @@ PYTHON ?= $(or $(wildcard .venv/bin/python3),python3)
 LOCK = uv pip compile --quiet --universal --python-version 3.10 --no-annotate --custom-compile-command "make lock"
 
 # The longest first.
-TESTS = test-slow-g test-slow-a test-ros-a test-ros-g lint test-quick-a test-quick-f test-weights test-quick-s
+TESTS = test-slow-g test-slow-a test-ros-a test-ros-g test-quick-others lint test-weights test-quick-training
 # Each on one thread, its output in one piece.
 TOGETHER = OMP_NUM_THREADS=1 $(MAKE) --keep-going --output-sync=target --no-print-directory
 PYTEST = . build/env.sh && python -X faulthandler -m pytest --durations=10
@@ -11,7 +11,7 @@ PYTEST = . build/env.sh && python -X faulthandler -m pytest --durations=10
 # to find nothing in them, takes seconds.
 marked = $$(grep -l 'mark\.$(1)' test/test_[$(2)]*.py)
 # Those of which not all tests are marked.
-unmarked = $$(grep -L '^pytestmark = .*mark\.\(ros\|slow\|weights\)' test/test_[$(1)]*.py)
+unmarked = $$(grep -L '^pytestmark = .*mark\.\(ros\|slow\|weights\)' test/test_*.py)
 QUICK = $(PYTEST) -q -m "not slow and not ros and not weights"
 
 .PHONY: demo lint check test test-ros test-slow test-quick $(TESTS) env lock clean
@@ -26,9 +26,9 @@ lint: env
 
 # With every test that is quick and needs neither nodes nor a detector's weights.
 check: env
-	+@$(TOGETHER) --jobs=$$(nproc) lint $(QUICK_TESTS)
+	+@$(TOGETHER) --jobs=$$(nproc) $(QUICK_TESTS) lint
 
-# Eight processes: one that had run all tests crashed in the native code of an engine or a detector.
+# Seven processes: one that had run all tests crashed in the native code of an engine or a detector.
 # One more at a time than there are cores, for nodes wait much of the time.
 test: env
 	+@$(TOGETHER) --jobs=$$(($$(nproc) + 1)) $(TESTS)
@@ -52,18 +52,17 @@ test-slow-g: env
 test-weights: env
 	$(PYTEST) -m "weights and not slow and not ros" $(call marked,weights,a-z)
 
-# In three processes: one that has run networks crashes when a training forks its workers.
-QUICK_TESTS = test-quick-a test-quick-f test-quick-s
+# In two processes: one that has run networks crashes when a training forks its workers, and Lightning
+# takes long to import.
+QUICK_TESTS = test-quick-others test-quick-training
+training = 'roi_anon_ros\.\(train\|study\)\|lightning'
 test-quick: $(QUICK_TESTS)
 
-test-quick-a: env
-	$(QUICK) $(call unmarked,a-e)
+test-quick-others: env
+	$(QUICK) $$(grep -L $(training) $(unmarked))
 
-test-quick-f: env
-	$(QUICK) $(call unmarked,f-r)
-
-test-quick-s: env
-	$(QUICK) $(call unmarked,s-z)
+test-quick-training: env
+	$(QUICK) $$(grep -l $(training) $(unmarked))
 
 env:
 	@$(PYTHON) underlay/bootstrap

@@ -184,6 +184,7 @@ def test_arguments_out_of_range_are_refused(argument: str, value: float) -> None
         YoloPersons(**{argument: value})
 
 
+@pytest.mark.slow
 def test_weights_without_persons_are_refused(tmp_path: Path) -> None:
     cats = import_ultralytics().YOLO("yolov8n.yaml")
     cats.model.names = {i: f"cat {i}" for i in range(80)}
