@@ -208,7 +208,7 @@ def test_the_attacker_learns_on_other_origins() -> None:
     ("changes", "message"),
     [
         ({"network": "actions", "held": 1.0}, "held: got 1.0, must be above 0 and below 1"),
-        ({"network": "actions", "frames": 1}, "frames: 1, must be a number of at least 2"),
+        ({"network": "actions", "frames": 1}, "frames: got 1, must be a number of at least 2"),
         ({"network": "pixels"}, "reproduce: got 0, must be above 0 where actions is empty"),
     ],
 )

@@ -259,10 +259,10 @@ def test_collections_shares_and_what_is_complete(folder: Path, tmp_path: Path) -
     [
         ({"head_map": ""}, "head_map: '', must name a model or a checkpoint"),
         ({"lambdas": [1.0, 2.0]}, "must be 8 rising numbers above 0"),
-        ({"descent": 1.5}, "descent: 1.5, must be from 0 to 1"),
-        ({"dead_zone": 0.5}, "dead_zone: 0.5, must be from 0 to 0.5"),
-        ({"prior_learning_rate": 0}, "prior_learning_rate: 0, must be a number of more than 0"),
-        ({"validate": 3}, "steps: 4, must be a multiple of epoch, 2 times validate, 3"),
+        ({"descent": 1.5}, "descent: got 1.5, must be from 0 to 1"),
+        ({"dead_zone": 0.5}, "dead_zone: got 0.5, must be from 0 to 0.5"),
+        ({"prior_learning_rate": 0}, "prior_learning_rate: got 0, must be a number of more than 0"),
+        ({"validate": 3}, "steps: got 4, must be a multiple of epoch, 2 times validate, 3"),
         ({"train": []}, "train: must have at least one set"),
     ],
 )
@@ -278,7 +278,7 @@ def test_a_configuration_that_makes_no_sense_is_refused(
     ("sets", "message"),
     [
         ([{"annotations": "a", "weight": 1}], "train: weight: must be one of annotations"),
-        ([{"annotations": "a", "share": -1}], "train: a: share: -1, must be a number"),
+        ([{"annotations": "a", "share": -1}], "train: a: share: got -1, must be a number"),
         ([{"annotations": "a", "share": 1}, {"annotations": "b"}], "share: must be above 0 in"),
     ],
 )
@@ -288,5 +288,5 @@ def test_sets_that_make_no_sense_are_refused(sets: list[dict[str, Any]], message
 
 
 def test_a_head_map_wants_crops_of_128(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="crop: 192, must be a multiple of 128"):
+    with pytest.raises(ValueError, match="crop: got 192, must be a multiple of 128"):
         read_config(written(tmp_path / "c.yaml", settings(folder, "heads", crop=192)))

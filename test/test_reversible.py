@@ -152,7 +152,7 @@ def test_triplets_and_rank_by_hand() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"people": 1}, "people: got 1, must be a whole number from 2 on"),
+        ({"people": 1}, "people: got 1, must be a whole number of 2 or more"),
         ({"learning_rate": 0.0}, "learning_rate: got 0.0"),
         ({"train": ["x"]}, "train: got 'x', must be images"),
         ({"attacker": [{"images": "PEOPLE", "people": [5, 9]}]}, "attacker: .* is in train"),

@@ -516,12 +516,12 @@ def test_every_process_and_epoch_has_its_own_crops(monkeypatch: pytest.MonkeyPat
     ("changes", "message"),
     [
         ({"batch_size": 9}, "batch_size"),
-        ({"steps": 0}, "steps: 0, must be a number of at least 1"),
-        ({"crop": 100}, "crop: 100, must be a multiple of 32"),
-        ({"steps": 5}, "steps: 5, must be a multiple of epoch, 2"),
-        ({"own_size": 40}, "own_size: 40, must be a number from 0 to 1"),
-        ({"learning_rate": -1.0}, "learning_rate: -1.0, must be a number of more than 0"),
-        ({"learning_rate": "4e-4"}, "learning_rate: '4e-4', must be a number"),
+        ({"steps": 0}, "steps: got 0, must be a number of at least 1"),
+        ({"crop": 100}, "crop: got 100, must be a multiple of 32"),
+        ({"steps": 5}, "steps: got 5, must be a multiple of epoch, 2"),
+        ({"own_size": 40}, "own_size: got 40, must be a number from 0 to 1"),
+        ({"learning_rate": -1.0}, "learning_rate: got -1.0, must be a number of more than 0"),
+        ({"learning_rate": "4e-4"}, "learning_rate: got '4e-4', must be a number"),
         ({"network": "slow"}, "network: 'slow', must be one of"),
         ({"loss": {"hide": "paint"}}, "hide: 'paint', must be one of"),
         ({"loss": {"face": 1}}, "face"),
@@ -529,7 +529,7 @@ def test_every_process_and_epoch_has_its_own_crops(monkeypatch: pytest.MonkeyPat
         ({"synthesis_only": True}, "synthesis_only: true, needs the analysis of a model in start"),
         (
             {"synthesis_only": True, "start": "fast", "head_map": 0.5},
-            "head_map: 0.5, must be 0 with synthesis_only",
+            "head_map: got 0.5, must be 0 with synthesis_only",
         ),
         (
             {
@@ -539,7 +539,7 @@ def test_every_process_and_epoch_has_its_own_crops(monkeypatch: pytest.MonkeyPat
             },
             "privacy: must be empty with synthesis_only",
         ),
-        ({"steps": "many"}, "steps: 'many', must be a number of at least 1"),
+        ({"steps": "many"}, "steps: got 'many', must be a number of at least 1"),
         ({"utility": {"network": "yolov8n"}}, "utility: got dict, must be a list"),
         ({"utility": ["yolov8n"]}, "utility[0]: got 'yolov8n', must have network, budget, weight"),
         ({"utility": [{"network": "a", "weight": 1}]}, "utility[0]: budget: got none, must be"),

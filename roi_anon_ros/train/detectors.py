@@ -31,6 +31,7 @@ from roi_anon_ros.detect.yolox_cells import decode_rows
 from roi_anon_ros.detect.yolox_persons import OVERLAP as SUPPRESSION
 from roi_anon_ros.train.assignment import measure_loss
 from roi_anon_ros.train.decoded import read_persons
+from roi_anon_ros.train.numbers import check_positive, check_whole
 from roi_anon_ros.train.runs import CropNumbers, average
 
 #: Share of the images that are kept apart where the configuration names no validation set.
@@ -102,17 +103,12 @@ class DetectorConfig:
         if self.network != self.name:
             raise ValueError(f"network: got {self.network!r}, must be {self.name}")
         for name, bound in self.least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < bound:
-                raise ValueError(
-                    f"{name}: got {value!r}, must be a whole number of {bound} or more"
-                )
+            check_whole(name, getattr(self, name), bound)
         if self.steps % self.epoch:
             raise ValueError(f"steps: got {self.steps}, must be a multiple of epoch, {self.epoch}")
         if not isinstance(self.crop, int) or self.crop < 32 or self.crop % 32:
             raise ValueError(f"crop: got {self.crop!r}, must be a multiple of 32")
-        if not isinstance(self.learning_rate, float) or not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: got {self.learning_rate!r}, must be more than 0.0")
+        check_positive("learning_rate", self.learning_rate)
         for name in ("train", "validation"):
             sets = getattr(self, name)
             named = isinstance(sets, list) and all(

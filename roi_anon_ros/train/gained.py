@@ -18,6 +18,7 @@ from roi_anon_ros.datasets import Record
 from roi_anon_ros.train.branches import BranchedConfig, BranchedTraining
 from roi_anon_ros.train.card import write_card
 from roi_anon_ros.train.losses import Regions
+from roi_anon_ros.train.numbers import check_positive
 from roi_anon_ros.train.painted_crops import (
     PaintedBatch,
     PaintedCrops,
@@ -80,15 +81,17 @@ class GainedConfig(BranchedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_positive("gain_learning_rate")
-        self.check_positive("prior_learning_rate")
+        check_positive("gain_learning_rate", self.gain_learning_rate)
+        check_positive("prior_learning_rate", self.prior_learning_rate)
         rising = sorted(self.lambdas)
         if len(rising) != LEVELS or self.lambdas != rising or not rising[0] > 0:
-            raise ValueError(f"lambdas: {self.lambdas}, must be {LEVELS} rising numbers above 0")
+            raise ValueError(
+                f"lambdas: got {self.lambdas}, must be {LEVELS} rising numbers above 0"
+            )
         if self.descent > 1:
-            raise ValueError(f"descent: {self.descent}, must be from 0 to 1")
+            raise ValueError(f"descent: got {self.descent}, must be from 0 to 1")
         if not self.dead_zone < 0.5:
-            raise ValueError(f"dead_zone: {self.dead_zone}, must be from 0 to 0.5")
+            raise ValueError(f"dead_zone: got {self.dead_zone}, must be from 0 to 0.5")
         if not self.head_map:
             raise ValueError(
                 "head_map: '', must name a model or a checkpoint: a codec without a head map would "
@@ -127,7 +130,7 @@ class GainedTraining(BranchedTraining):
         if config.start:
             weights = read_weights(config.start)
             if "gain" not in weights:
-                raise ValueError(f"start: {config.start}, must be a codec with gains")
+                raise ValueError(f"start: got {config.start}, must be a codec with gains")
             self.codec = GainedCodec(weights["gain"].shape[1])
             self.codec.load_state_dict(self.codec.state_dict() | weights)
         put_head_map(self.codec, config.head_map)

@@ -87,7 +87,7 @@ class HeadsTraining(Training):
         if config.start:
             put_head_map(self, config.start)
         if config.codec and HEAD_MAP + "stem.0.weight" not in read_weights(config.codec):
-            raise ValueError(f"codec: {config.codec}, must be a model with a head map")
+            raise ValueError(f"codec: got {config.codec}, must be a model with a head map")
         self._begin_counts()
 
     def make_crops(self, images: TrainingImages) -> PreloadedCrops:

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from roi_anon_ros.datasets.bodies import Body, read_bodies
 from roi_anon_ros.files import read_pixels
 from roi_anon_ros.storage import write_bytes
+from roi_anon_ros.train.numbers import check_positive, check_whole
 from roi_anon_ros.train.reversible_networks import (
     Discriminator,
     Identities,
@@ -98,11 +99,8 @@ class Config:
             raise ValueError(f"network: got {self.network!r}, must be {NAME}")
         least = {"steps": 1, "attacker_steps": 1, "people": 2, "images": 2, "check": 1}
         for name, bound in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < bound:
-                raise ValueError(f"{name}: got {value!r}, must be a whole number from {bound} on")
-        if not isinstance(self.learning_rate, float) or not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: got {self.learning_rate!r}, must be more than 0.0")
+            check_whole(name, getattr(self, name), bound)
+        check_positive("learning_rate", self.learning_rate)
         for name in ("train", "attacker"):
             for one in getattr(self, name):
                 if not isinstance(one, dict) or not {"images"} <= set(one) <= {"images", "people"}:

@@ -66,18 +66,18 @@ class RoiConfig(BranchedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.own_size, int | float) or not 0 <= self.own_size <= 1:
-            raise ValueError(f"own_size: {self.own_size!r}, must be a number from 0 to 1")
+            raise ValueError(f"own_size: got {self.own_size!r}, must be a number from 0 to 1")
         RoiLoss(**self.loss)
         network = build(self.network)
         if self.head_map and not isinstance(network, FastCodec):
             raise ValueError(
-                f"head_map: {self.head_map}, must be 0 for {self.network}, which has no such map"
+                f"head_map: got {self.head_map}, must be 0 for {self.network}: it has no such map"
             )
         if self.synthesis_only and not self.start:
             raise ValueError("synthesis_only: true, needs the analysis of a model in start")
         if self.synthesis_only and self.head_map:
             raise ValueError(
-                f"head_map: {self.head_map}, must be 0 with synthesis_only, for the analysis would "
+                f"head_map: got {self.head_map}, must be 0 with synthesis_only: the analysis would "
                 "learn it"
             )
         if self.synthesis_only and self.privacy:

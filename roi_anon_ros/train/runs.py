@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.train.crops import PreloadedCrops, WholeImages
+from roi_anon_ros.train.numbers import check_number, check_positive
 from roi_anon_ros.train.sets import TrainingImages, parse_sets, read_images
 from roi_anon_ros.train.validation import sheet
 
@@ -94,27 +95,19 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name, bound in self.least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not value >= bound:
-                raise ValueError(f"{name}: {value!r}, must be a number of at least {bound}")
+            check_number(name, getattr(self, name), bound)
         if self.steps % (self.epoch * self.validate):
             times = f" times validate, {self.validate}," if self.validate > 1 else ","
             raise ValueError(
-                f"steps: {self.steps}, must be a multiple of epoch, {self.epoch}{times} to end "
+                f"steps: got {self.steps}, must be a multiple of epoch, {self.epoch}{times} to end "
                 "with a validation"
             )
         if self.crop % self.multiple:
-            raise ValueError(f"crop: {self.crop}, must be a multiple of {self.multiple}")
-        self.check_positive("learning_rate")
+            raise ValueError(f"crop: got {self.crop}, must be a multiple of {self.multiple}")
+        check_positive("learning_rate", self.learning_rate)
         if not parse_sets("train", self.train):
             raise ValueError("train: must have at least one set")
         parse_sets("validation", self.validation)
-
-    def check_positive(self, name: str) -> None:
-        """Raise a ValueError where a field is no float above 0."""
-        value = getattr(self, name)
-        if not isinstance(value, float) or not value > 0:
-            raise ValueError(f"{name}: {value!r}, must be a number of more than 0, such as 4.0e-4")
 
 
 class Training(lightning.LightningModule):

@@ -20,6 +20,7 @@ from roi_anon_ros.datasets import (
     without_overlap,
     write_split,
 )
+from roi_anon_ros.train.numbers import check_number
 
 #: Share of the images that are kept apart where the configuration names no validation set.
 VALIDATION_SHARE = 0.1
@@ -52,9 +53,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         for name, least in {"share": 0, "head_size": 0.1, "background": 0}.items():
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not value >= least:
-                raise ValueError(f"{name}: {value!r}, must be a number of at least {least}")
+            check_number(name, getattr(self, name), least)
 
 
 def parse_sets(name: str, sets: Any) -> list[ImageSet]:
