@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -15,9 +16,16 @@ from typer.testing import CliRunner
 
 from roi_anon_ros.cli import app
 from roi_anon_ros.datasets import Boxes, Frame, Record, read_coco, read_sequences
-from roi_anon_ros.evaluate.heads import judge_paint, sum_up_paint
+from roi_anon_ros.detect.poses import PoseNetwork, Poses
+from roi_anon_ros.evaluate.heads import (
+    add_heads_of_poses,
+    heads_of_poses,
+    judge_paint,
+    sum_up_paint,
+)
 from roi_anon_ros.evaluate.helmets import Helmets, judge_helmets
 from roi_anon_ros.evaluate.methods import make_method, parse_name, slug
+from roi_anon_ros.evaluate.report.heads import paint_table
 from roi_anon_ros.evaluate.tracks import judge_frame, sum_up_video
 from roi_anon_ros.evaluate.views import VIEWS, find_view
 
@@ -168,6 +176,36 @@ def test_a_subset_is_named_by_rules(folder: Path) -> None:
         refused = CliRunner().invoke(app, ["subset", source, str(folder / "x.json"), *options])
         assert refused.exit_code == 2 and message in refused.output
         assert not (folder / "x.json").exists()
+
+
+class OnePose:
+    """A pose network that sees one person, from the front."""
+
+    def __call__(self, image: np.ndarray) -> Poses:
+        points = np.zeros((1, 17, 2), np.float32)
+        seen = np.zeros((1, 17), np.float32)
+        points[0, :5] = [[40, 30], [44, 26], [36, 26], [50, 28], [30, 28]]
+        points[0, 5:7] = [[70, 60], [10, 60]]
+        seen[0, :7] = 0.9
+        box = np.array([[0, 10, 80, 210]], np.float32)
+        return Poses(box, np.array([0.8], np.float32), points, seen)
+
+
+def test_a_pose_tells_a_head_where_nobody_looked_for_one(folder: Path) -> None:
+    path = folder / "all" / "0.png"
+    drawn = record(path, (0, 0, 20, 20))
+    network = cast(PoseNetwork, OnePose())
+    assert add_heads_of_poses(drawn, network) is drawn
+    bare = dataclasses.replace(record(path), annotated=frozenset({"person"}))
+    (head,) = add_heads_of_poses(bare, network).heads.xyxy
+    # Its shoulders are the widest measure: 0.55 of 60; a face of 20 gives 27, a person of 200 22.
+    assert head == pytest.approx([40 - 16.5, 27.6 - 19.8, 40 + 16.5, 27.6 + 19.8], abs=1e-4)
+    unseen = network(np.zeros((8, 8, 3), np.uint8))
+    unseen.seen[0, :4] = 0.3
+    assert len(heads_of_poses(unseen).xyxy) == 0, "one point of a face is none"
+    mask = np.zeros((100, 100), bool)
+    kinds = {"robot": {"by_pose": 3, "views": {"upright": sum_up_paint([judge_paint(mask, bare)])}}}
+    assert paint_table(kinds)[1][0] == "robot, heads by poses"
 
 
 def test_frames_are_read_in_order(folder: Path) -> None:

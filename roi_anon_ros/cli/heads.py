@@ -23,6 +23,7 @@ from roi_anon_ros.cli.run import (
 if TYPE_CHECKING:
     from roi_anon_ros.codec import Codec
     from roi_anon_ros.datasets import Frame, Record
+    from roi_anon_ros.detect.poses import PoseNetwork
     from roi_anon_ros.evaluate.views import View
 
 
@@ -54,6 +55,13 @@ def heads(
     hold: Annotated[
         float, typer.Option(help="Seconds for which a head in a video stays hidden.")
     ] = 0.5,
+    pose: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights of an ultralytics pose network, such as yolo11n-pose.pt: in images in "
+            "which nobody looked for heads, those that it finds are counted."
+        ),
+    ] = None,
     views: Annotated[
         str, typer.Option(help="As evaluate's --view, a list with commas.")
     ] = "upright,turned-90,turned-180,swapped,grey,close-up",
@@ -73,7 +81,7 @@ def heads(
     report.
     """
     with interruptible("evaluate"):
-        for path in [*(sets or []), *(video or [])]:
+        for path in [*(sets or []), *(video or []), *([pose] if pose else [])]:
             must_exist(path)
         if not sets and not video:
             usage_error("nothing to measure: name a SET, or a --video")
@@ -82,8 +90,9 @@ def heads(
         from roi_anon_ros.codec.hiding import Hiding
         from roi_anon_ros.codec.latents import check_quality
         from roi_anon_ros.datasets import read_sequences
+        from roi_anon_ros.detect.poses import PoseNetwork
         from roi_anon_ros.evaluate.comparison import read_kinds
-        from roi_anon_ros.evaluate.heads import check_paints
+        from roi_anon_ros.evaluate.heads import LEAST_POSE, check_paints
         from roi_anon_ros.evaluate.measure import environment
         from roi_anon_ros.evaluate.methods import Kind, parse_name
         from roi_anon_ros.evaluate.methods.making import load_codec
@@ -98,6 +107,7 @@ def heads(
                 raise ValueError(f"{model}: is a {name.kind.value}, must be a model")
             codec = load_codec(name)
             check_paints(codec)
+            network = None if pose is None else PoseNetwork(pose, LEAST_POSE)
             quality = check_quality(name.quality)
             Hiding(hold=hold)
             videos = {}
@@ -108,6 +118,7 @@ def heads(
             "model": codec.name,
             "fingerprint": codec.fingerprint,
             "quality": quality,
+            "pose": f"{pose.name}, {network.fingerprint}" if pose and network else None,
             "environment": environment(),
         }
         with run.progress:
@@ -116,14 +127,19 @@ def heads(
                 kinds = {}
                 if sets:
                     kinds = read_kinds(sets, images or [], VIEWS["upright"], limit, run.fail)
-                about["kinds"] = {
-                    kind: {
-                        "views": _count_heads(codec, kind, found.records, chosen, run),
-                        "helmets": _count_helmets(codec, kind, found.records, run),
-                        "packets": _count_packets(codec, quality, found.records, packets, run),
+                about["kinds"] = {}
+                for kind, found in kinds.items():
+                    records = found.records
+                    by_pose = 0
+                    if network is not None:
+                        by_pose = sum("head" not in record.annotated for record in records)
+                        records = _add_heads(records, network, kind, run)
+                    about["kinds"][kind] = {
+                        "by_pose": by_pose,
+                        "views": _count_heads(codec, kind, records, chosen, run),
+                        "helmets": _count_helmets(codec, kind, records, run),
+                        "packets": _count_packets(codec, quality, records, packets, run),
                     }
-                    for kind, found in kinds.items()
-                }
                 about["videos"] = _count_videos(codec, videos, hold, run)
         markdown = "\n".join(map(to_markdown, tables(about)))
         storage.write_bytes(out / "heads.md", markdown.encode())
@@ -131,6 +147,14 @@ def heads(
         typer.echo(markdown)
         if run.failed:
             raise typer.Exit(1)
+
+
+def _add_heads(records: list[Record], network: PoseNetwork, kind: str, run: Run) -> list[Record]:
+    """The records of one kind of images, with heads where nobody looked for them."""
+    from roi_anon_ros.evaluate.heads import add_heads_of_poses
+
+    steps = (add_heads_of_poses(record, network) for record in records)
+    return list(run.track(steps, len(records), f"{kind}, poses"))
 
 
 def _count_heads(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,11 @@ import numpy as np
 from roi_anon_ros.codec import Codec
 from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.codec.regions import Regions
-from roi_anon_ros.datasets import Record
+from roi_anon_ros.datasets import Boxes, Record
+from roi_anon_ros.detect.poses import FIRST_OF_BODY, PoseNetwork, Poses
 from roi_anon_ros.evaluate.precision import count_draws, to_interval
 from roi_anon_ros.evaluate.views import View
+from roi_anon_ros.files import read_pixels
 
 #: Heights of heads: pixels from, and below.
 HEAD_HEIGHTS = {
@@ -22,6 +24,22 @@ HEAD_HEIGHTS = {
     "16 to 32 px": (16, 32),
     "32 px and more": (32, math.inf),
 }
+
+
+#: Least score of a person, and least sureness of a point, from which a pose tells a head.
+LEAST_POSE = 0.4
+LEAST_POINT = 0.5
+#: Points of the face (eyes, ears, nose) that a head needs, and the least width of one, pixels.
+LEAST_POINTS = 2
+NARROWEST = 8
+#: Width of a head in widths of what is seen of its face, of its shoulders, and in heights of the
+#: person: the largest counts, and at most this share of the person's width. And its height in
+#: widths.
+OF_FACE = 1.35
+OF_SHOULDERS = 0.55
+OF_PERSON = 0.11
+OF_PERSONS_WIDTH = 0.9
+TALL = 1.2
 
 
 @dataclass(frozen=True)
@@ -56,6 +74,41 @@ def check_paints(codec: Codec) -> None:
     """
     if not codec.model.latents.has_quality:
         raise ValueError(f"model {codec.name}: has no head map, paints nothing")
+
+
+def heads_of_poses(poses: Poses) -> Boxes:
+    """Heads of the persons in an image, where their faces are seen, at least from the side."""
+    boxes = []
+    for box, score, points, seen in zip(
+        poses.boxes, poses.scores, poses.points, poses.seen, strict=True
+    ):
+        sure = seen > LEAST_POINT
+        face = points[:FIRST_OF_BODY][sure[:FIRST_OF_BODY]]
+        if score < LEAST_POSE or len(face) < LEAST_POINTS:
+            continue
+        apart = points[FIRST_OF_BODY] - points[FIRST_OF_BODY + 1]
+        both = sure[FIRST_OF_BODY : FIRST_OF_BODY + 2].all()
+        shoulders = np.hypot(*apart) if both else 0.0
+        wide, tall = box[2:] - box[:2]
+        width = max(OF_FACE * np.ptp(face[:, 0]), OF_SHOULDERS * shoulders, OF_PERSON * tall)
+        width = min(width, OF_PERSONS_WIDTH * wide)
+        if width < NARROWEST:
+            continue
+        half = np.array([width, TALL * width]) / 2
+        centre = face.mean(axis=0)
+        boxes.append([*(centre - half), *(centre + half)])
+    found = np.array(boxes, np.float32).reshape(-1, 4)
+    return Boxes(found, np.zeros(len(found), bool))
+
+
+def add_heads_of_poses(record: Record, network: PoseNetwork) -> Record:
+    """A record with the heads that a pose network finds, where nobody looked for heads.
+
+    They are not all that there are: those from behind are missing.
+    """
+    if "head" in record.annotated:
+        return record
+    return replace(record, heads=heads_of_poses(network(read_pixels(record.path))))
 
 
 def look_at_heads(records: Iterable[Record], codec: Codec, view: View) -> Iterator[Painted]:

@@ -47,7 +47,8 @@ def paint_table(kinds: Mapping[str, Any]) -> Table:
             cells = [_share(counted) for counted in figures["by_height"].values()]
             outside = figures["outside"]
             rest = [f"{figures['share']:.3f}", "–" if outside is None else f"{outside:.3f}"]
-            table.append([kind, view, str(figures["images"]), *cells, *rest])
+            name = f"{kind}, heads by poses" if kinds[kind].get("by_pose") else kind
+            table.append([name, view, str(figures["images"]), *cells, *rest])
     return table
 
 
@@ -109,6 +110,12 @@ def sections(about: Mapping[str, Any]) -> list[dict[str, Any]]:
         "Packets: each image is encoded again with other pixels under the same regions.",
         "Videos: frames in which the centre of an annotated head of 32 px or more is not painted.",
     ]
+    if about.get("pose"):
+        text.append(
+            "Heads by poses: in images in which nobody looked for heads, those count that a pose "
+            f"network finds by the points of their faces ({about['pose']}). Heads from behind are "
+            "not among them."
+        )
     worst = order_kinds(about["kinds"])[0] if about["kinds"] else ""
     title = "What is painted" + (f"; the worst kind: {worst}" if worst else "")
     return [{"title": title, "text": text, "tables": tables(about)}]
