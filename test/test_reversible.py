@@ -14,9 +14,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from roi_anon_ros.evaluate.methods import make_method
-from roi_anon_ros.train import reversible, trainer
-from roi_anon_ros.train.reversible import Config, People, blur, rank_one, triplet
+from roi_anon_ros.train import reversible, reversible_people, trainer
+from roi_anon_ros.train.reversible import Config, blur, rank_one, triplet
 from roi_anon_ros.train.reversible_networks import Translator, read_reversible
+from roi_anon_ros.train.reversible_people import People
 
 
 def draw(folder: Path, first: int, count: int) -> None:
@@ -33,7 +34,7 @@ def draw(folder: Path, first: int, count: int) -> None:
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A training of a few steps on small images; a third of the people is kept apart."""
-    monkeypatch.setattr(reversible, "SIZE", (32, 16))
+    monkeypatch.setattr(reversible_people, "SIZE", (32, 16))
     monkeypatch.setattr(reversible, "BLUR", 2.0)
     monkeypatch.setattr(reversible, "HELD", 3)
     draw(tmp_path / "people", 0, 9)
@@ -117,8 +118,8 @@ def test_who_has_only_the_generator_undoes_it(config: Path) -> None:
     with torch.no_grad():
         generator.last.bias.fill_(-0.2)
     settings = Config(**yaml.safe_load(config.read_text()) | {"attacker_steps": 25})
-    own, _ = reversible.read_people(settings.train)
-    others, _ = reversible.read_people(settings.attacker)
+    own, _ = reversible_people.read_people(settings.train)
+    others, _ = reversible_people.read_people(settings.attacker)
     for network in reversible.attack(generator, own, settings):
         attacker = network
     with torch.no_grad():

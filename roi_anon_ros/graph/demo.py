@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 from rclpy.qos import QoSProfile
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2DArray
@@ -39,6 +38,7 @@ from roi_anon_ros.detect.choice import DEFAULT, make_detector_or_ours
 from roi_anon_ros.detect.quiet_ultralytics import EXAMPLE_PHOTOS, example_photo
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.files import Video, encode_image, read_pixels
+from roi_anon_ros.graph.demo_results import QUALITY, summary, table
 from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
 from roi_anon_ros.graph.scene import describe, play_scene
 from roi_anon_ros.nodes.base.images import draw_boxes, from_rgb, to_rgb
@@ -51,7 +51,6 @@ IMAGE_LIMIT = 20.0
 TRIES = 3
 #: Messages that may wait before an image is played.
 WAITING = 50
-QUALITY = 10
 #: Which of the nodes' stages count as encoding, decoding and detecting.
 STAGES = {
     "encode": ("/edge", ("read", "fit", "analysis", "entropy", "pack")),
@@ -313,56 +312,6 @@ def draw(image: np.ndarray, delivery: Delivery, result: dict, path: Path) -> Non
         axes.set_title(title)
         axes.set_axis_off()
     figure.savefig(path)
-
-
-def table(result: dict) -> Table:
-    """What a person wants to see of one image."""
-    size = result["bytes"]
-    ms = result["milliseconds"]
-    width, height = result["source_size"]
-    coded = "x".join(map(str, result["coded_size"]))
-    shown = Table(title=f"{result['image']}  {width}x{height}, coded at {coded}", show_header=False)
-    shown.add_column(style="bold")
-    shown.add_column(justify="right")
-    shown.add_column()
-    rate = f"{result['bits_per_pixel']:.3f} bits per pixel of the source"
-    shown.add_row("sent", f"{size['sent']:,} B", rate)
-    codings = {"raw": "raw", f"jpeg_q{QUALITY}": "JPEG q10", f"avif_q{QUALITY}": "AVIF q10"}
-    for name, what in codings.items():
-        note = "" if name == "raw" else f", at {coded}"
-        shown.add_row(
-            what, f"{size[name]:,} B", f"{size[name] / size['sent']:.1f} times what was sent{note}"
-        )
-    for name in ("encode", "transport", "decode", "detect", "total"):
-        note = "all hops over DDS, and waiting" if name == "transport" else ""
-        shown.add_row(name, f"{ms[name]:.1f} ms", note)
-    for name, judge in (("persons", "detector"), ("faces", "MTCNN")):
-        counts = result[name]
-        note = f"{judge}, original → decoded"
-        if name == "faces":
-            note += f"; {counts['stamps']} stamps, nobody's"
-        shown.add_row(name, f"{counts['original']} → {counts['decoded']}", note)
-    return shown
-
-
-def summary(results: list[dict]) -> dict:
-    """Of all images together: counts and bytes added up, rate averaged."""
-
-    def total(group: str) -> dict[str, int]:
-        added: dict[str, int] = {}
-        for key in results[0][group]:
-            added[key] = sum(result[group][key] for result in results)
-        return added
-
-    return {
-        "images": len(results),
-        "model": results[0]["model"],
-        "fingerprint": results[0]["fingerprint"],
-        "bits_per_pixel": sum(result["bits_per_pixel"] for result in results) / len(results),
-        "bytes": total("bytes"),
-        "persons": total("persons"),
-        "faces": total("faces"),
-    }
 
 
 def demo(source: Path | None, out: Path, model: str, detector: str, console: Console) -> dict:

@@ -23,16 +23,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 import yaml
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
-from roi_anon_ros.datasets.bodies import Body, read_bodies
-from roi_anon_ros.files import read_pixels
 from roi_anon_ros.storage import write_bytes
 from roi_anon_ros.train.numbers import check_positive, check_whole
 from roi_anon_ros.train.reversible_networks import (
@@ -42,11 +38,10 @@ from roi_anon_ros.train.reversible_networks import (
     Translator,
     write_reversible,
 )
+from roi_anon_ros.train.reversible_people import People, read_people
 
 #: What ``network`` says in the YAML file of such a training.
 NAME = "reversible"
-#: Height and width of an image, pixels.
-SIZE = 128, 64
 #: Standard deviation of the blur of the first target, pixels: the paper's 12 at half its size.
 BLUR = 6.0
 #: Weight of the two distances in the loss.
@@ -105,77 +100,6 @@ class Config:
             for one in getattr(self, name):
                 if not isinstance(one, dict) or not {"images"} <= set(one) <= {"images", "people"}:
                     raise ValueError(f"{name}: got {one!r}, must be images, perhaps with people")
-
-
-@dataclass(frozen=True, eq=False)
-class People:
-    """Images of persons.
-
-    Attributes:
-        images: float32 ``[n, 3, 128, 64]`` in [0, 1].
-        person: int ``[n]``, numbers without gaps.
-        camera: int ``[n]``.
-    """
-
-    images: Tensor
-    person: np.ndarray
-    camera: np.ndarray
-
-    @property
-    def count(self) -> int:
-        """How many people."""
-        return int(self.person.max()) + 1
-
-    def take(self, chosen: np.ndarray) -> People:
-        """Some of the images, bool ``[n]``; people are numbered anew."""
-        person = np.unique(self.person[chosen], return_inverse=True)[1]
-        return People(self.images[torch.from_numpy(chosen)], person, self.camera[chosen])
-
-    def draw(self, step: int, config: Config) -> tuple[Tensor, Tensor]:
-        """The batch of a step, mirrored or not: images, and int64 ``[B]``, whose they are."""
-        rng = np.random.default_rng((config.seed, step))
-        rows: list[int] = []
-        for one in rng.choice(self.count, min(config.people, self.count), replace=False):
-            own = np.flatnonzero(self.person == one)
-            rows += rng.choice(own, config.images, replace=len(own) < config.images).tolist()
-        images = self.images[rows]
-        mirrored = torch.from_numpy(rng.random(len(rows)) < 0.5)
-        images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return images, torch.from_numpy(self.person[rows])
-
-
-def read_people(sets: list[dict[str, Any]]) -> tuple[People, set[tuple[str, str]]]:
-    """Read folders of people.
-
-    Returns:
-        The people, and who they are: folder and name.
-
-    Raises:
-        ValueError: a set cannot be used, or has nobody from ``people``.
-    """
-    bodies: list[tuple[str, Body]] = []
-    for one in sets:
-        found = read_bodies(Path(one["images"]))
-        names = sorted({body.name for body in found})
-        first, end = one.get("people", (0, len(names)))
-        chosen = set(names[first:end])
-        if not chosen:
-            raise ValueError(f"people: got {first} to {end}, {one['images']} has {len(names)}")
-        bodies += [(one["images"], body) for body in found if body.name in chosen]
-    labels = [f"{folder}/{body.name}" for folder, body in bodies]
-    cameras = [f"{folder}/{body.camera}" for folder, body in bodies]
-    images = [_fit(read_pixels(body.path)) for _, body in bodies]
-    person = np.unique(labels, return_inverse=True)[1]
-    camera = np.unique(cameras, return_inverse=True)[1]
-    return People(torch.stack(images), person, camera), {(f, body.name) for f, body in bodies}
-
-
-def _fit(image: np.ndarray) -> Tensor:
-    """An image at the networks' size, ``[3, 128, 64]``."""
-    how = cv2.INTER_AREA if image.shape[0] > SIZE[0] else cv2.INTER_CUBIC
-    scaled = cv2.resize(image, SIZE[::-1], interpolation=how)
-    return torch.from_numpy(scaled).permute(2, 0, 1).float() / 255
 
 
 def blur(images: Tensor) -> Tensor:
@@ -288,8 +212,9 @@ class Training:
 
     def learn(self) -> dict[str, float]:
         """Make a step, and return its terms."""
-        torch.manual_seed(self.config.seed * 100_003 + self.step)
-        images, person = self.people.draw(self.step, self.config)
+        config = self.config
+        torch.manual_seed(config.seed * 100_003 + self.step)
+        images, person = self.people.draw((config.seed, self.step), config.people, config.images)
         wanted = self.target(images)
         net = self.networks
         protected = send(net["generator"](images))
@@ -395,7 +320,7 @@ def attack(generator: Translator, people: People, config: Config) -> Iterator[Tr
         network = Translator().to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
     for step in range(config.attacker_steps):
-        images, _ = people.draw(step, config)
+        images, _ = people.draw((config.seed, step), config.people, config.images)
         with torch.no_grad():
             protected = generator(images).clamp(0, 1).mul(255).round() / 255
         loss = (network(protected) - images).abs().mean()
