@@ -9,6 +9,8 @@ import torch
 
 from roi_anon_ros.codec import networks
 from roi_anon_ros.codec.headmap import (
+    BELONGS,
+    CLOSE,
     LEAST_COARSE,
     LEAST_LOOK,
     LEAST_LOOK_LARGE,
@@ -19,7 +21,7 @@ from roi_anon_ros.codec.headmap import (
 )
 from roi_anon_ros.codec.headmap import SURE as SURE_PROBABILITY
 from roi_anon_ros.codec.regions import CELL
-from roi_anon_ros.codec.second_look import PREFIX, REACH, SIDE, SecondLook, crop_heads
+from roi_anon_ros.codec.second_look import PREFIX, REACHES, SIDE, SecondLook, crop_heads
 
 IMAGE = np.zeros((640, 896, 3), np.uint8)
 SURE = 9.0
@@ -79,9 +81,9 @@ def as_numbers(network: networks.SecondLook) -> SecondLook:
     return SecondLook({PREFIX + name: value.numpy() for name, value in state.items()})
 
 
-def make_unsure_map(probability: float) -> RunMap:
-    """A map that sees one head of 32 pixels at this probability, in one cell of the image."""
-    sure = make_map(896, 32)
+def make_unsure_map(probability: float, width: int = 896, side: float = 32) -> RunMap:
+    """A map that sees one head of this side at this probability, in one cell of one level."""
+    sure = make_map(width, side)
 
     def run(level: np.ndarray) -> np.ndarray:
         answer = sure(level)
@@ -89,6 +91,26 @@ def make_unsure_map(probability: float) -> RunMap:
         return answer
 
     return run
+
+
+@pytest.mark.parametrize("share", [BELONGS - 0.05, BELONGS + 0.05])
+def test_cells_that_are_much_less_probable_are_not_painted_with_a_head(share: float) -> None:
+    """A head of 32 pixels, and a cell 6 cells to the right that places it there too."""
+    probability = 0.9
+    sure = make_unsure_map(probability)
+    other = share * probability
+
+    def run(level: np.ndarray) -> np.ndarray:
+        answer = sure(level)
+        if answer[0].max() > 0:
+            answer[0, 4, 12] = np.log(other / (1 - other))
+            answer[1, 4, 12] = -1.5
+            answer[3, 4, 12] = 2
+        return answer
+
+    regions, _ = find_heads(run, IMAGE)
+    assert regions.cells[4, 6] and len(regions.heads) == 1
+    assert regions.cells[4, 12] == (share > BELONGS)
 
 
 def test_the_second_look_says_no_to_what_is_unsure() -> None:
@@ -101,20 +123,21 @@ def test_the_second_look_says_no_to_what_is_unsure() -> None:
     assert confidence == pytest.approx(SURE_PROBABILITY - 0.1)
 
 
-def test_large_heads_are_refused_less_easily() -> None:
+@pytest.mark.parametrize(
+    ("width", "least"), [(896, LEAST_LOOK), (448, LEAST_LOOK_LARGE)], ids=["small", "large"]
+)
+def test_large_heads_must_be_surer(width: int, least: float) -> None:
     """A head of 32 pixels, and the same answer on a level of half the size: one of 64."""
-    for width, refused in ((896, True), (448, False)):
-        sure = make_map(width, 32)
+    for answer in (least - 0.1, least + 0.1):
+        regions, _ = find_heads(make_unsure_map(0.5, width), IMAGE, look=say(answer))
+        assert regions.cells.any() == (answer > least)
 
-        def run(level: np.ndarray, sure: RunMap = sure) -> np.ndarray:
-            answer = sure(level)
-            answer[0, answer[0] > 0] = 0.0
-            return answer
 
-        regions, _ = find_heads(run, IMAGE, look=say(LEAST_LOOK - 0.1))
-        assert regions.cells.any() == (not refused)
-        regions, _ = find_heads(run, IMAGE, look=say(LEAST_LOOK_LARGE - 0.1))
-        assert not regions.cells.any()
+def test_who_fills_the_image_needs_no_second_look() -> None:
+    for share in (CLOSE - 0.05, CLOSE + 0.05):
+        side = share * min(IMAGE.shape[:2])
+        regions, _ = find_heads(make_unsure_map(0.5, side=side), IMAGE, look=say(-9.0))
+        assert regions.cells.any() == (share > CLOSE)
 
 
 def test_what_the_map_is_sure_of_needs_no_second_look() -> None:
@@ -139,25 +162,26 @@ def test_numpy_looks_as_torch_does() -> None:
     network = networks.SecondLook()
     network.last.reset_parameters()
     rng = np.random.default_rng(0)
-    crops = rng.integers(0, 256, (7, SIDE, SIDE, 3), np.uint8)
+    crops = rng.integers(0, 256, (7, 2, SIDE, SIDE, 3), np.uint8)
     evidence = rng.normal(size=(7, 3)).astype(np.float32)
     with torch.no_grad():
-        images = torch.from_numpy(crops).permute(0, 3, 1, 2).float() / 255
+        images = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float() / 255
         expected = network(images, torch.from_numpy(evidence)).numpy()
     np.testing.assert_allclose(as_numbers(network)(crops, evidence), expected, atol=1e-5)
     assert as_numbers(network)(crops[:0], evidence[:0]).shape == (0, 2)
 
 
 def test_a_crop_shows_its_head_in_the_middle() -> None:
-    """A bright disc of any size fills 1 / REACH of its crop, wherever it is."""
+    """A bright disc of any size fills one part in the reach of its crops, wherever it is."""
     for side in (10, 40, 200):
         image = np.zeros((400, 500, 3), np.uint8)
         cv2.circle(image, (260, 170), side // 2, (255, 255, 255), -1)
-        (crop,) = crop_heads(image, np.array([[260.0, 170.0, side]]))
-        rows, columns = np.nonzero(crop[..., 0] > 127)
-        assert rows.mean() == pytest.approx((SIDE - 1) / 2, abs=0.6)
-        assert columns.mean() == pytest.approx((SIDE - 1) / 2, abs=0.6)
-        assert np.ptp(rows) + 1 == pytest.approx(SIDE / REACH, abs=1.7)
+        (crops,) = crop_heads(image, np.array([[260.0, 170.0, side]]))
+        for crop, reach in zip(crops, REACHES, strict=True):
+            rows, columns = np.nonzero(crop[..., 0] > 127)
+            assert rows.mean() == pytest.approx((SIDE - 1) / 2, abs=0.6)
+            assert columns.mean() == pytest.approx((SIDE - 1) / 2, abs=0.6)
+            assert np.ptp(rows) + 1 == pytest.approx(SIDE / reach, abs=1.7)
 
 
 def test_votes_for_one_head_become_their_mean() -> None:

@@ -43,7 +43,7 @@ def test_a_place_wears_what_its_head_wears() -> None:
 def test_normalisations_go_into_the_weights() -> None:
     torch.manual_seed(0)
     network = NormalisedLook()
-    crops = torch.rand(9, 3, 32, 32)
+    crops = torch.rand(9, 2, 3, 32, 32)
     evidence = torch.randn(9, 3)
     network(crops, evidence)  # the normalisations' means move
     network.eval()

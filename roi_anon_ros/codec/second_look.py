@@ -1,9 +1,10 @@
 """The second look: whether what the head map calls a head is one, each by itself, from close by.
 
 The map answers for every cell of an image, so it must be small. Of the few places that it names,
-most people and all false ones can be told apart by a network that sees nothing else. It says no to
-false ones alone: nothing is hidden that the map did not name. And it says whether a head wears a
-helmet, for sites that look for helmets.
+most people and all false ones can be told apart by a network that sees nothing else than the place
+and, coarsely, what is around it: a body under a head. It says no to false ones alone: nothing is
+hidden that the map did not name. And it says whether a head wears a helmet, for sites that look for
+helmets.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-#: Pixels on a side of what it looks at, and how many sides of the head that shows.
+#: Pixels on a side of what it looks at, and how many sides of the head that shows: first the head
+#: itself, then what it stands on.
 SIDE = 32
-REACH = 2.5
-#: Stride of each convolution, see ``networks.second_look``.
-STRIDES = (2, 2, 1, 2, 1)
+REACHES = (2.5, 7.0)
+#: Stride of each convolution for each reach, see ``networks.second_look``.
+STRIDES = ((2, 2, 1, 2, 1), (2, 2, 2))
 #: How the network's tensors are called in a model.
 PREFIX = "second_look."
 
@@ -37,11 +39,15 @@ class SecondLook:
         def read(name: str) -> np.ndarray:
             return tensors[PREFIX + name].astype(np.float32)
 
-        self._layers = []
-        for index in range(len(STRIDES)):
-            weight = read(f"layers.{index}.weight")
-            matrix = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(-1, len(weight)))
-            self._layers.append((matrix, read(f"layers.{index}.bias"), weight.shape[2]))
+        self._branches = []
+        for reach, strides in enumerate(STRIDES):
+            layers = []
+            for index, stride in enumerate(strides):
+                name = f"branches.{reach}.{index}"
+                weight = read(f"{name}.weight")
+                matrix = np.ascontiguousarray(weight.transpose(2, 3, 1, 0).reshape(-1, len(weight)))
+                layers.append((matrix, read(f"{name}.bias"), weight.shape[2], stride))
+            self._branches.append(layers)
         self._hidden = read("hidden.weight").T, read("hidden.bias")
         self._last = read("last.weight").T, read("last.bias")
 
@@ -49,7 +55,7 @@ class SecondLook:
         """Look at places.
 
         Args:
-            crops: uint8 ``[n, 32, 32, 3]`` RGB, of :func:`crop_heads`.
+            crops: uint8 ``[n, 2, 32, 32, 3]`` RGB, of :func:`crop_heads`.
             evidence: float32 ``[n, 3]``, of :func:`weigh`.
 
         Returns:
@@ -57,13 +63,15 @@ class SecondLook:
         """
         if not len(crops):
             return np.zeros((0, 2), np.float32)
-        x = crops.astype(np.float32) / 255 - 0.5
-        for (matrix, bias, kernel), stride in zip(self._layers, STRIDES, strict=True):
-            x = np.maximum(_convolve(x, matrix, kernel, stride) + bias, 0)
-        # As torch flattens it: channels first.
-        flat = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+        flat = []
+        for reach, layers in enumerate(self._branches):
+            x = crops[:, reach].astype(np.float32) / 255 - 0.5
+            for matrix, bias, kernel, stride in layers:
+                x = np.maximum(_convolve(x, matrix, kernel, stride) + bias, 0)
+            # As torch flattens it: channels first.
+            flat.append(x.transpose(0, 3, 1, 2).reshape(len(x), -1))
         weight, bias = self._hidden
-        hidden = np.maximum(flat @ weight + bias, 0)
+        hidden = np.maximum(np.concatenate(flat, axis=1) @ weight + bias, 0)
         weight, bias = self._last
         return np.concatenate([hidden, evidence], axis=1) @ weight + bias
 
@@ -87,32 +95,36 @@ def crop_heads(image: np.ndarray, heads: np.ndarray, side: int = SIDE) -> np.nda
     Args:
         image: uint8 ``[H, W, 3]`` RGB.
         heads: ``[n, 3]`` or wider: centre x, centre y, side, pixels.
-        side: of the crops, pixels; :data:`REACH` heads wide for :data:`SIDE`, wider for more.
+        side: of the crops, pixels; as many heads wide as :data:`REACHES` says for :data:`SIDE`,
+            wider for more.
 
     Returns:
-        uint8 ``[n, side, side, 3]``; outside the image its edge.
+        uint8 ``[n, 2, side, side, 3]``, one for each reach; outside the image its edge.
     """
-    crops = np.empty((len(heads), side, side, 3), np.uint8)
+    crops = np.empty((len(heads), len(REACHES), side, side, 3), np.uint8)
     halves = [image]
-    for crop, (x, y, head) in zip(crops, heads[:, :3].astype(float), strict=True):
-        scale = SIDE / (REACH * head)
-        # Halved beforehand: bilinear sampling alone would alias.
-        step = 0
-        while scale < 0.5 and min(halves[step].shape[:2]) > 1:
-            scale *= 2
-            step += 1
-            if step == len(halves):
-                last = halves[-1]
-                smaller = (max(last.shape[1] // 2, 1), max(last.shape[0] // 2, 1))
-                halves.append(cv2.resize(last, smaller, interpolation=cv2.INTER_AREA))
-        shrunk = 2**step
-        centre = (np.array([x, y]) + 0.5) / shrunk - 0.5
-        shift = (side - 1) / 2 - scale * centre
-        matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-        cv2.warpAffine(
-            halves[step], matrix, (side, side), crop, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
-        )
+    for pair, (x, y, head) in zip(crops, heads[:, :3].astype(float), strict=True):
+        for crop, reach in zip(pair, REACHES, strict=True):
+            scale = SIDE / (reach * head)
+            # Halved beforehand: bilinear sampling alone would alias.
+            step = 0
+            while scale < 0.5 and min(halves[step].shape[:2]) > 1:
+                scale *= 2
+                step += 1
+                if step == len(halves):
+                    halves.append(_halve(halves[-1]))
+            centre = (np.array([x, y]) + 0.5) / 2**step - 0.5
+            shift = (side - 1) / 2 - scale * centre
+            matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+            cv2.warpAffine(
+                halves[step], matrix, (side, side), crop, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
+            )
     return crops
+
+
+def _halve(image: np.ndarray) -> np.ndarray:
+    size = (max(image.shape[1] // 2, 1), max(image.shape[0] // 2, 1))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def weigh(heads: np.ndarray) -> np.ndarray:

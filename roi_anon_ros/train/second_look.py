@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from roi_anon_ros.codec import headmap, second_look
 from roi_anon_ros.codec.headmap import ask_map, find_heads, merge_heads
+from roi_anon_ros.codec.image import as_grey
 from roi_anon_ros.codec.networks.second_look import WIDTHS, SecondLook
 from roi_anon_ros.codec.regions import Regions
 from roi_anon_ros.codec.second_look import PREFIX, crop_heads, weigh
@@ -30,12 +31,14 @@ from roi_anon_ros.train.heads import HeadsConfig, HeadsTraining, write_codec
 from roi_anon_ros.train.sets import TrainingImages
 from roi_anon_ros.train.weights import put_head_map
 
-#: Places of at least this probability are learned from.
-LEAST_PROBABILITY = 0.3
+#: Places of at least this probability are learned from: some more than are painted.
+LEAST_PROBABILITY = 0.2
 #: Places of one image at most.
 MOST_PLACES = 80
 #: Share of the images that are turned by a quarter, a half or three quarters.
 TURNED = 0.5
+#: Share of the images in which the head map is asked about grey.
+GREY = 0.15
 #: Side of what is kept of a place, pixels: crops are turned and moved within.
 KEPT = 56
 #: A place is a head where it is within this share of the larger one's side and of the head's own,
@@ -51,6 +54,8 @@ TILTED = 8.0
 MOVED = 1.2
 #: Heads with a helmet are few: they are drawn this many times as often.
 WITH_HELMET = 4.0
+#: Large places are few, and a false one costs a person: the same of them.
+OF_LARGE = 2.0
 #: Weight of the cross entropy of "it wears a helmet".
 HELMET_WEIGHT = 0.3
 #: Share of the values before the hidden layer that a step leaves out.
@@ -76,7 +81,7 @@ class Places:
     """What a head map calls heads, and what they are.
 
     Attributes:
-        crops: uint8 ``[n, 56, 56, 3]``.
+        crops: uint8 ``[n, 2, 56, 56, 3]``, of each reach.
         evidence: float32 ``[n, 3]``, see :func:`~roi_anon_ros.codec.second_look.weigh`.
         heads: bool ``[n]``, whether each is one.
         helmets: int8 ``[n]``, 1 a head with a helmet, 0 one without, -1 not known, or no head.
@@ -144,7 +149,7 @@ def tell_helmets(record: Record, places: np.ndarray) -> np.ndarray:
 def find_places(
     images: TrainingImages, ask: Callable[[np.ndarray], np.ndarray], seed: int
 ) -> Places:
-    """Let a head map name places in all images, some of them turned.
+    """Let a head map name places in all images, some of them turned or grey.
 
     Args:
         images: to look at; those that cannot be read are left out.
@@ -165,6 +170,8 @@ def find_places(
             rank_zero_info(f"places: {index} of {len(images.records)} images")
         turns = int(rng.integers(1, 4)) if rng.random() < TURNED else 0
         image = np.ascontiguousarray(np.rot90(read_pixels(record.path), turns))
+        if rng.random() < GREY:
+            image = as_grey(image)
         votes, _ = ask_map(ask, image, LEAST_PROBABILITY)
         if not len(votes):
             continue
@@ -182,7 +189,8 @@ def find_places(
             worn = tell_helmets(record, upright[of_kind])
             helmets.append(worn if is_head else np.full(len(of_kind), -1, np.int8))
             # Images are alike, and so are the places of one kind in an image.
-            weights.append(np.full(len(of_kind), each / max(len(of_kind), 1)))
+            often = np.where(places[of_kind, 2] >= headmap.LARGE, OF_LARGE, 1.0)
+            weights.append(often * each / max(len(of_kind), 1))
     is_head = np.concatenate(heads)
     weight = np.concatenate(weights)
     if is_head.all() or not is_head.any():
@@ -232,24 +240,25 @@ class LookCrops(PreloadedCrops):
         """All of them are in memory."""
 
     def __getitem__(self, item: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Crop ``item``: uint8 ``[3, 32, 32]``, float32 ``[3]`` of evidence, 1 or 0 for a head,
+        """Crop ``item``: uint8 ``[2, 3, 32, 32]``, float32 ``[3]`` of evidence, 1 or 0 for a head,
         and 1, 0 or -1 for its helmet.
         """
         rng = np.random.default_rng((self.seed, item))
         place = int(np.searchsorted(self._ends, rng.random() * self._ends[-1], "right"))
         places = self._places
         index = min(place, len(places.heads) - 1)
-        crop = change_colours(_move(places.crops[index], rng), rng)
+        both = change_colours(_move(places.crops[index], rng), rng)
+        crops = both.reshape(len(second_look.REACHES), -1, *both.shape[1:])
         return (
-            torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1))),
+            torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2))),
             torch.from_numpy(places.evidence[index]),
             torch.tensor(float(places.heads[index])),
             torch.tensor(float(places.helmets[index])),
         )
 
 
-def _move(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A crop of 32 pixels a side out of a larger one."""
+def _move(crops: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Crops of 32 pixels a side out of larger ones, of each reach, one below the other."""
     side = second_look.SIDE
     scale = np.exp(rng.normal(0, SCALED))
     angle = np.deg2rad(90 * rng.choice([0, 0, 0, 0, 1, 2, 3]) + rng.normal(0, TILTED))
@@ -257,15 +266,14 @@ def _move(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     cosine = np.cos(angle) * scale
     sine = np.sin(angle) * scale
     turn = np.array([[cosine * mirrored, -sine], [sine * mirrored, cosine]])
-    middle = np.full(2, (len(crop) - 1) / 2) + rng.normal(0, MOVED, 2)
-    shift = (side - 1) / 2 - turn @ middle
-    return cv2.warpAffine(
-        crop,
-        np.column_stack([turn, shift]),
-        (side, side),
-        flags=cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    moved = rng.normal(0, MOVED, 2)
+    result = np.empty((len(crops), side, side, 3), np.uint8)
+    for crop, view, reach in zip(crops, result, second_look.REACHES, strict=True):
+        middle = (crop.shape[0] - 1) / 2 + moved * second_look.REACHES[0] / reach
+        shift = (side - 1) / 2 - turn @ middle
+        matrix = np.column_stack([turn, shift])
+        cv2.warpAffine(crop, matrix, (side, side), view, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
+    return result.reshape(-1, side, 3)
 
 
 class NormalisedLook(nn.Module):
@@ -275,25 +283,36 @@ class NormalisedLook(nn.Module):
         super().__init__()
         self.look = SecondLook()
         self.look.last.reset_parameters()
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in WIDTHS[1:])
+        self.norms = nn.ModuleList(
+            nn.ModuleList(map(nn.BatchNorm2d, widths[1:])) for widths in WIDTHS
+        )
 
     def forward(self, crops: Tensor, evidence: Tensor) -> Tensor:
         """See :meth:`SecondLook.forward`."""
         look = self.look
-        x = crops - 0.5
-        for layer, norm in zip(look.layers, self.norms, strict=True):
-            x = torch.relu(norm(layer(x)))
-        x = F.dropout(x.flatten(1), DROPPED, self.training)
+        flat = []
+        for reach, layers in enumerate(look.convolutions):
+            x = crops[:, reach] - 0.5
+            for layer, norm in zip(layers, self.norms_of(reach), strict=True):
+                x = torch.relu(norm(layer(x)))
+            flat.append(x.flatten(1))
+        x = F.dropout(torch.cat(flat, 1), DROPPED, self.training)
         hidden = torch.relu(look.hidden(x))
         return look.last(torch.cat([hidden, evidence], 1))
+
+    def norms_of(self, reach: int) -> list[nn.BatchNorm2d]:
+        """The normalisations after the layers for one reach."""
+        return list(cast("Iterable[nn.BatchNorm2d]", self.norms[reach]))
 
     def fold(self) -> SecondLook:
         """The same with the normalisations in the weights."""
         folded = SecondLook()
         folded.load_state_dict(self.look.state_dict())
-        for index, (layer, norm) in enumerate(zip(self.look.layers, self.norms, strict=True)):
-            assert isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
-            folded.layers[index] = fuse_conv_bn_eval(layer.eval(), norm.eval())
+        for reach, layers in enumerate(self.look.convolutions):
+            fused = folded.branches[reach]
+            assert isinstance(fused, nn.ModuleList)
+            for index, norm in enumerate(self.norms_of(reach)):
+                fused[index] = fuse_conv_bn_eval(layers[index].eval(), norm.eval())
         return folded
 
 

@@ -2,53 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from roi_anon_ros.codec.second_look import STRIDES
 
-#: Channels of the convolutions.
-WIDTHS = (3, 16, 32, 32, 64, 64)
-#: Sides of their kernels.
-KERNELS = (5, 3, 3, 3, 3)
+#: Channels of the convolutions for each reach.
+WIDTHS = ((3, 16, 32, 32, 64, 64), (3, 16, 32, 48))
+#: Sides of their kernels: of the first, and of all others.
+FIRST_KERNEL = 5
+KERNEL = 3
+#: Values that the convolutions leave of each reach.
+FLAT = 1024, 768
 #: Values of the last hidden layer, and what the head map adds to them.
 HIDDEN = 48
 EVIDENCE = 3
 
 
 class SecondLook(nn.Module):
-    """Says of a crop around a place whether there is a head in its middle, and a helmet on it.
+    """Says of a place whether there is a head in its middle, and a helmet on it.
 
     .. code-block:: none
 
-        [3, 32, 32]  conv5(→16, stride 2) │ conv3(→32, stride 2) │ conv3(→32) │
-                     conv3(→64, stride 2) │ conv3(→64) │ flat │ 1024→48 │ 48 + 3 → 2
+        the head      [3, 32, 32]  conv5(→16, stride 2) │ conv3(→32, stride 2) │ conv3(→32) │
+                                   conv3(→64, stride 2) │ conv3(→64) │ flat 1024
+        around it     [3, 32, 32]  conv5(→16, stride 2) │ conv3(→32, stride 2) │
+                                   conv3(→48, stride 2) │ flat 768
+                                   1792→48 │ 48 + 3 → 2
 
-    ReLU after each but the last. About 2.1 million multiply-adds a place. As it is made, it says
+    ReLU after each but the last. About 3 million multiply-adds a place. As it is made, it says
     yes to every head, and to no helmet.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            nn.Conv2d(WIDTHS[i], WIDTHS[i + 1], kernel, STRIDES[i], kernel // 2)
-            for i, kernel in enumerate(KERNELS)
+        self.branches = nn.ModuleList(
+            _make_branch(widths, strides) for widths, strides in zip(WIDTHS, STRIDES, strict=True)
         )
-        self.hidden = nn.Linear(16 * WIDTHS[-1], HIDDEN)
+        self.hidden = nn.Linear(sum(FLAT), HIDDEN)
         self.last = nn.Linear(HIDDEN + EVIDENCE, 2)
         nn.init.zeros_(self.last.weight)
         with torch.no_grad():
             self.last.bias.copy_(torch.tensor([5.0, -5.0]))
 
+    @property
+    def convolutions(self) -> list[list[nn.Conv2d]]:
+        """The layers for each reach."""
+        return [list(cast("Iterable[nn.Conv2d]", branch)) for branch in self.branches]
+
     def forward(self, crops: Tensor, evidence: Tensor) -> Tensor:
         """The logits ``[n, 2]`` of "this is a head" and "it wears a helmet".
 
         Args:
-            crops: ``[n, 3, 32, 32]`` in [0, 1].
+            crops: ``[n, 2, 3, 32, 32]`` in [0, 1], of each reach.
             evidence: ``[n, 3]``, see :func:`~roi_anon_ros.codec.second_look.weigh`.
         """
-        x = crops - 0.5
-        for layer in self.layers:
-            x = torch.relu(layer(x))
-        hidden = torch.relu(self.hidden(x.flatten(1)))
+        flat = []
+        for reach, layers in enumerate(self.convolutions):
+            x = crops[:, reach] - 0.5
+            for layer in layers:
+                x = torch.relu(layer(x))
+            flat.append(x.flatten(1))
+        hidden = torch.relu(self.hidden(torch.cat(flat, 1)))
         return self.last(torch.cat([hidden, evidence], 1))
+
+
+def _make_branch(widths: tuple[int, ...], strides: tuple[int, ...]) -> nn.ModuleList:
+    layers = nn.ModuleList()
+    for index, stride in enumerate(strides):
+        kernel = KERNEL if index else FIRST_KERNEL
+        layers.append(nn.Conv2d(widths[index], widths[index + 1], kernel, stride, kernel // 2))
+    return layers
