@@ -168,6 +168,7 @@ class Probe(Graph):
         return its values, level and message.
         """
         asked = self.now()
+        self._reported.pop(name, None)
         self.wait_for(lambda: self._reported.get(name, -1) >= asked, f"diagnostics of {name}")
         status = self.diagnostics[name]
         values = {pair.key: pair.value for pair in status.values}
