@@ -49,8 +49,8 @@ LEAST_LOOK = -0.25
 LEAST_LOOK_LARGE = 0.0
 LARGE = 64
 #: A head of at least this share of the image's shorter side needs no second look: who is that close
-#: is known by everybody, and little around him tells that it is a head. Of close-ups of
-#: Construction-PPE and Penn-Fudan 0.89 are painted with it, without it 0.67.
+#: is recognised most easily, and the image shows little around a head to tell it by. Of heads in
+#: close-ups of Construction-PPE 0.89 are painted with it, without it 0.67.
 CLOSE = 0.7
 #: From this logit on a head wears a helmet.
 LEAST_HELMET = 0.0

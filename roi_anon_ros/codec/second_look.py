@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from roi_anon_ros.codec.image import resize
+
 #: Pixels on a side of what it looks at, and how many sides of the head that shows: first the head
 #: itself, then what it stands on.
 SIDE = 32
@@ -112,7 +114,8 @@ def crop_heads(image: np.ndarray, heads: np.ndarray, side: int = SIDE) -> np.nda
                 scale *= 2
                 step += 1
                 if step == len(halves):
-                    halves.append(_halve(halves[-1]))
+                    height, width = halves[-1].shape[:2]
+                    halves.append(resize(halves[-1], max(width // 2, 1), max(height // 2, 1)))
             centre = (np.array([x, y]) + 0.5) / 2**step - 0.5
             shift = (side - 1) / 2 - scale * centre
             matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
@@ -120,11 +123,6 @@ def crop_heads(image: np.ndarray, heads: np.ndarray, side: int = SIDE) -> np.nda
                 halves[step], matrix, (side, side), crop, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
             )
     return crops
-
-
-def _halve(image: np.ndarray) -> np.ndarray:
-    size = (max(image.shape[1] // 2, 1), max(image.shape[0] // 2, 1))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def weigh(heads: np.ndarray) -> np.ndarray:

@@ -26,7 +26,7 @@ HEAD_HEIGHTS = {
 }
 
 
-#: Least score of a person, and least sureness of a point, from which a pose tells a head.
+#: Least score of a person whose pose is asked for, and least sureness of a point of it.
 LEAST_POSE = 0.4
 LEAST_POINT = 0.5
 #: Points of the face (eyes, ears, nose) that a head needs, and the least width of one, pixels.
@@ -79,12 +79,10 @@ def check_paints(codec: Codec) -> None:
 def heads_of_poses(poses: Poses) -> Boxes:
     """Heads of the persons in an image, where their faces are seen, at least from the side."""
     boxes = []
-    for box, score, points, seen in zip(
-        poses.boxes, poses.scores, poses.points, poses.seen, strict=True
-    ):
+    for box, points, seen in zip(poses.boxes, poses.points, poses.seen, strict=True):
         sure = seen > LEAST_POINT
         face = points[:FIRST_OF_BODY][sure[:FIRST_OF_BODY]]
-        if score < LEAST_POSE or len(face) < LEAST_POINTS:
+        if len(face) < LEAST_POINTS:
             continue
         apart = points[FIRST_OF_BODY] - points[FIRST_OF_BODY + 1]
         both = sure[FIRST_OF_BODY : FIRST_OF_BODY + 2].all()

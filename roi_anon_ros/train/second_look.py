@@ -37,7 +37,7 @@ LEAST_PROBABILITY = 0.2
 MOST_PLACES = 80
 #: Share of the images that are turned by a quarter, a half or three quarters.
 TURNED = 0.5
-#: Share of the images in which the head map is asked about grey.
+#: Share of the images that are grey.
 GREY = 0.15
 #: Side of what is kept of a place, pixels: crops are turned and moved within.
 KEPT = 56
@@ -54,7 +54,7 @@ TILTED = 8.0
 MOVED = 1.2
 #: Heads with a helmet are few: they are drawn this many times as often.
 WITH_HELMET = 4.0
-#: Large places are few, and a false one costs a person: the same of them.
+#: Large places are few, and a false one costs a person: they are drawn this many times as often.
 OF_LARGE = 2.0
 #: Weight of the cross entropy of "it wears a helmet".
 HELMET_WEIGHT = 0.3

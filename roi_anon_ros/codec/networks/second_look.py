@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from roi_anon_ros.codec.second_look import STRIDES
+from roi_anon_ros.codec.second_look import SIDE, STRIDES
 
 #: Channels of the convolutions for each reach.
 WIDTHS = ((3, 16, 32, 32, 64, 64), (3, 16, 32, 48))
 #: Sides of their kernels: of the first, and of all others.
 FIRST_KERNEL = 5
 KERNEL = 3
-#: Values that the convolutions leave of each reach.
-FLAT = 1024, 768
 #: Values of the last hidden layer, and what the head map adds to them.
 HIDDEN = 48
 EVIDENCE = 3
@@ -42,7 +41,9 @@ class SecondLook(nn.Module):
         self.branches = nn.ModuleList(
             _make_branch(widths, strides) for widths, strides in zip(WIDTHS, STRIDES, strict=True)
         )
-        self.hidden = nn.Linear(sum(FLAT), HIDDEN)
+        cells = [(SIDE // math.prod(strides)) ** 2 for strides in STRIDES]
+        left = sum(count * widths[-1] for count, widths in zip(cells, WIDTHS, strict=True))
+        self.hidden = nn.Linear(left, HIDDEN)
         self.last = nn.Linear(HIDDEN + EVIDENCE, 2)
         nn.init.zeros_(self.last.weight)
         with torch.no_grad():
