@@ -33,7 +33,7 @@ def make_gained_model(path: Path, seed: int = 0) -> Path:
     image = trial_image(192, 128)
     x = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     with torch.no_grad():  # untrained, it would code every image as zeros
-        scale = 4 / net.analyse(x).std()
+        scale = 1 / net.analyse(x).std()
         net.g_a[-1].weight *= scale
         net.g_a[-1].bias *= scale
     see_white(net.head_map)

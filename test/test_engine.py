@@ -137,6 +137,17 @@ def test_an_engine_finds_the_symbols_and_images_of_the_reference(model: Model, n
         assert np.abs(shown.astype(int) - wanted).mean() <= tolerance.mean_byte_error, size
 
 
+@pytest.mark.parametrize("height", [16, 80, 256])
+def test_a_narrow_image_is_analysed_as_by_the_reference(height: int) -> None:
+    need("openvino")
+    codec = Codec.load("roi", "openvino")
+    reference = Codec.load("roi", "torch")
+    image = np.random.default_rng(0).integers(0, 256, (height, 16, 3), np.uint8)
+    expected = reference.engine.analyse(image)
+    found = codec.engine.analyse(image)
+    assert np.abs(found - expected).max() < 0.1 * expected.std()
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_shipped_model_loses_nothing_by_an_engine(name: str, tmp_path: Path) -> None:
     """How far off an engine is on the default model, in the figures of its users."""

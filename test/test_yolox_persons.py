@@ -78,7 +78,12 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.parametrize(
     ("size", "fitted"),
-    [((320, 224), (320, 224)), ((100, 33), (128, 64)), ((1280, 700), (640, 352))],
+    [
+        ((320, 224), (320, 224)),
+        ((100, 33), (128, 128)),
+        ((16, 150), (128, 160)),
+        ((1280, 700), (640, 352)),
+    ],
 )
 def test_an_image_keeps_its_size_unless_it_is_too_large(
     size: tuple[int, int], fitted: tuple[int, int]
@@ -151,13 +156,13 @@ def test_engines_give_the_rows_of_torch(
     weights = Path(shutil.copy(random_yolox, tmp_path))
     rng = np.random.default_rng(0)
     if engine == "openvino-int8":
-        calibrate(weights, rng.integers(0, 256, (4, 64, 96, 3), np.uint8))
+        calibrate(weights, rng.integers(0, 256, (4, 128, 160, 3), np.uint8))
     if engine == "onnxruntime":  # openvino converts what lies there without an exported network
         write_graph(weights)
     _, reference = make_run(weights, "torch")
     name, run = make_run(weights, engine)
     assert name == engine
-    for shape in ((1, 64, 96, 3), (2, 96, 32, 3)):
+    for shape in ((1, 128, 160, 3), (2, 160, 128, 3)):
         batch = rng.integers(0, 256, shape, np.uint8)
         expected = reference(batch)
         found = run(batch)

@@ -45,7 +45,8 @@ class BudgetGuide(nn.Module, ABC):
         if not budget >= 0:
             raise ValueError(f"budget: got {budget}, must be 0 or more")
         self.budget = budget
-        self.network = network.eval().requires_grad_(False)
+        network = network.eval().requires_grad_(False)
+        self.network = network.to(memory_format=torch.channels_last)
 
     @abstractmethod
     def features(self, x: Tensor) -> list[Tensor]:

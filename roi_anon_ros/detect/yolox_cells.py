@@ -6,12 +6,17 @@ import numpy as np
 
 #: Pixels of the image that one cell of each scale stands for, one after the other.
 STRIDES = (8, 16, 32)
-#: Grey at the right and lower edge where sides are no multiples of 32.
+#: Grey at the right and lower edge where sides are no multiples of 32, or too short.
 PADDING = 114
+#: What the network sees has sides of at least this many pixels. OpenVINO crashes where a processor
+#: multiplies int8 in tiles (AMX) and the coarsest map has fewer than some five cells.
+LEAST_SIDE = 128
 
 
 def fit(image: np.ndarray, max_side: int) -> np.ndarray:
-    """Shrink uint8 ``[H, W, 3]`` to a longest side of ``max_side``, pad it to multiples of 32."""
+    """Shrink uint8 ``[H, W, 3]`` to a longest side of ``max_side``; pad it to multiples of 32, and
+    to :data:`LEAST_SIDE`.
+    """
     height, width = image.shape[:2]
     longest = max(height, width)
     if longest > max_side:
@@ -20,9 +25,10 @@ def fit(image: np.ndarray, max_side: int) -> np.ndarray:
         import cv2  # here, for a detector that is only imported costs nothing
 
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    if height % 32 == 0 and width % 32 == 0:
+    whole = [max(side + -side % 32, LEAST_SIDE) for side in (height, width)]
+    if whole == [height, width]:
         return image
-    padded = np.full((height + -height % 32, width + -width % 32, 3), PADDING, np.uint8)
+    padded = np.full((*whole, 3), PADDING, np.uint8)
     padded[:height, :width] = image
     return padded
 

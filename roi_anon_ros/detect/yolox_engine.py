@@ -5,8 +5,9 @@ The exported networks beside the weights run without torch, whose import alone c
 half a gigabyte.
 
 Every engine takes a batch as a camera or a decoder has it, uint8 ``[B, H, W, 3]`` RGB with sides
-that are multiples of 32, and gives `YoloxNano.forward`'s rows, float32 ``[B, n, 5 + classes]``. Of
-weights for latents it takes a batch of them, float32 ``[B, N, h, w]`` with even sides.
+that are multiples of 32 from 128 on, and gives `YoloxNano.forward`'s rows, float32
+``[B, n, 5 + classes]``. Of weights for latents it takes a batch of them, float32 ``[B, N, h, w]``
+with even sides.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 
 from roi_anon_ros.detect.boxes import Detections, check_confidence, check_images, gather, suppress
 from roi_anon_ros.detect.weights import find_weights
-from roi_anon_ros.detect.yolox_cells import decode_rows, fit
+from roi_anon_ros.detect.yolox_cells import LEAST_SIDE, decode_rows, fit
 from roi_anon_ros.detect.yolox_engine import make_run
 
 #: Of two boxes that overlap more, intersection over union, the one with the lower score goes.
@@ -28,7 +28,7 @@ class YoloxPersons:
         weights: a name that `find_weights` knows, or a file for `load_yolox`; the exported networks
             beside it need no torch.
         confidence: least score, 0 to 1.
-        max_side: pixels, a multiple of 32 from 32 to 4096.
+        max_side: pixels, a multiple of 32 from 128 to 4096.
         engine: see `make_run`.
 
     Attributes:
@@ -48,12 +48,15 @@ class YoloxPersons:
         engine: str = "torch",
     ) -> None:
         self.confidence = check_confidence(confidence)
-        if max_side not in range(32, 4097, 32):
-            raise ValueError(f"max_side: got {max_side}, must be a multiple of 32 from 32 to 4096")
+        if max_side not in range(LEAST_SIDE, 4097, 32):
+            raise ValueError(
+                f"max_side: got {max_side}, must be a multiple of 32 from {LEAST_SIDE} to 4096"
+            )
         self.max_side = max_side
         self.weights = find_weights(weights)
         self.engine, self._run = make_run(self.weights, engine)
-        self([np.zeros((64, 64, 3), np.uint8)])  # what fails does so here, not on the first image
+        # What fails does so here, not on the first image.
+        self([np.zeros((LEAST_SIDE, LEAST_SIDE, 3), np.uint8)])
 
     def __call__(self, images: list[np.ndarray]) -> list[Detections]:
         """Return the persons in each image, uint8 ``[H, W, 3]`` RGB, highest score first.

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,6 +24,9 @@ from roi_anon_ros.storage import digest
 
 log = logging.getLogger(__name__)
 
+#: Images are at least this wide, pixels, where they are analysed in bfloat16: of a single column of
+#: latents OpenVINO makes noise on processors that multiply it in tiles (AMX).
+LEAST_WIDTH = 32
 #: The stages that may be in int8.
 INT8_STAGES = (ANALYSIS, SYNTHESIS)
 
@@ -35,14 +39,33 @@ class OpenVinoEngine(GraphEngine):
     def _build(self, stage: Stage) -> Callable[[np.ndarray], np.ndarray]:
         import openvino
 
-        core = openvino.Core()
-        can = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._on[stage] = "bfloat16" if "BF16" in can else "float32"
-        compiled = core.compile_model(
+        can = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if "BF16" not in can:
+            self._on[stage] = "float32"
+            return self._compile(stage, "f32")
+        self._on[stage] = "bfloat16"
+        run = self._compile(stage, "bf16")
+        if stage is not ANALYSIS:
+            return run
+
+        @cache
+        def compile_exact() -> Callable[[np.ndarray], np.ndarray]:
+            return self._compile(stage, "f32")
+
+        def analyse(batch: np.ndarray) -> np.ndarray:
+            narrow = batch.shape[2] < LEAST_WIDTH
+            return compile_exact()(batch) if narrow else run(batch)
+
+        return analyse
+
+    def _compile(self, stage: Stage, precision: str) -> Callable[[np.ndarray], np.ndarray]:
+        import openvino
+
+        compiled = openvino.Core().compile_model(
             self.graph(stage),
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in can else "f32",
+                "INFERENCE_PRECISION_HINT": precision,
                 "PERFORMANCE_HINT": "LATENCY",
                 "INFERENCE_NUM_THREADS": stage.threads,
                 "ENABLE_CPU_PINNING": False,  # every process would sit on the first cores
