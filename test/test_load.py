@@ -25,7 +25,7 @@ pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: make env, or a
 pytest.importorskip("ultralytics", reason="needs the 'server' extra")
 
 from roi_anon_ros.detect import WeightsError, find_weights
-from roi_anon_ros.graph import load
+from roi_anon_ros.graph import load, load_results
 
 pytestmark = pytest.mark.ros
 
@@ -102,8 +102,8 @@ def test_its_figures_fit_together(weights: Path, monkeypatch: pytest.MonkeyPatch
         ages = row["age"]
         assert 0 < ages["median"] <= ages["p95"] <= ages["p99"] <= ages["max"]
         assert 0 <= row["late"] <= row["answered"]
-        assert (row["late"] > 0) == (row["age"]["max"] > load.LATE)
-    head, *lines = load.table(results)
+        assert (row["late"] > 0) == (row["age"]["max"] > load_results.LATE)
+    head, *lines = load_results.make_table(results)
     assert [line[0] for line in lines] == [
         "2 cameras",
         "edge included (640x480, 15 Hz)",
@@ -116,19 +116,19 @@ def test_its_summary_counts_the_frames_of_its_time_only() -> None:
     second = 10**9
     stamps = [[0, second, 2 * second, 3 * second], [second + 1, second + 2, 5 * second]]
     ages = [{0: 9.0, second: 0.1, 3 * second: 8.0}, {5 * second: 7.0}]
-    row = load._summary(stamps, ages, second, 3 * second)
+    row = load_results.summarise_answers(stamps, ages, second, 3 * second)
     assert (row["published"], row["answered"], row["share"], row["late"]) == (4, 1, 0.25, 0)
     assert (row["per_second"], row["least_per_second"]) == (0.5, 0.0)
     assert row["age"] == {"median": 0.1, "p95": 0.1, "p99": 0.1, "max": 0.1}
     assert row["gap"] == 2.0  # from the first second to the third, which ends after the time
-    nothing = load._summary(stamps, [{}, {}], second, 3 * second)
+    nothing = load_results.summarise_answers(stamps, [{}, {}], second, 3 * second)
     assert nothing["answered"] == 0 and set(nothing["age"].values()) == {None}
     results = {"size": [640, 480], "rate": 15.0, "rows": {"2 cameras": nothing | {"raw": False}}}
-    line = load.table(results)[1]
+    line = load_results.make_table(results)[1]
     assert nothing["gap"] is None
     assert line == ["2 cameras", "0.0", "0.0", "–", "0%", "–", "–", "–", "–", "0 of 0"]
     with pytest.raises(GraphError):
-        load._summary(stamps, ages, 6 * second, 7 * second)
+        load_results.summarise_answers(stamps, ages, 6 * second, 7 * second)
 
 
 @pytest.mark.parametrize(

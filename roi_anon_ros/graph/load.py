@@ -19,7 +19,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from rclpy.qos import QoSProfile
 from rclpy.serialization import serialize_message
 from rclpy.time import Time
@@ -35,9 +34,10 @@ from roi_anon_ros.codec.image import check_sides, resize
 from roi_anon_ros.detect.choice import DEFAULT, find_detector
 from roi_anon_ros.errors import RoiAnonError
 from roi_anon_ros.evaluate.latency.images import default_image, parse_sizes
-from roi_anon_ros.evaluate.report.markdown import Table, to_markdown
+from roi_anon_ros.evaluate.report.markdown import to_markdown
 from roi_anon_ros.graph.cameras import RATES
-from roi_anon_ros.graph.processes import START_LIMIT, Graph, GraphError
+from roi_anon_ros.graph.load_results import EDGE_RATE, EDGE_SIZE, make_table, summarise_answers
+from roi_anon_ros.graph.processes import START_LIMIT, Graph
 from roi_anon_ros.nodes.base.images import from_rgb
 from roi_anon_ros.nodes.base.latents import to_message
 
@@ -45,12 +45,6 @@ from roi_anon_ros.nodes.base.latents import to_message
 ANSWER_LIMIT = 60.0
 #: Seconds between the first answers for all cameras and the measurement.
 WARM_UP = 2.0
-#: Answers older than this, in seconds, are late.
-LATE = 0.2
-#: Width and height of the cameras in front of edge nodes.
-EDGE_SIZE = (640, 480)
-#: Images a second of the cameras in front of edge nodes.
-EDGE_RATE = 15.0
 #: A camera of the site: 4 m over the ground, looks along x and a little down.
 SITE_CAMERA = {
     "width": EDGE_SIZE[0],
@@ -188,7 +182,7 @@ def run(
                 begin, end = _measure(load, seconds)
                 load.end(["cameras"])  # they write their stamps
             stamps = json.loads((folder / "stamps.json").read_text())
-            summary = _summary(stamps, load.ages, begin, end)
+            summary = summarise_answers(stamps, load.ages, begin, end)
             return summary | {"raw": row.raw, "engines": load.engines}
 
     names = {_count(number): Row(number) for number in cameras}
@@ -264,40 +258,6 @@ def _start(
     load.start_module("cameras", "roi_anon_ros.graph.cameras", **publish)
 
 
-def table(results: dict[str, Any]) -> Table:
-    """The rows as a table.
-
-    Args:
-        results: of :func:`run`.
-    """
-    width, height = results["size"]
-    rate = results["rate"]
-    lines = [
-        [
-            f"{width}x{height}, {rate:g} Hz",
-            "answers a second",
-            "of the slowest camera",
-            "longest gap of a camera, ms",
-            "frames answered",
-        ]
-    ]
-    lines[0] += ["age, ms: median", "95 % below", "99 % below", "at most"]
-    lines[0].append(f"older than {1e3 * LATE:.0f} ms")
-    for name, row in results["rows"].items():
-        if row["raw"]:
-            name += " ({}x{}, {:g} Hz)".format(*EDGE_SIZE, EDGE_RATE)
-        ages = ("–" if age is None else f"{1e3 * age:.0f}" for age in row["age"].values())
-        line = [
-            name,
-            f"{row['per_second']:.1f}",
-            f"{row['least_per_second']:.1f}",
-            "–" if row["gap"] is None else f"{1e3 * row['gap']:.0f}",
-            f"{row['share']:.0%}",
-        ]
-        lines.append([*line, *ages, f"{row['late']} of {row['answered']}"])
-    return lines
-
-
 def _topics(spaces: Iterable[str], name: str) -> str:
     """A topic in each of several namespaces, as a parameter."""
     return f"[{', '.join(f'{space}/{name}' for space in spaces)}]"
@@ -322,43 +282,6 @@ def _measure(row: Load, seconds: float) -> tuple[int, int]:
         healthy=True,
     )
     return begin, end
-
-
-def _summary(
-    stamps: list[list[int]], ages: list[dict[int, float]], begin: int, end: int
-) -> dict[str, Any]:
-    """One row of the results."""
-    published = sum(begin <= stamp < end for camera in stamps for stamp in camera)
-    if not published:
-        raise GraphError("the cameras' process came to publish nothing: the machine is too busy")
-    counted: list[list[float]] = []
-    for answers in ages:
-        counted.append([age for stamp, age in answers.items() if begin <= stamp < end])
-    every = np.array([age for camera in counted for age in camera])
-    seconds = (end - begin) / 1e9
-    gaps: list[float] = []
-    for answers in ages:
-        gaps += _gaps(sorted(answers), begin, end)
-    figures: list[float | None] = [None] * 4
-    if every.size:
-        figures = np.percentile(every, (50, 95, 99, 100)).tolist()
-    return {
-        "cameras": len(stamps),
-        "published": published,
-        "answered": len(every),
-        "share": len(every) / published,
-        "per_second": len(every) / seconds,
-        "least_per_second": min(map(len, counted)) / seconds,
-        "gap": max(gaps, default=None),
-        "age": dict(zip(("median", "p95", "p99", "max"), figures, strict=True)),
-        "late": int((every > LATE).sum()),
-    }
-
-
-def _gaps(stamps: list[int], begin: int, end: int) -> list[float]:
-    """Seconds between stamps (ns, rising) that follow each other, of those that touch a time."""
-    pairs = zip(stamps, stamps[1:], strict=False)
-    return [(later - stamp) / 1e9 for stamp, later in pairs if later > begin and stamp < end]
 
 
 def parse_cameras(text: str) -> list[int]:
@@ -444,7 +367,7 @@ def main() -> None:
         sys.exit(130)
     if given.out:
         given.out.write_text(json.dumps(results, indent=1) + "\n")
-    print(to_markdown(table(results)))
+    print(to_markdown(make_table(results)))
     engines = {
         f"{name}: {engine}"
         for row in results["rows"].values()
