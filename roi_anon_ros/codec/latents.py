@@ -16,7 +16,7 @@ AUTO_QUALITY = 0.0
 #: That of images whose longer side has more than :data:`SMALL_SIDE` pixels, and that of smaller
 #: ones: a small image has a person on few pixels, and each of them counts.
 DEFAULT_QUALITY = 4.75
-SMALL_QUALITY = 7.0
+SMALL_QUALITY = 6.0
 SMALL_SIDE = 480
 #: No latent is larger; what is, is not finite or the work of a broken engine.
 LARGEST_SYMBOL = (1 << 15) - 1
