@@ -81,11 +81,13 @@ class SecondLook:
 def _convolve(x: np.ndarray, matrix: np.ndarray, kernel: int, stride: int) -> np.ndarray:
     """A convolution of ``[n, h, w, c]`` whose padding is half the kernel."""
     margin = kernel // 2
-    padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
+    count, height, width, channels = x.shape
+    padded = np.zeros((count, height + 2 * margin, width + 2 * margin, channels), np.float32)
+    padded[:, margin : margin + height, margin : margin + width] = x
     # NumPy 1's stub knows one axis only.
     every = sliding_window_view(padded, (kernel, kernel), axis=(1, 2))  # type: ignore[call-overload]
     windows = every[:, ::stride, ::stride]
-    count, rows, columns = windows.shape[:3]
+    rows, columns = windows.shape[1:3]
     # [n, rows, columns, c, k, k] to one row for each place: k, k, c.
     patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(count * rows * columns, -1)
     return (patches @ matrix).reshape(count, rows, columns, -1)
