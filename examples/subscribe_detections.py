@@ -35,5 +35,6 @@ try:
     rclpy.spin(Listener())
 except (KeyboardInterrupt, ExternalShutdownException):
     pass
-finally:
-    rclpy.try_shutdown()
+except RuntimeError:  # the interrupt came between two messages
+    if rclpy.ok():
+        raise

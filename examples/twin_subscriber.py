@@ -25,3 +25,6 @@ try:
     rclpy.spin(node)
 except (KeyboardInterrupt, ExternalShutdownException):
     pass
+except RuntimeError:  # the interrupt came between two messages
+    if rclpy.ok():
+        raise

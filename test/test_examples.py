@@ -65,6 +65,35 @@ def test_evaluate_set(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     assert 24 <= rates["original"] < 24.1
 
 
+#: Interrupts an example after its executor saw that all is well, before it waits for messages; what
+#: Python itself would raise may come later than the end of the context.
+LATE = """
+import contextlib, runpy, signal, sys, time
+import rclpy
+from rclpy.executors import Executor
+
+def get_nodes(self, get=Executor.get_nodes):
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(60)
+    while rclpy.ok():
+        time.sleep(0.01)
+    return get(self)
+
+Executor.get_nodes = get_nodes
+runpy.run_path(sys.argv.pop(), run_name="__main__")
+"""
+
+
+@pytest.mark.ros
+@pytest.mark.parametrize("name", ["subscribe_detections.py", "twin_subscriber.py"])
+def test_an_interrupt_between_two_messages_ends_without_an_error(name: str) -> None:
+    pytest.importorskip("vision_msgs.msg", reason="needs vision_msgs: make env, or apt")
+    command = [sys.executable, "-c", LATE, str(EXAMPLES / name)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.ros
 def test_subscribe_detections(tmp_path: Path) -> None:
     ros_graph = pytest.importorskip("ros_graph")
