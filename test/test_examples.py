@@ -73,9 +73,9 @@ import rclpy
 from rclpy.executors import Executor
 
 def get_nodes(self, get=Executor.get_nodes):
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt):  # none comes where SIGINT was ignored before
         signal.raise_signal(signal.SIGINT)
-        time.sleep(60)
+        time.sleep(1)
     while rclpy.ok():
         time.sleep(0.01)
     return get(self)
