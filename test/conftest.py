@@ -65,3 +65,25 @@ def random_yolox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
     write_network(network, path, {})
     return path
+
+
+@pytest.fixture(scope="session")
+def random_yolov8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A YOLOv8n of random weights, a .pt file."""
+    pytest.importorskip("ultralytics", reason="ultralytics is not installed")
+    import torch
+    from torch import nn
+
+    from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
+
+    torch.manual_seed(0)
+    network = import_ultralytics().YOLO("yolov8n.yaml")
+    for module in network.model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over what it has seen
+    network.model.train()
+    with torch.no_grad():
+        network.model(torch.rand(4, 3, 64, 64))
+    path = tmp_path_factory.mktemp("weights") / "random.pt"
+    network.save(path)
+    return path

@@ -7,28 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from roi_anon_ros.detect.actions import ActionNetwork, save_actions
 from roi_anon_ros.detect.budget import ActionGuide, BudgetGuide, Yolov8Guide, YoloxGuide
-
-
-@pytest.fixture(scope="module")
-def yolov8(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("ultralytics", reason="ultralytics is not installed")
-    from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
-
-    torch.manual_seed(0)
-    network = import_ultralytics().YOLO("yolov8n.yaml")
-    for module in network.model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # a plain mean over what it has seen
-    network.model.train()
-    with torch.no_grad():
-        network.model(torch.rand(4, 3, 64, 64))
-    path = tmp_path_factory.mktemp("weights") / "random.pt"
-    network.save(path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +28,7 @@ def guide(request: pytest.FixtureRequest) -> BudgetGuide:
     if request.param == "yolox":
         return YoloxGuide(request.getfixturevalue("random_yolox")).double()
     layers = (15, 21) if "pyramid" in request.param else Yolov8Guide.LAYERS
-    return Yolov8Guide(request.getfixturevalue("yolov8"), layers=layers).double()
+    return Yolov8Guide(request.getfixturevalue("random_yolov8"), layers=layers).double()
 
 
 def images(seed: int, count: int = 2) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -120,17 +101,17 @@ def test_bad_arguments_are_refused(random_yolox: Path, tmp_path: Path) -> None:
         Yolov8Guide(random_yolox)
 
 
-def test_the_maps_are_those_of_the_whole_network(yolov8: Path) -> None:
+def test_the_maps_are_those_of_the_whole_network(random_yolov8: Path) -> None:
     from roi_anon_ros.detect.quiet_ultralytics import import_ultralytics
 
-    model = import_ultralytics().YOLO(str(yolov8)).model.float().fuse(verbose=False).eval()
+    model = import_ultralytics().YOLO(str(random_yolov8)).model.float().fuse(verbose=False).eval()
     model = model.to(memory_format=torch.channels_last)  # as the guide's: it sums in the same order
     caught = []
     model.model[-1].register_forward_pre_hook(lambda _, inputs: caught.extend(inputs[0]))
     x = torch.rand(1, 3, 64, 32, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         model(x)
-        maps = Yolov8Guide(yolov8, layers=[15, 18, 21]).features(x)
+        maps = Yolov8Guide(random_yolov8, layers=[15, 18, 21]).features(x)
     assert all(torch.equal(a, b) for a, b in zip(maps, caught, strict=True))
     with pytest.raises(ValueError, match=r"layers: got \[22\], must be numbers from 0 to 21"):
-        Yolov8Guide(yolov8, layers=[22])
+        Yolov8Guide(random_yolov8, layers=[22])

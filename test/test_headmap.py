@@ -16,12 +16,22 @@ from roi_anon_ros.codec.headmap import (
     LEAST_LOOK_LARGE,
     MAX_HEADS,
     RunMap,
+    drop_repeats,
     find_heads,
     merge_heads,
 )
 from roi_anon_ros.codec.headmap import SURE as SURE_PROBABILITY
 from roi_anon_ros.codec.regions import CELL
-from roi_anon_ros.codec.second_look import PREFIX, REACHES, SIDE, SecondLook, crop_heads
+from roi_anon_ros.codec.second_look import (
+    PREFIX,
+    REACHES,
+    SIDE,
+    TURNS,
+    SecondLook,
+    crop_heads,
+    look_upright,
+    tell_turns,
+)
 
 IMAGE = np.zeros((640, 896, 3), np.uint8)
 SURE = 9.0
@@ -71,7 +81,7 @@ def say(value: float, helmet: float = -5.0) -> SecondLook:
     """A second look that says the same of every place: of its head, and of a helmet."""
     network = networks.SecondLook()
     with torch.no_grad():
-        network.last.bias.copy_(torch.tensor([value, helmet]))
+        network.last.bias.copy_(torch.tensor([value, helmet, 0.0, 0.0, 0.0, 0.0]))
     return as_numbers(network)
 
 
@@ -146,7 +156,7 @@ def test_what_the_map_is_sure_of_needs_no_second_look() -> None:
     assert regions.cells.any() and len(regions.heads) == 1
 
 
-@pytest.mark.parametrize("probability", [SURE_PROBABILITY - 0.1, SURE_PROBABILITY + 0.1])
+@pytest.mark.parametrize("probability", [SURE_PROBABILITY - 0.1, SURE_PROBABILITY + 0.02])
 def test_helmets_are_told_of_sure_and_unsure_heads(probability: float) -> None:
     run = make_unsure_map(probability)
     for helmet in (-1.0, 1.0):
@@ -168,7 +178,99 @@ def test_numpy_looks_as_torch_does() -> None:
         images = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float() / 255
         expected = network(images, torch.from_numpy(evidence)).numpy()
     np.testing.assert_allclose(as_numbers(network)(crops, evidence), expected, atol=1e-5)
-    assert as_numbers(network)(crops[:0], evidence[:0]).shape == (0, 2)
+    assert as_numbers(network)(crops[:0], evidence[:0]).shape == (0, 6)
+
+
+def test_a_head_that_is_named_twice_is_there_once() -> None:
+    heads = np.array(
+        [
+            [100.0, 100.0, 40.0],
+            [115, 110, 36],  # half of it, and much less sure
+            [100, 100, 90],  # around it, but much larger
+            [140, 100, 40],  # a neighbour
+            [115, 100, 40],  # half of it, and about as sure
+            [300, 300, 40],  # far away, and none
+        ]
+    )
+    logits = np.array([3.0, 0.5, 0.5, 0.5, 2.5, -3.0])
+    stays = np.array([True, True, True, True, True, False])
+    kept = drop_repeats(heads, logits, stays)
+    assert kept.tolist() == [True, False, True, True, True, False]
+    # What is no head hides no other one; what needs no second look is never one too many.
+    assert drop_repeats(heads[:2], logits[:2], np.array([False, True])).tolist() == [False, True]
+    sure = np.array([np.inf, np.inf])
+    assert drop_repeats(heads[:2], sure, np.ones(2, bool)).all()
+
+
+class KnowsUpright:
+    """Says of a place that it is a head where its upper half is white, as of all people it has
+    seen, and which way its white half lies.
+    """
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, crops: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+        self.asked += 1
+        answers = np.zeros((len(crops), 6), np.float32)
+        half = SIDE // 2
+        near = crops[:, 0].mean(axis=-1)
+        # Turned counterclockwise by so many quarters, which half comes to lie above.
+        sides = near[:, :half], near[:, :, half:], near[:, half:], near[:, :, :half]
+        for turns, side in enumerate(sides):
+            white = side.mean(axis=(1, 2)) > 200
+            answers[white, TURNS.start + turns] = 4
+        answers[:, 0] = np.where(answers[:, TURNS.start] > 0, 3.0, -3.0)
+        return answers
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_camera_on_its_side_is_noticed(turns: int) -> None:
+    """Four heads and a place that shows nothing."""
+    crops = np.zeros((5, 2, SIDE, SIDE, 3), np.uint8)
+    crops[:4, :, : SIDE // 2] = 255
+    # The camera turned them clockwise.
+    turned = np.ascontiguousarray(np.rot90(crops, -turns, (2, 3)))
+    evidence = np.zeros((5, 3), np.float32)
+    knows = KnowsUpright()
+    assert tell_turns(knows(turned, evidence)) == turns
+    assert (knows(turned, evidence)[:, 0] > 0).any() == (turns == 0)
+    knows.asked = 0
+    answers = look_upright(knows, turned, evidence)  # type: ignore[arg-type]
+    assert (answers[:, 0] > 0).tolist() == [True, True, True, True, False]
+    assert knows.asked == (2 if turns else 1)
+
+
+def test_who_lies_where_others_stand_is_looked_at_lying() -> None:
+    crops = np.zeros((4, 2, SIDE, SIDE, 3), np.uint8)
+    crops[:3, :, : SIDE // 2] = 255
+    crops[3, :, :, : SIDE // 2] = 255
+    knows = KnowsUpright()
+    answers = look_upright(knows, crops, np.zeros((4, 3), np.float32))  # type: ignore[arg-type]
+    assert (answers[:, 0] > 0).all() and knows.asked == 2
+
+
+def test_one_place_turns_no_image_against_many() -> None:
+    """Somebody lies on the floor where others stand; and where nothing is known, nothing turns."""
+    answers = np.zeros((4, 6), np.float32)
+    answers[:, 0] = 3
+    assert tell_turns(answers[:0]) == 0
+    assert tell_turns(answers) == 0
+    answers[:3, TURNS.start] = 2
+    answers[3, TURNS.start + 1] = 2
+    assert tell_turns(answers) == 0
+    answers[:, TURNS] = 0
+    answers[3, TURNS.start + 1] = 0.5
+    assert tell_turns(answers) == 0, "half a word from one"
+
+
+def test_what_is_no_head_has_little_say() -> None:
+    answers = np.zeros((30, 6), np.float32)
+    answers[:, 0] = -5
+    answers[:, TURNS.start] = 1
+    answers[:3, 0] = 3
+    answers[:3, TURNS] = [-4, 4, -4, -4]
+    assert tell_turns(answers) == 1
 
 
 def test_a_crop_shows_its_head_in_the_middle() -> None:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+import yaml
+from gained_model import make_gained_model, see_white
 
-from roi_anon_ros.datasets import Boxes, Record
+from roi_anon_ros.codec import load_model
+from roi_anon_ros.codec.engines.stages import to_batch
+from roi_anon_ros.codec.headmap import RunMap
+from roi_anon_ros.codec.networks import HeadMap
+from roi_anon_ros.codec.networks.headmap import MULTIPLE
+from roi_anon_ros.codec.second_look import SIDE, crop_heads
+from roi_anon_ros.datasets import Boxes, Record, read_set
+from roi_anon_ros.files import png, read_pixels
+from roi_anon_ros.train import look_places, look_teacher
 from roi_anon_ros.train.head_targets import label_heads
-from roi_anon_ros.train.second_look import NormalisedLook, judge_places, tell_helmets
+from roi_anon_ros.train.look_places import LookCrops, find_places, judge_places, tell_helmets
+from roi_anon_ros.train.look_teacher import HINTS, ask_teacher, make_hints
+from roi_anon_ros.train.second_look import NormalisedLook
+from roi_anon_ros.train.sets import TrainingImages
+from roi_anon_ros.train.trainer import train
 
 NOBODY = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, bool))
 #: Two heads of 20 pixels, far apart.
@@ -43,11 +59,160 @@ def test_a_place_wears_what_its_head_wears() -> None:
 def test_normalisations_go_into_the_weights() -> None:
     torch.manual_seed(0)
     network = NormalisedLook()
-    crops = torch.rand(9, 2, 3, 32, 32)
+    crops = torch.rand(9, 2, 3, SIDE, SIDE)
     evidence = torch.randn(9, 3)
     network(crops, evidence)  # the normalisations' means move
     network.eval()
     with torch.no_grad():
-        answer = network(crops, evidence)
+        answer, hints = network(crops, evidence)
         torch.testing.assert_close(network.fold()(crops, evidence), answer, atol=1e-4, rtol=1e-4)
-    assert answer.shape == (9, 2)
+    assert answer.shape == (9, 6) and hints.shape == (9, HINTS)
+
+
+def white_set(folder: Path, count: int, seed: int) -> Path:
+    """Images with two white squares on grey noise; the left one is drawn as a head."""
+    rng = np.random.default_rng(seed)
+    images = []
+    boxes = []
+    for index in range(count):
+        image = rng.integers(60, 100, (128, 160, 3), np.uint8)
+        top = int(rng.integers(16, 72))
+        image[top : top + 24, 24:48] = 255
+        image[top + 8 : top + 32, 104:128] = 255
+        (folder / f"{index}.png").write_bytes(png(image))
+        images.append({"id": index, "file_name": f"{index}.png", "width": 160, "height": 128})
+        boxes.append({"id": index, "image_id": index, "category_id": 1, "bbox": [24, top, 24, 24]})
+    categories = [{"id": 1, "name": "head"}]
+    file = folder / "set.json"
+    file.write_text(json.dumps({"images": images, "annotations": boxes, "categories": categories}))
+    return file
+
+
+@pytest.fixture(scope="module")
+def white(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return white_set(tmp_path_factory.mktemp("white"), 12, seed=1)
+
+
+@pytest.fixture(scope="module")
+def ask() -> RunMap:
+    """A head map to which all that is white is a head."""
+    net = HeadMap()
+    see_white(net)
+
+    @torch.no_grad()
+    def run(image: np.ndarray) -> np.ndarray:
+        batch = torch.from_numpy(to_batch(image, MULTIPLE, 2 * MULTIPLE)).permute(0, 3, 1, 2)
+        return net(batch.float() / 255)[0].numpy()
+
+    return run
+
+
+def as_images(file: Path) -> TrainingImages:
+    records = read_set(file, file.parent).records
+    return TrainingImages(records, None, np.ones(len(records)))
+
+
+def test_places_are_where_the_upright_image_has_them(white: Path, ask: RunMap) -> None:
+    """Half of the images are turned before the map is asked."""
+    images = as_images(white)
+    places = find_places(images, ask, seed=0)
+    assert len(set(places.image.tolist())) == len(images.records)
+    assert set(places.heads.tolist()) == {0.0, 1.0} and places.hints.shape[1] == 0
+    for index, (x, y, _), head in zip(places.image, places.place, places.heads, strict=True):
+        box = images.records[index].heads.xyxy[0]
+        inside = box[0] - 4 < x < box[2] + 4 and box[1] - 4 < y < box[3] + 4
+        assert inside == (head == 1)
+    assert places.weights[places.heads == 1].sum() == pytest.approx(0.5)
+    assert places.weights.sum() == pytest.approx(1)
+
+
+def test_a_turned_crop_says_how_it_is_made_upright(
+    white: Path, ask: RunMap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SCALED", "TILTED", "MOVED"):
+        monkeypatch.setattr(look_places, name, 0.0)
+    crops = LookCrops(as_images(white), ask, seed=0)
+    place = np.array([36.0, 60.0, 24.0])
+    upright = np.concatenate(
+        crop_heads(read_pixels(white.parent / "0.png"), place[None])[0]
+    ).astype(float)
+    seen = set()
+    for turns in range(4):
+        both = crops._show(0, place, turns, np.random.default_rng(turns))
+        again = np.concatenate(np.rot90(both.reshape(2, SIDE, SIDE, 3), turns, (1, 2)))
+        distances = [np.abs(again - upright).mean(), np.abs(again[:, ::-1] - upright).mean()]
+        assert min(distances) < 2
+        seen.add(int(np.argmin(distances)))
+    assert seen == {0, 1}, "some are mirrored, some are not"
+    labels = {int(crops[item][4]) for item in range(60)}
+    assert labels == {0, 1, 2, 3}
+    first, again = crops[5], crops[5]
+    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+
+
+def test_a_teacher_says_what_it_learned_from_other_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptions that tell heads, and ones that tell nothing but which image it is."""
+    monkeypatch.setattr(look_teacher, "STEPS", 100)
+    monkeypatch.setattr(look_teacher, "BATCH", 64)
+    rng = np.random.default_rng(0)
+    images = np.repeat(np.arange(200), 4)
+    heads = rng.integers(0, 2, len(images)).astype(np.int8)
+    weights = np.full(len(images), 1 / len(images))
+    telling = rng.normal(size=(len(images), 16))
+    telling[:, 3] += 2.5 * heads
+    answers = ask_teacher(telling.astype(np.float16), heads, images, weights, seed=1)
+    assert ((answers > 0.5) == heads).mean() > 0.8
+    # All places of an image are alike, and are heads or not together: known by heart, if at all.
+    heads = (rng.random(200) < 0.5).astype(np.int8)[images]
+    by_heart = rng.normal(size=(200, 16))[images].astype(np.float16)
+    answers = ask_teacher(by_heart, heads, images, weights, seed=1)
+    assert 0.35 < ((answers > 0.5) == heads).mean() < 0.65
+    # Of what is not known, something is said as well.
+    heads[::2] = -1
+    assert np.isfinite(ask_teacher(by_heart, heads, images, weights, seed=1)).all()
+    with pytest.raises(ValueError, match="too few images"):
+        ask_teacher(by_heart, np.ones_like(heads), images, weights, seed=1)
+
+
+def test_hints_are_along_the_axes_of_most_variance() -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(5000, 3))
+    descriptions = (hidden @ rng.normal(size=(3, 100)) + 7).astype(np.float16)
+    hints = make_hints(descriptions, seed=0)
+    assert hints.shape == (5000, HINTS) and np.abs(hints).max() <= 3
+    np.testing.assert_allclose(hints[:, :3].std(axis=0), 1, atol=0.05)
+    # The three hold all that the descriptions do.
+    fitted, *_ = np.linalg.lstsq(np.c_[hints[:, :3], np.ones(5000)], hidden, rcond=None)
+    left = hidden - np.c_[hints[:, :3], np.ones(5000)] @ fitted
+    assert left.std() < 0.2
+
+
+def test_a_second_look_is_trained_with_a_teacher(
+    white: Path, random_yolov8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(look_teacher, "STEPS", 5)
+    codec = make_gained_model(tmp_path / "codec.safetensors")
+    validation = white_set(tmp_path, 2, seed=2)
+    config = {
+        "network": "second-look",
+        "train": [{"annotations": str(white), "images": str(white.parent)}],
+        "validation": [{"annotations": str(validation), "images": str(tmp_path)}],
+        "codec": str(codec),
+        "teacher": str(random_yolov8),
+        "steps": 4,
+        "batch": 8,
+        "epoch": 2,
+        "validate": 2,
+        "precision": "32-true",
+        "workers": 0,
+    }
+    file = tmp_path / "look.yaml"
+    file.write_text(yaml.safe_dump(config))
+    result = train(file, tmp_path / "run")
+    before = load_model(codec)
+    after = load_model(result)
+    assert after.metadata["training"]["second_look"]["config"]["teacher"] == str(random_yolov8)
+    changed = [
+        name for name in after.tensors if (after.tensors[name] != before.tensors[name]).any()
+    ]
+    assert changed and all(name.startswith("second_look.") for name in changed)

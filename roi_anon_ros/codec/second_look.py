@@ -5,6 +5,10 @@ most people and all false ones can be told apart by a network that sees nothing 
 and, coarsely, what is around it: a body under a head. It says no to false ones alone: nothing is
 hidden that the map did not name. And it says whether a head wears a helmet, for sites that look for
 helmets.
+
+It knows people best who stand upright. So it also says of a place which way is up; where the places
+of an image agree that the camera lies on its side or is upside down, they are looked at once more,
+turned. So is a place that disagrees: nobody is shown because he lies.
 """
 
 from __future__ import annotations
@@ -19,12 +23,24 @@ from roi_anon_ros.codec.image import resize
 
 #: Pixels on a side of what it looks at, and how many sides of the head that shows: first the head
 #: itself, then what it stands on.
-SIDE = 32
-REACHES = (2.5, 7.0)
+SIDE = 48
+REACHES = (3.0, 8.0)
 #: Stride of each convolution for each reach, see ``networks.second_look``.
-STRIDES = ((2, 2, 1, 2, 1), (2, 2, 2))
+STRIDES = ((2, 2, 1, 2, 1, 1), (2, 2, 2, 1))
 #: How the network's tensors are called in a model.
 PREFIX = "second_look."
+#: What it answers, logits: "this is a head", "it wears a helmet", and by how many quarters, 0 to 3,
+#: ``np.rot90`` has to turn the place so that it is upright.
+HEAD = 0
+HELMET = 1
+TURNS = slice(2, 6)
+ANSWERS = 6
+#: A place that is no head has this share of a vote on which way is up. And upright is by so much
+#: likelier than another way, in the logarithm.
+NO_HEAD_VOTES = 0.05
+UPRIGHT = 1.0
+#: A place that is at least this likely turned in its own way is looked at that way too.
+OWN_WAY = 0.4
 
 
 class SecondLook:
@@ -57,14 +73,14 @@ class SecondLook:
         """Look at places.
 
         Args:
-            crops: uint8 ``[n, 2, 32, 32, 3]`` RGB, of :func:`crop_heads`.
+            crops: uint8 ``[n, 2, 48, 48, 3]`` RGB, of :func:`crop_heads`.
             evidence: float32 ``[n, 3]``, of :func:`weigh`.
 
         Returns:
-            float32 ``[n, 2]``, the logits of "this is a head" and "it wears a helmet".
+            float32 ``[n, 6]``, see :data:`HEAD`, :data:`HELMET` and :data:`TURNS`.
         """
         if not len(crops):
-            return np.zeros((0, 2), np.float32)
+            return np.zeros((0, ANSWERS), np.float32)
         flat = []
         for reach, layers in enumerate(self._branches):
             x = crops[:, reach].astype(np.float32) / 255 - 0.5
@@ -93,38 +109,102 @@ def _convolve(x: np.ndarray, matrix: np.ndarray, kernel: int, stride: int) -> np
     return (patches @ matrix).reshape(count, rows, columns, -1)
 
 
-def crop_heads(image: np.ndarray, heads: np.ndarray, side: int = SIDE) -> np.ndarray:
+def look_upright(look: SecondLook, crops: np.ndarray, evidence: np.ndarray) -> np.ndarray:
+    """Look at the places of one image, once more and turned where its camera is not upright, and at
+    a place that looks turned by itself that way as well: the surer answer counts.
+
+    Args:
+        look: the network.
+        crops: uint8 ``[n, 2, 48, 48, 3]`` RGB, of :func:`crop_heads`.
+        evidence: float32 ``[n, 3]``, of :func:`weigh`.
+
+    Returns:
+        As of the network.
+    """
+    answers = look(crops, evidence)
+    turns = tell_turns(answers)
+    votes = _to_votes(answers)
+    own = votes.argmax(axis=1)
+    clear = votes.max(axis=1, initial=-np.inf) > np.log(OWN_WAY)
+    result = look(np.rot90(crops, turns, (2, 3)), evidence) if turns else answers.copy()
+    for other in range(votes.shape[1]):
+        places = np.flatnonzero(clear & (own == other))
+        if other != turns and len(places):
+            again = look(np.rot90(crops[places], other, (2, 3)), evidence[places])
+            result[places, HEAD] = np.maximum(result[places, HEAD], again[:, HEAD])
+    return result
+
+
+def tell_turns(answers: np.ndarray) -> int:
+    """By how many quarters an image has to be turned to be upright, 0 to 3.
+
+    Args:
+        answers: of its places, ``[n, 6]``.
+    """
+    if not len(answers):
+        return 0
+    votes = _to_votes(answers)
+    # Heads know best, and places of one image are alike: many say little more than a few.
+    likely = 1 / (1 + np.exp(-answers[:, HEAD])) + NO_HEAD_VOTES
+    total = likely @ votes / np.sqrt(likely.sum())
+    total[0] += UPRIGHT
+    return int(total.argmax())
+
+
+def _to_votes(answers: np.ndarray) -> np.ndarray:
+    """The logarithm of how likely each way is up at each place, ``[n, 4]``."""
+    logits = answers[:, TURNS]
+    return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+
+
+def crop_heads(image: np.ndarray, heads: np.ndarray) -> np.ndarray:
     """Cut heads out of an image, each with what is around it.
 
     Args:
         image: uint8 ``[H, W, 3]`` RGB.
         heads: ``[n, 3]`` or wider: centre x, centre y, side, pixels.
-        side: of the crops, pixels; as many heads wide as :data:`REACHES` says for :data:`SIDE`,
-            wider for more.
 
     Returns:
-        uint8 ``[n, 2, side, side, 3]``, one for each reach; outside the image its edge.
+        uint8 ``[n, 2, 48, 48, 3]``, one for each reach; outside the image its edge.
     """
-    crops = np.empty((len(heads), len(REACHES), side, side, 3), np.uint8)
+    crops = np.empty((len(heads), len(REACHES), SIDE, SIDE, 3), np.uint8)
     halves = [image]
     for pair, (x, y, head) in zip(crops, heads[:, :3].astype(float), strict=True):
         for crop, reach in zip(pair, REACHES, strict=True):
-            scale = SIDE / (reach * head)
-            # Halved beforehand: bilinear sampling alone would alias.
-            step = 0
-            while scale < 0.5 and min(halves[step].shape[:2]) > 1:
-                scale *= 2
-                step += 1
-                if step == len(halves):
-                    height, width = halves[-1].shape[:2]
-                    halves.append(resize(halves[-1], max(width // 2, 1), max(height // 2, 1)))
-            centre = (np.array([x, y]) + 0.5) / 2**step - 0.5
-            shift = (side - 1) / 2 - scale * centre
-            matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
-            cv2.warpAffine(
-                halves[step], matrix, (side, side), crop, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
-            )
+            show(halves, np.eye(2) * SIDE / (reach * head), np.array([x, y]), crop)
     return crops
+
+
+def show(halves: list[np.ndarray], turn: np.ndarray, centre: np.ndarray, crop: np.ndarray) -> None:
+    """Show a place of an image in the middle of a crop.
+
+    Args:
+        halves: the image, uint8 ``[H, W, 3]``, and as many as there are already of what it becomes
+            when halved again and again; those that are needed are added.
+        turn: ``[2, 2]``, from pixels of the image to pixels of the crop.
+        centre: x and y of the place, pixels.
+        crop: uint8 ``[side, side, 3]``, is filled; outside the image with its edge.
+    """
+    # Halved beforehand: bilinear sampling alone would alias.
+    scale = np.sqrt(abs(np.linalg.det(turn)))
+    step = 0
+    while scale < 0.5 and min(halves[step].shape[:2]) > 1:
+        scale *= 2
+        step += 1
+        if step == len(halves):
+            height, width = halves[-1].shape[:2]
+            halves.append(resize(halves[-1], max(width // 2, 1), max(height // 2, 1)))
+    matrix = turn * 2**step
+    middle = np.full(2, (len(crop) - 1) / 2)
+    shift = middle - matrix @ ((centre + 0.5) / 2**step - 0.5)
+    cv2.warpAffine(
+        halves[step],
+        np.column_stack([matrix, shift]),
+        crop.shape[:2],
+        crop,
+        cv2.INTER_LINEAR,
+        cv2.BORDER_REPLICATE,
+    )
 
 
 def weigh(heads: np.ndarray) -> np.ndarray:

@@ -9,31 +9,32 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from roi_anon_ros.codec.second_look import SIDE, STRIDES
+from roi_anon_ros.codec.second_look import ANSWERS, SIDE, STRIDES
 
 #: Channels of the convolutions for each reach.
-WIDTHS = ((3, 16, 32, 32, 64, 64), (3, 16, 32, 48))
+WIDTHS = ((3, 16, 32, 48, 64, 64, 64), (3, 16, 32, 64, 64))
 #: Sides of their kernels: of the first, and of all others.
 FIRST_KERNEL = 5
 KERNEL = 3
 #: Values of the last hidden layer, and what the head map adds to them.
-HIDDEN = 48
+HIDDEN = 96
 EVIDENCE = 3
 
 
 class SecondLook(nn.Module):
-    """Says of a place whether there is a head in its middle, and a helmet on it.
+    """Says of a place whether there is a head in its middle, whether a helmet is on it, and which
+    way is up.
 
     .. code-block:: none
 
-        the head      [3, 32, 32]  conv5(→16, stride 2) │ conv3(→32, stride 2) │ conv3(→32) │
-                                   conv3(→64, stride 2) │ conv3(→64) │ flat 1024
-        around it     [3, 32, 32]  conv5(→16, stride 2) │ conv3(→32, stride 2) │
-                                   conv3(→48, stride 2) │ flat 768
-                                   1792→48 │ 48 + 3 → 2
+        the head      [3, 48, 48]  conv5(→16, stride 2) │ conv3(→32, stride 2) │ conv3(→48) │
+                                   conv3(→64, stride 2) │ 2 × conv3(→64) │ flat 2304
+        around it     [3, 48, 48]  conv5(→16, stride 2) │ conv3(→32, stride 2) │
+                                   conv3(→64, stride 2) │ conv3(→64) │ flat 2304
+                                   4608→96 │ 96 + 3 → 6
 
-    ReLU after each but the last. About 3 million multiply-adds a place. As it is made, it says
-    yes to every head, and to no helmet.
+    ReLU after each but the last. About 11 million multiply-adds a place. As it is made, it says
+    yes to every head, to no helmet, and nothing of which way is up.
     """
 
     def __init__(self) -> None:
@@ -44,10 +45,10 @@ class SecondLook(nn.Module):
         cells = [(SIDE // math.prod(strides)) ** 2 for strides in STRIDES]
         left = sum(count * widths[-1] for count, widths in zip(cells, WIDTHS, strict=True))
         self.hidden = nn.Linear(left, HIDDEN)
-        self.last = nn.Linear(HIDDEN + EVIDENCE, 2)
+        self.last = nn.Linear(HIDDEN + EVIDENCE, ANSWERS)
         nn.init.zeros_(self.last.weight)
         with torch.no_grad():
-            self.last.bias.copy_(torch.tensor([5.0, -5.0]))
+            self.last.bias.copy_(torch.tensor([5.0, -5.0, 0.0, 0.0, 0.0, 0.0]))
 
     @property
     def convolutions(self) -> list[list[nn.Conv2d]]:
@@ -55,10 +56,10 @@ class SecondLook(nn.Module):
         return [list(cast("Iterable[nn.Conv2d]", branch)) for branch in self.branches]
 
     def forward(self, crops: Tensor, evidence: Tensor) -> Tensor:
-        """The logits ``[n, 2]`` of "this is a head" and "it wears a helmet".
+        """The logits ``[n, 6]``, see :data:`~roi_anon_ros.codec.second_look.HEAD`.
 
         Args:
-            crops: ``[n, 2, 3, 32, 32]`` in [0, 1], of each reach.
+            crops: ``[n, 2, 3, 48, 48]`` in [0, 1], of each reach.
             evidence: ``[n, 3]``, see :func:`~roi_anon_ros.codec.second_look.weigh`.
         """
         flat = []
