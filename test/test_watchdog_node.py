@@ -104,8 +104,10 @@ def test_a_real_face_raises_the_alarm_and_a_painted_one_does_not(
         "/watchdog: front/latent",
         lambda report: report["level"] == ERROR,
     )
-    assert shown["message"].startswith("faces show: 1 of the last ")
-    assert int(shown["front/latent: images with a face"]) >= 1
+    # On a busy machine a second image is looked at before the first one is reported.
+    with_a_face = int(shown["front/latent: images with a face"])
+    assert with_a_face >= 1
+    assert shown["message"].startswith(f"faces show: {with_a_face} of the last ")
 
 
 def test_the_camera_of_an_alarm_is_muted(probe: Probe, photo: np.ndarray) -> None:

@@ -154,6 +154,19 @@ class Teacher:
     before: SecondLook
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """The places of one image; as in :class:`Places`, and what a teacher needs."""
+
+    place: np.ndarray
+    grey: np.ndarray
+    evidence: np.ndarray
+    heads: np.ndarray
+    helmets: np.ndarray
+    described: np.ndarray
+    before: np.ndarray
+
+
 def find_places(
     images: TrainingImages,
     ask: Callable[[np.ndarray], np.ndarray],
@@ -174,63 +187,37 @@ def find_places(
     """
     rng = np.random.default_rng(seed)
     numbers = []
-    found = []
-    greys = []
-    evidence = []
-    judgements = []
-    helmets = []
-    descriptions = []
-    before = []
+    seen = []
     for index, record in enumerate(images.records):
         if index % 200 == 0:
             rank_zero_info(f"places: {index} of {len(images.records)} images")
-        upright_image = read_pixels(record.path)
-        turns = int(rng.integers(1, 4)) if rng.random() < TURNED else 0
-        image = np.ascontiguousarray(np.rot90(upright_image, turns))
-        grey = rng.random() < GREY
-        if grey:
-            image = as_grey(image)
-        votes, _ = ask_map(ask, image, LEAST_PROBABILITY)
-        if not len(votes):
-            continue
-        places, _ = merge_heads(votes)
         known = bool(record.complete) and images.backgrounds[index] > PARTIAL
-        upright = turn_back(places, image.shape[1], image.shape[0], turns)
-        judged = judge_places(label_heads(record), upright, known)
-        usable = np.flatnonzero((judged >= 0) | (teacher is not None))
-        chosen = rng.permutation(usable)[:MOST_PLACES]
-        if not len(chosen):
-            continue
-        numbers.append(np.full(len(chosen), index))
-        found.append(upright[chosen, :3])
-        greys.append(np.full(len(chosen), grey))
-        evidence.append(weigh(places[chosen]))
-        judgements.append(judged[chosen])
-        worn = tell_helmets(record, upright[chosen])
-        helmets.append(np.where(judged[chosen] == 1, worn, -1))
-        if teacher is not None:
-            descriptions.append(teacher.describe(upright_image, upright[chosen]))
-            seen = crop_heads(image, places[chosen])
-            logits = look_upright(teacher.before, seen, weigh(places[chosen]))[:, HEAD]
-            before.append(1 / (1 + np.exp(-logits)))
-    heads = np.concatenate(judgements) if judgements else np.zeros(0, np.int8)
+        found = _look_at(record, known, ask, rng, teacher)
+        if found is not None:
+            seen.append(found)
+            numbers.append(np.full(len(found.heads), index))
+
+    def join(name: str) -> np.ndarray:
+        return np.concatenate([getattr(found, name) for found in seen])
+
+    heads = join("heads") if seen else np.zeros(0, np.int8)
     if not (heads == 1).any() or not (heads == 0).any():
         raise ValueError(
             f"train: got {int((heads == 1).sum())} heads of {len(heads)} places, must be some"
         )
     image = np.concatenate(numbers)
-    place = np.concatenate(found)
-    helmet = np.concatenate(helmets).astype(np.int8)
+    place = join("place")
+    helmet = join("helmets")
     likely = heads.astype(np.float32)
     hints = np.zeros((len(heads), 0), np.float32)
-    if descriptions:
-        described = np.concatenate(descriptions)
+    if teacher is not None:
+        described = join("described")
         weights = weigh_places(images, image, place, heads)
         answers = ask_teacher(described, heads, image, weights, seed)
         share = np.where(heads == 1, TEACHER_ON_HEADS, TEACHER_ELSEWHERE)
-        surer = np.maximum(answers, np.concatenate(before))
-        likely = np.where(heads >= 0, share * answers + (1 - share) * likely, surer)
-        likely = likely.astype(np.float32)
+        surer = np.maximum(answers, join("before"))
+        mixed = np.where(heads >= 0, share * answers + (1 - share) * likely, surer)
+        likely = mixed.astype(np.float32)
         hints = make_hints(described, seed)
     weights = weigh_places(images, image, place, (likely > 0.5).astype(np.int8))
     weights[helmet == 1] *= WITH_HELMET
@@ -238,15 +225,60 @@ def find_places(
         f"places: {len(heads)}, {int((likely > 0.5).sum())} of them heads, "
         f"{int((helmet == 1).sum())} with a helmet, {int((helmet == 0).sum())} without"
     )
-    return Places(
-        image,
-        place,
-        np.concatenate(greys),
-        np.concatenate(evidence),
-        likely,
-        helmet,
-        weights,
-        hints,
+    return Places(image, place, join("grey"), join("evidence"), likely, helmet, weights, hints)
+
+
+def _look_at(
+    record: Record,
+    known: bool,
+    ask: Callable[[np.ndarray], np.ndarray],
+    rng: np.random.Generator,
+    teacher: Teacher | None,
+) -> _Seen | None:
+    """The places that the map names in one image, at most :data:`MOST_PLACES`; None: there are
+    none.
+
+    Args:
+        record: of the image.
+        known: every person of it was drawn.
+        ask: see :func:`find_places`.
+        rng: turns the image, takes its colours, and chooses.
+        teacher: see :func:`find_places`.
+    """
+    upright_image = read_pixels(record.path)
+    turns = int(rng.integers(1, 4)) if rng.random() < TURNED else 0
+    image = np.ascontiguousarray(np.rot90(upright_image, turns))
+    grey = rng.random() < GREY
+    if grey:
+        image = as_grey(image)
+    votes, _ = ask_map(ask, image, LEAST_PROBABILITY)
+    if not len(votes):
+        return None
+    places, _ = merge_heads(votes)
+    upright = turn_back(places, image.shape[1], image.shape[0], turns)
+    judged = judge_places(label_heads(record), upright, known)
+    usable = np.flatnonzero((judged >= 0) | (teacher is not None))
+    chosen = rng.permutation(usable)[:MOST_PLACES]
+    if not len(chosen):
+        return None
+    places = places[chosen]
+    upright = upright[chosen]
+    judged = judged[chosen]
+    worn = tell_helmets(record, upright)
+    described = np.zeros((len(chosen), 0), np.float16)
+    before = np.zeros(len(chosen))
+    if teacher is not None:
+        described = teacher.describe(upright_image, upright)
+        answers = look_upright(teacher.before, crop_heads(image, places), weigh(places))
+        before = 1 / (1 + np.exp(-answers[:, HEAD]))
+    return _Seen(
+        place=upright[:, :3],
+        grey=np.full(len(chosen), grey),
+        evidence=weigh(places),
+        heads=judged,
+        helmets=np.where(judged == 1, worn, -1).astype(np.int8),
+        described=described,
+        before=before,
     )
 
 
