@@ -49,21 +49,21 @@ BELONGS = 0.5
 SURE = 0.95
 #: Below this logit the second look says that there is no head; of heads from this many pixels on it
 #: must be surer, for a false one covers a person. Of the heads of 32 pixels and more on five kinds
-#: of images, upright, turned and grey, 0.948, 0.945 and 0.934 are painted with -0.75, -0.25 and 0
-#: (and 0.25, 0.25 and 0.5 for large ones); a detector keeps 0.72, 0.74 and 0.75 of its average
-#: precision on painted masked crowds. Lower than -0.25, everyday photos and sites lose as well.
+#: of images, upright, turned and grey, 0.958, 0.951 and 0.938 are painted with -0.75, -0.25 and
+#: 0.25 (and -0.25, 0.25 and 0.5 for large ones); a detector keeps 0.87, 0.90 and 0.90 of its
+#: average precision on painted everyday photos, 0.75 in masked crowds with each.
 LEAST_LOOK = -0.25
 LEAST_LOOK_LARGE = 0.25
 LARGE = 64
 #: A head that has this much of itself, or of the other one, in common with one of about its size
-#: whose logit is this much higher is the same once more. Without this rule 0.006 more of the heads
-#: are painted, and a detector keeps 0.03 less of its average precision in crowds.
+#: whose logit is this much higher is the same once more. Without this rule 0.005 more of the heads
+#: are painted, and a detector keeps 0.02 less of its average precision in crowds.
 REPEATS = 0.4
 SAME_SIZE = 2.0
 MUCH_SURER = 1.0
 #: A head of at least this share of the image's shorter side needs no second look: who is that close
 #: is recognised most easily, and the image shows little around a head to tell it by. Of heads in
-#: close-ups of Construction-PPE 0.89 are painted with it, without it 0.67.
+#: close-ups of Construction-PPE 0.89 were painted with it, without it 0.67 (the model before).
 CLOSE = 0.7
 #: From this logit on a head wears a helmet.
 LEAST_HELMET = 0.0

@@ -13,7 +13,7 @@ turned. So is a place that disagrees: nobody is shown because he lies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -129,9 +129,12 @@ def look_upright(look: SecondLook, crops: np.ndarray, evidence: np.ndarray) -> n
     result = look(np.rot90(crops, turns, (2, 3)), evidence) if turns else answers.copy()
     for other in range(votes.shape[1]):
         places = np.flatnonzero(clear & (own == other))
-        if other != turns and len(places):
+        if other == turns or not len(places):
+            continue
+        again = answers[places]
+        if other:
             again = look(np.rot90(crops[places], other, (2, 3)), evidence[places])
-            result[places, HEAD] = np.maximum(result[places, HEAD], again[:, HEAD])
+        result[places, HEAD] = np.maximum(result[places, HEAD], again[:, HEAD])
     return result
 
 
@@ -157,21 +160,28 @@ def _to_votes(answers: np.ndarray) -> np.ndarray:
     return logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
 
 
-def crop_heads(image: np.ndarray, heads: np.ndarray) -> np.ndarray:
+def crop_heads(
+    image: np.ndarray,
+    heads: np.ndarray,
+    side: int = SIDE,
+    reaches: Sequence[float] = REACHES,
+) -> np.ndarray:
     """Cut heads out of an image, each with what is around it.
 
     Args:
         image: uint8 ``[H, W, 3]`` RGB.
         heads: ``[n, 3]`` or wider: centre x, centre y, side, pixels.
+        side: of the crops, pixels.
+        reaches: how many sides of the head each crop of it shows.
 
     Returns:
-        uint8 ``[n, 2, 48, 48, 3]``, one for each reach; outside the image its edge.
+        uint8 ``[n, reaches, side, side, 3]``; outside the image its edge.
     """
-    crops = np.empty((len(heads), len(REACHES), SIDE, SIDE, 3), np.uint8)
+    crops = np.empty((len(heads), len(reaches), side, side, 3), np.uint8)
     halves = [image]
-    for pair, (x, y, head) in zip(crops, heads[:, :3].astype(float), strict=True):
-        for crop, reach in zip(pair, REACHES, strict=True):
-            show(halves, np.eye(2) * SIDE / (reach * head), np.array([x, y]), crop)
+    for views, (x, y, head) in zip(crops, heads[:, :3].astype(float), strict=True):
+        for crop, reach in zip(views, reaches, strict=True):
+            show(halves, np.eye(2) * side / (reach * head), np.array([x, y]), crop)
     return crops
 
 

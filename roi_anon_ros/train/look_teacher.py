@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor, nn
 
-from roi_anon_ros.codec.second_look import show
+from roi_anon_ros.codec.second_look import crop_heads
 from roi_anon_ros.detect.budget import Yolov8Guide
 
 #: Layers of the detector whose maps describe a place: strides 8 (twice), 16 and 32.
@@ -69,10 +69,7 @@ class Describer:
             float16 ``[n, d]``: of each map the four cells in the middle (of the coarsest their
             mean), the mean of left and right: a mirrored place is described the same.
         """
-        crops = np.empty((len(places), SIDE, SIDE, 3), np.uint8)
-        halves = [image]
-        for crop, (x, y, head) in zip(crops, places[:, :3].astype(float), strict=True):
-            show(halves, np.eye(2) * SIDE / (REACH * head), np.array([x, y]), crop)
+        crops = crop_heads(image, places, SIDE, (REACH,))[:, 0]
         described = []
         for first in range(0, len(crops), TOGETHER):
             batch = torch.from_numpy(crops[first : first + TOGETHER]).permute(0, 3, 1, 2)
