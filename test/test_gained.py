@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from gained_model import make_gained_model
 
-from roi_anon_ros.codec import Codec, PacketError, find_painted, load_model
+from roi_anon_ros.codec import Codec, ModelFileError, PacketError, find_painted, load_model
 from roi_anon_ros.codec.engines import trial_image
 from roi_anon_ros.codec.hiding import Hiding
 from roi_anon_ros.codec.networks import GainedCodec
@@ -37,6 +38,15 @@ def with_head(x: int, y: int) -> np.ndarray:
     image = dark()
     image[y : y + 16, x : x + 16] = 255
     return image
+
+
+def test_the_second_look_of_an_older_release_is_refused(codec: Codec) -> None:
+    """It had fewer answers."""
+    name = "second_look.last.bias"
+    tensors = codec.model.tensors | {name: codec.model.tensors[name][:6]}
+    older = replace(codec.model, tensors=tensors)
+    with pytest.raises(ModelFileError, match="second_look.last.bias: got 6 answers, must be 9"):
+        assert older.second_look
 
 
 def test_what_is_decoded_is_what_was_coded(codec: Codec) -> None:

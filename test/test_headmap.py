@@ -11,6 +11,7 @@ from roi_anon_ros.codec import networks
 from roi_anon_ros.codec.headmap import (
     BELONGS,
     CLOSE,
+    GROWN,
     LEAST_COARSE,
     LEAST_LOOK,
     LEAST_LOOK_LARGE,
@@ -23,13 +24,21 @@ from roi_anon_ros.codec.headmap import (
 from roi_anon_ros.codec.headmap import SURE as SURE_PROBABILITY
 from roi_anon_ros.codec.regions import CELL
 from roi_anon_ros.codec.second_look import (
+    CLOSER,
+    FARTHEST,
+    HEAD,
+    HELMET,
+    MOVE,
     PREFIX,
     REACHES,
     SIDE,
     TURNS,
+    WORTH_A_CLOSER_LOOK,
     SecondLook,
     crop_heads,
+    look_closer,
     look_upright,
+    move_heads,
     tell_turns,
 )
 
@@ -77,11 +86,17 @@ def test_a_coarse_level_sees_the_large_ones() -> None:
     assert large.heads[0].tolist() == [208, 144, 97]
 
 
-def say(value: float, helmet: float = -5.0) -> SecondLook:
-    """A second look that says the same of every place: of its head, and of a helmet."""
+def say(
+    value: float, helmet: float = -5.0, move: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> SecondLook:
+    """A second look that says the same of every place: of its head, of a helmet, and where the
+    head is.
+    """
     network = networks.SecondLook()
     with torch.no_grad():
-        network.last.bias.copy_(torch.tensor([value, helmet, 0.0, 0.0, 0.0, 0.0]))
+        network.last.bias[HEAD] = value
+        network.last.bias[HELMET] = helmet
+        network.last.bias[MOVE] = torch.tensor(move)
     return as_numbers(network)
 
 
@@ -143,6 +158,40 @@ def test_large_heads_must_be_surer(width: int, least: float) -> None:
         assert regions.cells.any() == (answer > least)
 
 
+@pytest.mark.parametrize("probability", [0.5, SURE_PROBABILITY + 0.01])
+def test_a_head_is_painted_where_the_second_look_sees_it(probability: float) -> None:
+    """Sure or not, a head of 32 pixels is 24 pixels further right, 16 higher, and smaller. From
+    there it looks the same once more, and half of that way is taken.
+    """
+    look = say(5.0, move=(0.75, -0.5, -0.5))
+    regions, _ = find_heads(make_unsure_map(probability), IMAGE, look=look)
+    side = 32 * 2**-0.5
+    x = 52 + 24 + CLOSER * 0.75 * side
+    y = 36 - 16 - CLOSER * 0.5 * side
+    expected = [x, y, side * 2 ** (-0.5 * CLOSER) * GROWN]
+    assert regions.heads.tolist() == [np.rint(expected).tolist()]
+    assert regions.cells[round(y) // CELL, round(x) // CELL] and not regions.cells[4, 5]
+
+
+def test_what_is_hardly_a_head_is_not_looked_at_again() -> None:
+    heads = np.array([[52.0, 36.0, 32.0, 0.5, 0.0]])
+    for answer in (WORTH_A_CLOSER_LOOK - 0.1, WORTH_A_CLOSER_LOOK + 0.1):
+        (moved,), (said,) = look_closer(say(answer, move=(0.5, 0.0, 0.0)), IMAGE, heads)
+        again = answer > WORTH_A_CLOSER_LOOK
+        assert moved[0] == pytest.approx(52 + 16 + again * CLOSER * 16)
+        assert said[HEAD] == pytest.approx(answer)
+
+
+def test_a_head_is_not_moved_far() -> None:
+    heads = np.array([[100.0, 50.0, 20.0, 0.5, 0.0]])
+    answers = np.zeros((1, 9), np.float32)
+    answers[0, MOVE] = [9.0, -9.0, 9.0]
+    (moved,) = move_heads(heads, answers)
+    step = 20 * FARTHEST
+    np.testing.assert_allclose(moved, [100 + step, 50 - step, 20 * 2**FARTHEST, 0.5, 0])
+    assert heads[0, 0] == 100
+
+
 def test_who_fills_the_image_needs_no_second_look() -> None:
     for share in (CLOSE - 0.05, CLOSE + 0.05):
         side = share * min(IMAGE.shape[:2])
@@ -178,21 +227,21 @@ def test_numpy_looks_as_torch_does() -> None:
         images = torch.from_numpy(crops).permute(0, 1, 4, 2, 3).float() / 255
         expected = network(images, torch.from_numpy(evidence)).numpy()
     np.testing.assert_allclose(as_numbers(network)(crops, evidence), expected, atol=1e-5)
-    assert as_numbers(network)(crops[:0], evidence[:0]).shape == (0, 6)
+    assert as_numbers(network)(crops[:0], evidence[:0]).shape == (0, 9)
 
 
 def test_a_head_that_is_named_twice_is_there_once() -> None:
     heads = np.array(
         [
             [100.0, 100.0, 40.0],
-            [115, 110, 36],  # half of it, and much less sure
+            [103, 102, 36],  # nearly all of it is in the first, and less sure
             [100, 100, 90],  # around it, but much larger
-            [140, 100, 40],  # a neighbour
-            [115, 100, 40],  # half of it, and about as sure
+            [110, 100, 40],  # a neighbour in a crowd
+            [102, 100, 40],  # the first, and as sure
             [300, 300, 40],  # far away, and none
         ]
     )
-    logits = np.array([3.0, 0.5, 0.5, 0.5, 2.5, -3.0])
+    logits = np.array([3.0, 2.5, 0.5, 0.5, 3.0, -3.0])
     stays = np.array([True, True, True, True, True, False])
     kept = drop_repeats(heads, logits, stays)
     assert kept.tolist() == [True, False, True, True, True, False]
@@ -212,7 +261,7 @@ class KnowsUpright:
 
     def __call__(self, crops: np.ndarray, evidence: np.ndarray) -> np.ndarray:
         self.asked += 1
-        answers = np.zeros((len(crops), 6), np.float32)
+        answers = np.zeros((len(crops), 9), np.float32)
         half = SIDE // 2
         near = crops[:, 0].mean(axis=-1)
         # Turned counterclockwise by so many quarters, which half comes to lie above.
@@ -221,7 +270,18 @@ class KnowsUpright:
             white = side.mean(axis=(1, 2)) > 200
             answers[white, TURNS.start + turns] = 4
         answers[:, 0] = np.where(answers[:, TURNS.start] > 0, 3.0, -3.0)
+        answers[:, MOVE] = find_white(crops)
         return answers
+
+
+def find_white(crops: np.ndarray) -> np.ndarray:
+    """How far right and below of the middle of each crop its white part is, in crops."""
+    moves = np.zeros((len(crops), 3), np.float32)
+    for move, crop in zip(moves, crops[:, 0, :, :, 0], strict=True):
+        rows, columns = np.nonzero(crop > 200)
+        if len(rows):
+            move[:2] = [columns.mean() / (SIDE - 1) - 0.5, rows.mean() / (SIDE - 1) - 0.5]
+    return moves
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
@@ -238,6 +298,7 @@ def test_a_camera_on_its_side_is_noticed(turns: int) -> None:
     knows.asked = 0
     answers = look_upright(knows, turned, evidence)  # type: ignore[arg-type]
     assert (answers[:, 0] > 0).tolist() == [True, True, True, True, False]
+    np.testing.assert_allclose(answers[:, MOVE], find_white(turned), atol=1e-6)
     assert knows.asked == (2 if turns else 1)
 
 
@@ -248,11 +309,12 @@ def test_who_lies_where_others_stand_is_looked_at_lying() -> None:
     knows = KnowsUpright()
     answers = look_upright(knows, crops, np.zeros((4, 3), np.float32))  # type: ignore[arg-type]
     assert (answers[:, 0] > 0).all() and knows.asked == 2
+    np.testing.assert_allclose(answers[:, MOVE], find_white(crops), atol=1e-6)
 
 
 def test_one_place_turns_no_image_against_many() -> None:
     """Somebody lies on the floor where others stand; and where nothing is known, nothing turns."""
-    answers = np.zeros((4, 6), np.float32)
+    answers = np.zeros((4, 9), np.float32)
     answers[:, 0] = 3
     assert tell_turns(answers[:0]) == 0
     assert tell_turns(answers) == 0
@@ -265,7 +327,7 @@ def test_one_place_turns_no_image_against_many() -> None:
 
 
 def test_what_is_no_head_has_little_say() -> None:
-    answers = np.zeros((30, 6), np.float32)
+    answers = np.zeros((30, 9), np.float32)
     answers[:, 0] = -5
     answers[:, TURNS.start] = 1
     answers[:3, 0] = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,18 @@ from roi_anon_ros.codec.engines.stages import to_batch
 from roi_anon_ros.codec.headmap import RunMap
 from roi_anon_ros.codec.networks import HeadMap
 from roi_anon_ros.codec.networks.headmap import MULTIPLE
-from roi_anon_ros.codec.second_look import SIDE, crop_heads
+from roi_anon_ros.codec.second_look import REACHES, SIDE, crop_heads
 from roi_anon_ros.datasets import Boxes, Record, read_set
 from roi_anon_ros.files import png, read_pixels
 from roi_anon_ros.train import look_places, look_teacher
 from roi_anon_ros.train.head_targets import label_heads
-from roi_anon_ros.train.look_places import LookCrops, find_places, judge_places, tell_helmets
+from roi_anon_ros.train.look_places import (
+    LookCrops,
+    find_moves,
+    find_places,
+    judge_places,
+    tell_helmets,
+)
 from roi_anon_ros.train.look_teacher import HINTS, ask_teacher, make_hints
 from roi_anon_ros.train.second_look import NormalisedLook
 from roi_anon_ros.train.sets import TrainingImages
@@ -56,6 +63,18 @@ def test_a_place_wears_what_its_head_wears() -> None:
     assert tell_helmets(record([1, 0]), heads[:0]).tolist() == []
 
 
+def test_the_way_from_a_place_to_its_head() -> None:
+    """Place 18 pixels wide on the first head of 20, one of 24 beside the second."""
+    moves = find_moves(label_heads(record([])), PLACES[[0, 3]])
+    expected = [[0, 0, np.log2(20 / 18)], [-1 / 24, 1 / 24, np.log2(20 / 24)]]
+    np.testing.assert_allclose(moves, expected, atol=1e-6)
+    # Around a small head that is in its middle and a large one to its right: the one of its size.
+    boxes = Boxes(np.array([[0, 0, 80, 80], [36, 36, 44, 44]], np.float32), np.zeros(2, bool))
+    both = replace(record([]), heads=boxes)
+    (move,) = find_moves(label_heads(both), np.array([[44.0, 40.0, 70.0]]))
+    np.testing.assert_allclose(move, [-4 / 70, 0, np.log2(80 / 70)], atol=1e-6)
+
+
 def test_normalisations_go_into_the_weights() -> None:
     torch.manual_seed(0)
     network = NormalisedLook()
@@ -66,7 +85,7 @@ def test_normalisations_go_into_the_weights() -> None:
     with torch.no_grad():
         answer, hints = network(crops, evidence)
         torch.testing.assert_close(network.fold()(crops, evidence), answer, atol=1e-4, rtol=1e-4)
-    assert answer.shape == (9, 6) and hints.shape == (9, HINTS)
+    assert answer.shape == (9, 9) and hints.shape == (9, HINTS)
 
 
 def white_set(folder: Path, count: int, seed: int) -> Path:
@@ -132,13 +151,13 @@ def test_a_turned_crop_says_how_it_is_made_upright(
     for name in ("SCALED", "TILTED", "MOVED"):
         monkeypatch.setattr(look_places, name, 0.0)
     crops = LookCrops(as_images(white), ask, seed=0)
-    place = np.array([36.0, 60.0, 24.0])
-    upright = np.concatenate(
-        crop_heads(read_pixels(white.parent / "0.png"), place[None])[0]
-    ).astype(float)
+    number = crops._places.image[0]
+    place = crops._places.place[0]
+    image = read_pixels(white.parent / f"{number}.png")
+    upright = np.concatenate(crop_heads(image, place[None])[0]).astype(float)
     seen = set()
     for turns in range(4):
-        both = crops._show(0, place, turns, np.random.default_rng(turns))
+        both, _ = crops._show(0, turns, np.random.default_rng(turns))
         again = np.concatenate(np.rot90(both.reshape(2, SIDE, SIDE, 3), turns, (1, 2)))
         distances = [np.abs(again - upright).mean(), np.abs(again[:, ::-1] - upright).mean()]
         assert min(distances) < 2
@@ -146,8 +165,30 @@ def test_a_turned_crop_says_how_it_is_made_upright(
     assert seen == {0, 1}, "some are mirrored, some are not"
     labels = {int(crops[item][4]) for item in range(60)}
     assert labels == {0, 1, 2, 3}
-    first, again = crops[5], crops[5]
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
+    torch.testing.assert_close(crops[5], crops[5], rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_crop_knows_where_its_head_is(white: Path, ask: RunMap) -> None:
+    """However it is turned, mirrored, moved and scaled."""
+    crops = LookCrops(as_images(white), ask, seed=0)
+    moves = crops._places.moves
+    assert (np.isfinite(moves).all(axis=1) == (crops._places.heads == 1)).all()
+    rng = np.random.default_rng(0)
+    for index in np.flatnonzero(np.isfinite(moves[:, 0]))[:8].tolist():
+        # Not quite in the middle, and of another size.
+        crops._places.place[index, :2] += [3, -2]
+        crops._places.moves[index] = find_moves(
+            label_heads(crops.records[crops._places.image[index]]),
+            crops._places.place[index : index + 1],
+        )
+        for turns in range(4):
+            both, move = crops._show(index, turns, rng)
+            rows, columns = np.nonzero(both[:SIDE, :, 0] > 200)
+            middle = (SIDE - 1) / 2
+            unit = SIDE / REACHES[0]
+            assert (columns.mean() - middle) / unit == pytest.approx(move[0], abs=0.06)
+            assert (rows.mean() - middle) / unit == pytest.approx(move[1], abs=0.06)
+            assert np.sqrt(len(rows)) / unit == pytest.approx(2 ** move[2], rel=0.1)
 
 
 def test_a_teacher_says_what_it_learned_from_other_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,13 +117,13 @@ class Model:
         """The second look at heads; None: the model has no head map.
 
         Raises:
-            ModelFileError: a tensor of it is missing.
+            ModelFileError: a tensor of it is missing, or it is that of an older release.
         """
         if not self.has_head_map:
             return None
         try:
             return SecondLook(self.tensors)
-        except KeyError as error:
+        except (KeyError, ValueError) as error:
             raise ModelFileError(f"{self.path}: does not fit its architecture: {error}") from error
 
     @property

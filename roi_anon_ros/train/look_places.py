@@ -43,6 +43,9 @@ SHOWN_TURNED = 0.3
 #: and their sides differ by less than this factor.
 NEAR = 0.5
 SIMILAR = 2.0
+#: Of several heads a place is that one which is nearest, in sides of the larger one, where another
+#: octave counts as so many.
+UNLIKE_OCTAVE = 0.3
 #: Around a head, up to this many half axes and this many pixels more, a place is neither.
 AROUND = 1.4
 MARGIN = 8
@@ -75,6 +78,8 @@ class Places:
         evidence: float32 ``[n, 3]``, see :func:`~roi_anon_ros.codec.second_look.weigh`.
         heads: float32 ``[n]``, how likely each is one, 0 to 1.
         helmets: int8 ``[n]``, 1 a head with a helmet, 0 one without, -1 not known, or no head.
+        moves: float32 ``[n, 3]``, the way to the head, see
+            :data:`~roi_anon_ros.codec.second_look.MOVE`; NaN where no head was drawn.
         weights: float64 ``[n]``, how likely each is drawn.
         hints: float32 ``[n, h]``, of a teacher; without one ``[n, 0]``.
     """
@@ -85,6 +90,7 @@ class Places:
     evidence: np.ndarray
     heads: np.ndarray
     helmets: np.ndarray
+    moves: np.ndarray
     weights: np.ndarray
     hints: np.ndarray
 
@@ -119,6 +125,29 @@ def judge_places(labels: HeadLabels, places: np.ndarray, known: bool) -> np.ndar
     result[around] = -1
     result[heads] = 1
     return result
+
+
+def find_moves(labels: HeadLabels, places: np.ndarray) -> np.ndarray:
+    """Say how the nearest drawn head of about its size lies to each place.
+
+    Args:
+        labels: of the image, at least one head.
+        places: ``[n, 3]`` or wider: centre x, centre y, side, pixels.
+
+    Returns:
+        float32 ``[n, 3]``: how far right and below its centre is, in sides of the place, and by how
+        many octaves it is larger.
+    """
+    longer = labels.heads[:, 2:].max(axis=1)
+    side = places[:, 2:3]
+    right = labels.heads[:, 0] - places[:, :1]
+    down = labels.heads[:, 1] - places[:, 1:2]
+    octaves = np.log2(longer / side)
+    unlike = np.hypot(right, down) / np.maximum(side, longer) + UNLIKE_OCTAVE * np.abs(octaves)
+    nearest = unlike.argmin(axis=1)
+    every = np.arange(len(places))
+    moves = np.stack([right / side, down / side, octaves], axis=2)
+    return moves[every, nearest].astype(np.float32)
 
 
 def tell_helmets(record: Record, places: np.ndarray) -> np.ndarray:
@@ -163,6 +192,7 @@ class _Seen:
     evidence: np.ndarray
     heads: np.ndarray
     helmets: np.ndarray
+    moves: np.ndarray
     described: np.ndarray
     before: np.ndarray
 
@@ -225,7 +255,17 @@ def find_places(
         f"places: {len(heads)}, {int((likely > 0.5).sum())} of them heads, "
         f"{int((helmet == 1).sum())} with a helmet, {int((helmet == 0).sum())} without"
     )
-    return Places(image, place, join("grey"), join("evidence"), likely, helmet, weights, hints)
+    return Places(
+        image=image,
+        place=place,
+        grey=join("grey"),
+        evidence=join("evidence"),
+        heads=likely,
+        helmets=helmet,
+        moves=join("moves"),
+        weights=weights,
+        hints=hints,
+    )
 
 
 def _look_at(
@@ -256,7 +296,8 @@ def _look_at(
         return None
     places, _ = merge_heads(votes)
     upright = turn_back(places, image.shape[1], image.shape[0], turns)
-    judged = judge_places(label_heads(record), upright, known)
+    labels = label_heads(record)
+    judged = judge_places(labels, upright, known)
     usable = np.flatnonzero((judged >= 0) | (teacher is not None))
     chosen = rng.permutation(usable)[:MOST_PLACES]
     if not len(chosen):
@@ -265,6 +306,10 @@ def _look_at(
     upright = upright[chosen]
     judged = judged[chosen]
     worn = tell_helmets(record, upright)
+    moves = np.full((len(chosen), 3), np.nan, np.float32)
+    drawn = judged == 1
+    if drawn.any():
+        moves[drawn] = find_moves(labels, upright[drawn])
     described = np.zeros((len(chosen), 0), np.float16)
     before = np.zeros(len(chosen))
     if teacher is not None:
@@ -276,7 +321,8 @@ def _look_at(
         grey=np.full(len(chosen), grey),
         evidence=weigh(places),
         heads=judged,
-        helmets=np.where(judged == 1, worn, -1).astype(np.int8),
+        helmets=np.where(drawn, worn, -1).astype(np.int8),
+        moves=moves,
         described=described,
         before=before,
     )
@@ -346,14 +392,15 @@ class LookCrops(ImageCrops):
     def __getitem__(self, item: int) -> tuple[Tensor, ...]:
         """Crop ``item``: uint8 ``[2, 3, 48, 48]``; float32 ``[3]`` of evidence; how likely it is a
         head; 1, 0 or -1 for its helmet; by how many quarters ``np.rot90`` makes it upright; float32
-        ``[h]``, the teacher's hints.
+        ``[3]``, the way to the head in the crop, NaN where it is not known; float32 ``[h]``, the
+        teacher's hints.
         """
         rng = np.random.default_rng((self.seed, item))
         places = self._places
         drawn = np.searchsorted(self._place_ends, rng.random() * self._place_ends[-1], "right")
         index = min(int(drawn), len(places.heads) - 1)
         turns = int(rng.integers(1, 4)) if rng.random() < SHOWN_TURNED else 0
-        both = self._show(places.image[index], places.place[index], turns, rng)
+        both, move = self._show(index, turns, rng)
         if places.grey[index]:
             both = as_grey(both)
         crops = change_colours(both, rng).reshape(len(second_look.REACHES), -1, *both.shape[1:])
@@ -366,18 +413,23 @@ class LookCrops(ImageCrops):
             torch.tensor(float(places.heads[index])),
             torch.tensor(float(places.helmets[index])),
             torch.tensor(turns),
+            torch.from_numpy(move),
             torch.from_numpy(places.hints[index]),
         )
 
     def _show(
-        self, index: int, place: np.ndarray, turns: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Crops of each reach, one below the other, turned clockwise by so many quarters."""
-        image = self._image(index)
+        self, index: int, turns: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Crops of a place for each reach, one below the other, turned clockwise by so many
+        quarters; and the way to the head in them.
+        """
+        number = self._places.image[index]
+        place = self._places.place[index]
+        image = self._image(number)
         assert image is not None  # it was read when its places were found
-        halves = self._halves.get(index, [image])
-        if index in self._cache:
-            self._halves[index] = halves
+        halves = self._halves.get(number, [image])
+        if number in self._cache:
+            self._halves[number] = halves
         size = np.exp(rng.normal(0, SCALED))
         angle = np.deg2rad(90 * turns + rng.normal(0, TILTED))
         mirrored = -1.0 if rng.random() < 0.5 else 1.0
@@ -385,8 +437,11 @@ class LookCrops(ImageCrops):
         sine = np.sin(angle) * size
         turn = np.array([[cosine * mirrored, -sine], [sine * mirrored, cosine]])
         head = place[2]
-        centre = place[:2] + rng.normal(0, MOVED, 2) * head
+        beside = rng.normal(0, MOVED, 2)
+        centre = place[:2] + beside * head
         crops = np.empty((len(second_look.REACHES), self.size, self.size, 3), np.uint8)
         for crop, reach in zip(crops, second_look.REACHES, strict=True):
             show(halves, turn * self.size / (reach * head), centre, crop)
-        return crops.reshape(-1, self.size, 3)
+        right, down, octaves = self._places.moves[index]
+        move = np.append(turn @ ([right, down] - beside), octaves + np.log2(size))
+        return crops.reshape(-1, self.size, 3), move.astype(np.float32)

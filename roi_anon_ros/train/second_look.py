@@ -19,7 +19,7 @@ from roi_anon_ros.codec.headmap import find_heads
 from roi_anon_ros.codec.modelfile import find_model, load_model
 from roi_anon_ros.codec.networks.second_look import HIDDEN, WIDTHS, SecondLook
 from roi_anon_ros.codec.regions import Regions
-from roi_anon_ros.codec.second_look import HEAD, HELMET, PREFIX, TURNS
+from roi_anon_ros.codec.second_look import HEAD, HELMET, MOVE, PREFIX, TURNS
 from roi_anon_ros.datasets import Record
 from roi_anon_ros.train.heads import HeadsConfig, HeadsTraining, write_codec
 from roi_anon_ros.train.look_places import LookCrops, Teacher
@@ -32,6 +32,10 @@ from roi_anon_ros.train.weights import put_head_map
 HELMET_WEIGHT = 0.3
 TURNS_WEIGHT = 0.2
 HINTS_WEIGHT = 0.3
+#: Weight of the way to a head; errors above so many sides or octaves count as they are, lesser ones
+#: squared.
+MOVE_WEIGHT = 0.5
+MOVE_LINEAR = 0.1
 #: How much "this is a head" counts of a place that is shown turned: places are turned upright
 #: before they are asked about, but somebody may lie. And how much which way is up counts of one
 #: that is upright and of one that is not: there are fewer of these.
@@ -75,7 +79,7 @@ class NormalisedLook(nn.Module):
         self.hints = nn.Linear(HIDDEN, HINTS)
 
     def forward(self, crops: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits of :meth:`SecondLook.forward`, and hints ``[n, 64]``."""
+        """The answers of :meth:`SecondLook.forward`, and hints ``[n, 64]``."""
         look = self.look
         flat = []
         for reach, layers in enumerate(look.convolutions):
@@ -108,8 +112,8 @@ class SecondLookTraining(HeadsTraining):
 
     The loss is the cross entropy of "this is a head", about half of the places of a batch being
     heads; that of "it wears a helmet" over those heads of which it is known, half of its weight on
-    those that do; that of which way is up; and, with a teacher, the mean squared distance of a
-    linear layer on the hidden values from its hints.
+    those that do; that of which way is up; the Huber loss of the way to a drawn head; and, with a
+    teacher, the mean squared distance of a linear layer on the hidden values from its hints.
     """
 
     config_type = SecondLookConfig
@@ -137,7 +141,7 @@ class SecondLookTraining(HeadsTraining):
 
     def training_step(self, batch: list[Tensor], index: int) -> Tensor:
         """Loss of one batch."""
-        crops, evidence, heads, helmets, turns, hints = batch
+        crops, evidence, heads, helmets, turns, moves, hints = batch
         answer, hinted = self.second_look(crops.float() / 255, evidence)
         answer = answer.float()
         logits = answer[:, HEAD]
@@ -155,6 +159,11 @@ class SecondLookTraining(HeadsTraining):
         up = (up * torch.where(turned, TURNED_TURNS, UPRIGHT_TURNS)).mean()
         loss = (entropy * counts).mean() / counts.mean()
         loss = loss + HELMET_WEIGHT * helmet + TURNS_WEIGHT * up
+        drawn = moves.isfinite()
+        moved = answer[:, MOVE][drawn]
+        off = F.smooth_l1_loss(moved, moves[drawn], reduction="sum", beta=MOVE_LINEAR)
+        off = off / drawn.any(dim=1).sum().clamp(min=1)
+        loss = loss + MOVE_WEIGHT * off
         if hints.shape[1]:
             loss = loss + HINTS_WEIGHT * F.mse_loss(hinted.float(), hints)
         is_head = (heads > 0.5).float()
@@ -166,9 +175,10 @@ class SecondLookTraining(HeadsTraining):
             "recall": (kept * is_head).sum() / is_head.sum().clamp(min=1),
             "false": (kept * (1 - is_head)).sum() / (1 - is_head).sum().clamp(min=1),
             "helmet_right": (right * told).sum() / told.sum().clamp(min=1),
+            "off": off,
             "up_right": (answer[:, TURNS].argmax(1) == turns).float().mean(),
         }
-        self.log_terms(terms, ("recall", "false", "up_right"), len(crops))
+        self.log_terms(terms, ("recall", "false", "off", "up_right"), len(crops))
         return loss
 
     def find(self, image: np.ndarray) -> Regions:

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from roi_anon_ros.codec.second_look import ANSWERS, SIDE, STRIDES
+from roi_anon_ros.codec.second_look import ANSWERS, HEAD, HELMET, SIDE, STRIDES
 
 #: Channels of the convolutions for each reach.
 WIDTHS = ((3, 16, 32, 48, 64, 64, 64), (3, 16, 32, 64, 64))
@@ -17,13 +17,13 @@ WIDTHS = ((3, 16, 32, 48, 64, 64, 64), (3, 16, 32, 64, 64))
 FIRST_KERNEL = 5
 KERNEL = 3
 #: Values of the last hidden layer, and what the head map adds to them.
-HIDDEN = 96
+HIDDEN = 160
 EVIDENCE = 3
 
 
 class SecondLook(nn.Module):
-    """Says of a place whether there is a head in its middle, whether a helmet is on it, and which
-    way is up.
+    """Says of a place whether there is a head in its middle, whether a helmet is on it, which way
+    is up, and where exactly the head is.
 
     .. code-block:: none
 
@@ -31,10 +31,10 @@ class SecondLook(nn.Module):
                                    conv3(→64, stride 2) │ 2 × conv3(→64) │ flat 2304
         around it     [3, 48, 48]  conv5(→16, stride 2) │ conv3(→32, stride 2) │
                                    conv3(→64, stride 2) │ conv3(→64) │ flat 2304
-                                   4608→96 │ 96 + 3 → 6
+                                   4608→160 │ 160 + 3 → 9
 
     ReLU after each but the last. About 11 million multiply-adds a place. As it is made, it says
-    yes to every head, to no helmet, and nothing of which way is up.
+    yes to every head where it is, to no helmet, and nothing of which way is up.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,9 @@ class SecondLook(nn.Module):
         self.last = nn.Linear(HIDDEN + EVIDENCE, ANSWERS)
         nn.init.zeros_(self.last.weight)
         with torch.no_grad():
-            self.last.bias.copy_(torch.tensor([5.0, -5.0, 0.0, 0.0, 0.0, 0.0]))
+            self.last.bias.zero_()
+            self.last.bias[HEAD] = 5
+            self.last.bias[HELMET] = -5
 
     @property
     def convolutions(self) -> list[list[nn.Conv2d]]:
@@ -56,7 +58,7 @@ class SecondLook(nn.Module):
         return [list(cast("Iterable[nn.Conv2d]", branch)) for branch in self.branches]
 
     def forward(self, crops: Tensor, evidence: Tensor) -> Tensor:
-        """The logits ``[n, 6]``, see :data:`~roi_anon_ros.codec.second_look.HEAD`.
+        """The answers ``[n, 9]``, see :data:`~roi_anon_ros.codec.second_look.HEAD`.
 
         Args:
             crops: ``[n, 2, 3, 48, 48]`` in [0, 1], of each reach.
