@@ -15,6 +15,7 @@ from roi_anon_ros.codec.headmap import (
     LEAST_COARSE,
     LEAST_LOOK,
     LEAST_LOOK_LARGE,
+    LEAST_SIDE,
     MAX_HEADS,
     RunMap,
     drop_repeats,
@@ -63,11 +64,13 @@ def make_map(level_width: int, side: float) -> RunMap:
 
 
 def test_the_finest_level_sees_heads_of_any_size() -> None:
-    for side in (8, 16, LEAST_COARSE, 64):
+    for side in (LEAST_SIDE, 16, LEAST_COARSE, 64):
         regions, confidence = find_heads(make_map(896, side), IMAGE)
         assert regions.cells[4, 6] and len(regions.heads) == 1
         assert confidence == pytest.approx(1 / (1 + np.exp(-SURE)))
         assert regions.heads[0, 2] == side
+    tiny, _ = find_heads(make_map(896, LEAST_SIDE - 0.5), IMAGE)
+    assert not tiny.cells.any() and not len(tiny.heads)
 
 
 def test_half_the_size_sees_them_too() -> None:
@@ -369,7 +372,7 @@ def test_heads_beyond_the_most_are_painted_too() -> None:
         rows, columns = (-(-side // CELL) for side in level.shape[:2])
         answer = np.zeros((4, rows, columns), np.float32)
         answer[0] = SURE if level.shape[1] == IMAGE.shape[1] else -SURE
-        answer[3] = -1
+        answer[3] = np.log2(LEAST_SIDE / CELL)
         return answer
 
     regions, _ = find_heads(run, IMAGE)

@@ -30,6 +30,9 @@ COARSEST = 224
 #: them better, and its cells cover 32 pixels. Shrunk by 2 it has: without it heads of 16 to 32
 #: pixels with helmets are found in 0.65 instead of 0.75 of the cases.
 LEAST_COARSE = 24
+#: Heads of fewer pixels are not looked for: nobody is known by so few, and in leaves and gravel the
+#: map sees hundreds of them. It learned heads from 8 pixels on.
+LEAST_SIDE = 6
 #: Two heads of the pyramid are one where their centres are closer than this share of the larger
 #: one's side.
 SAME_HEAD = 0.5
@@ -158,9 +161,10 @@ def ask_map(run: RunMap, image: np.ndarray, threshold: float) -> tuple[np.ndarra
         threshold: on the probability of a cell, 0 to 1.
 
     Returns:
-        The votes ``[n, 7]``, one for each cell above the threshold: the head's centre x, centre y
-        and side in pixels of the image, the probability, the level's scale (1, 2, 4 ...), and the
-        cell's row and column in it. And the highest probability of any cell.
+        The votes ``[n, 7]``, one for each cell above the threshold that sees a head of
+        :data:`LEAST_SIDE` pixels or more: the head's centre x, centre y and side in pixels of the
+        image, the probability, the level's scale (1, 2, 4 ...), and the cell's row and column in
+        it. And the highest probability of any cell.
     """
     height, width = image.shape[:2]
     votes = []
@@ -171,9 +175,8 @@ def ask_map(run: RunMap, image: np.ndarray, threshold: float) -> tuple[np.ndarra
         probability, heads = read_map(run(level))
         shown = probability[: -(-level.shape[0] // CELL), : -(-level.shape[1] // CELL)]
         highest = max(highest, float(shown.max()))
-        hot = shown >= threshold
-        if scale >= 4:
-            hot &= heads[2, : hot.shape[0], : hot.shape[1]] >= LEAST_COARSE
+        least = LEAST_COARSE if scale >= 4 else LEAST_SIDE / scale
+        hot = (shown >= threshold) & (heads[2, : shown.shape[0], : shown.shape[1]] >= least)
         rows, columns = np.nonzero(hot)
         found = heads[:, rows, columns] * scale
         scales = np.full(len(rows), scale)
