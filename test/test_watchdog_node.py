@@ -82,7 +82,7 @@ def make_latent(probe: Probe, codec: Codec, image: np.ndarray, paint: bool) -> C
     if not paint:
         height, width = found.image.shape[:2]
         found = replace(found, hidden=replace(found.hidden, regions=Regions.empty(width, height)))
-    return to_message(codec.encode_found(found, 8.0), codec.name, probe.header())
+    return to_message(codec.encode_found(found), codec.name, probe.header())
 
 
 def test_a_real_face_raises_the_alarm_and_a_painted_one_does_not(
