@@ -77,7 +77,7 @@ class SecondLook:
             self._branches.append(layers)
         self._hidden = read("hidden.weight").T, read("hidden.bias")
         self._last = read("last.weight").T, read("last.bias")
-        given = len(read("last.bias"))
+        given = len(self._last[1])
         if given != ANSWERS:
             raise ValueError(f"{PREFIX}last.bias: got {given} answers, must be {ANSWERS}")
 
@@ -138,9 +138,9 @@ def look_upright(look: SecondLook, crops: np.ndarray, evidence: np.ndarray) -> n
     votes = _to_votes(answers)
     own = votes.argmax(axis=1)
     clear = votes.max(axis=1, initial=-np.inf) > np.log(OWN_WAY)
-    result = answers.copy()
-    if turns:
-        result = _look_turned(look, crops, evidence, turns)
+    result = _look_turned(look, crops, evidence, turns) if turns else answers.copy()
+    # Which way is up stays what the places as they are said.
+    kept = [HEAD, *range(MOVE.start, MOVE.stop)]
     for other in range(votes.shape[1]):
         places = np.flatnonzero(clear & (own == other))
         if other == turns or not len(places):
@@ -149,7 +149,6 @@ def look_upright(look: SecondLook, crops: np.ndarray, evidence: np.ndarray) -> n
         if other:
             again = _look_turned(look, crops[places], evidence[places], other)
         surer = again[:, HEAD] > result[places, HEAD]
-        kept = [HEAD, *range(MOVE.start, MOVE.stop)]
         result[np.ix_(places[surer], kept)] = again[np.ix_(surer, kept)]
     return result
 
